@@ -1,0 +1,56 @@
+# `make run` and `make test` install what they need; `make help` says what else there is.
+VENV    ?= .venv
+PYTHON  ?= python3
+CONFIG  ?= manifests/laptop/sidecar.yaml
+SIDECAR  = $(VENV)/bin/haproxy-sidecar
+
+.PHONY: help run test check format shell status bench build clean
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this machine
+	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
+
+test: $(VENV)/dev haproxy  ## all tests, on a real HAProxy (HAPROXY=path chooses another)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/dev         ## ruff, mypy --strict, import rules
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(VENV)/dev        ## let ruff lay out and mend what it can
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+shell: $(VENV)/run         ## HAProxy's Runtime API of the running `make run`
+	@$(SIDECAR) shell -c $(CONFIG)
+
+status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
+	@$(SIDECAR) status -c $(CONFIG)
+
+bench: $(VENV)/dev haproxy ## the figures in docs/, measured on this machine
+	@$(VENV)/bin/python bench/churn.py
+
+build: $(VENV)/dev         ## the wheel, into dist/
+	@$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:                     ## everything that was made here
+	@rm -rf $(VENV) dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: haproxy
+haproxy:
+	@haproxy/install
+
+$(VENV)/run: pyproject.toml
+	@haproxy/install python
+	@echo "installing haproxy-sidecar into $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run
+	@echo "installing the tools for tests and checks into $(VENV)" >&2
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

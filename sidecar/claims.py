@@ -1,0 +1,243 @@
+"""Who owns which port: a pure allocator over the claims of our Routes.
+
+A claim is a Route's wish for a port. The oldest claim wins (creationTimestamp, then UID); the
+others wait, and the next oldest gets the port when the owner goes. Whether an owner has servers
+plays no part, or a port would change hands whenever somebody scales to zero.
+
+Ports given to ``auto`` claims are kept for as long as the Route lives: pass `Ledger.auto_ports`
+of the last life as ``kept``. Must not look at Services or endpoints, and imports no I/O.
+"""
+
+import bisect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sidecar.model import Key, Route
+from sidecar.pool import Pool, format_ports
+from sidecar.verdicts import Reason, Verdict
+
+#: The value of the port annotation that leaves the choice to us.
+AUTO = "auto"
+
+#: HAProxy passes the bytes of these through untouched; the others would need us to speak TLS.
+_RAW_TERMINATIONS = frozenset({None, "", "passthrough"})
+
+
+def judge(route: Route, pool: Pool) -> int | str | Verdict:
+    """The port that ``route`` may claim, `AUTO`, or why it may claim none. Looks at it alone."""
+
+    def refuse(reason: Reason, message: str, port: int | None = None) -> Verdict:
+        return Verdict(route.key, port, reason, message)
+
+    if route.tls_termination not in _RAW_TERMINATIONS:
+        return refuse(
+            Reason.UNSUPPORTED_TERMINATION,
+            f"spec.tls.termination: {route.tls_termination!r} is not done on a TCP port;"
+            " use passthrough, or leave spec.tls out",
+        )
+    text = (route.port or "").strip()
+    allowed = [pool_class for pool_class in pool.classes if pool_class.allows(route.namespace)]
+    ours = format_ports(port for pool_class in allowed for port in pool_class.ports)
+    if text == AUTO:
+        if allowed:
+            return AUTO
+        return refuse(
+            Reason.NAMESPACE_NOT_ALLOWED,
+            f"no pool of this router is open to namespace {route.namespace!r}",
+        )
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:6]) <= 65535:
+        given = "the port annotation is missing" if not text else f"{text[:80]!r} is no port"
+        return refuse(
+            Reason.INVALID_PORT,
+            f'{given}; write a number from 1 to 65535, like "13306", or "{AUTO}"',
+        )
+    port = int(text)
+    if port not in pool:
+        return refuse(
+            Reason.PORT_NOT_IN_POOL,
+            f"port {port} is in no pool of this router; namespace {route.namespace!r}"
+            f" may use {ours or 'none'}",
+            port,
+        )
+    if not pool.by_port[port].allows(route.namespace):
+        return refuse(
+            Reason.NAMESPACE_NOT_ALLOWED,
+            f"port {port} is not open to namespace {route.namespace!r}; it may use"
+            f" {ours or 'none'}",
+            port,
+        )
+    return port
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Claim:
+    """A Route's place in the queue of a port; smaller is older."""
+
+    created_seconds: float
+    uid: str
+    route: Key
+
+
+class Ledger:
+    """All claims, and who owns what.
+
+    ``router_name``: whose Routes are ours. ``kept``: Route UID -> the port that it got as
+    ``auto`` before.
+    """
+
+    def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int]) -> None:
+        self._router_name = router_name
+        self._pool = pool
+        self._routes: dict[Key, Route] = {}
+        self._refused: dict[Key, Verdict] = {}
+        # Route -> the port in whose queue it stands; None for an `auto` Route that found no port
+        self._places: dict[Key, int | None] = {}
+        # port -> its claims, oldest first
+        self._queues: dict[int, list[_Claim]] = {}
+        # Route UID -> its port, of `auto` Routes
+        self._auto_ports = dict(kept)
+        self._auto: set[Key] = set()
+
+    def update(self, changed: Mapping[Key, Route | None]) -> set[int]:
+        """Take Routes as they are now (None: gone); the ports whose queue is different."""
+        ports: set[int] = set()
+        for key, route in changed.items():
+            ports |= self._leave(key, route)
+        for key, route in changed.items():
+            if route is not None and route.router_name == self._router_name:
+                self._routes[key] = route
+                ports |= self._enter(route)
+        # Last, so that at a first sync `auto` does not take what somebody else names.
+        return ports | self._place_autos()
+
+    def owner(self, port: int) -> Route | None:
+        """The Route that has ``port``."""
+        queue = self._queues.get(port)
+        return self._routes[queue[0].route] if queue else None
+
+    def owned(self, key: Key) -> int | None:
+        """The port that the Route has, or None."""
+        port = self._places.get(key)
+        return port if port is not None and self._queues[port][0].route == key else None
+
+    def queue(self, port: int) -> list[Key]:
+        """The Routes that claim ``port``, its owner first."""
+        return [claim.route for claim in self._queues.get(port, ())]
+
+    @property
+    def auto_ports(self) -> Mapping[str, int]:
+        """Route UID -> port, of the ``auto`` Routes that exist now."""
+        return {
+            route.uid: port
+            for key in self._auto
+            if (port := self._places[key]) is not None and (route := self._routes[key])
+        }
+
+    @property
+    def routes(self) -> Iterable[Route]:
+        """All Routes that name this router."""
+        return self._routes.values()
+
+    def verdict(self, key: Key) -> Verdict | None:
+        """Whether the Route owns its port; None when it is not ours."""
+        route = self._routes.get(key)
+        if route is None:
+            return None
+        if refused := self._refused.get(key):
+            return refused
+        port = self._places[key]
+        if port is None:
+            pools = [pool for pool in self._pool.classes if pool.allows(route.namespace)]
+            return Verdict(
+                key,
+                None,
+                Reason.POOL_EXHAUSTED,
+                f"all ports open to namespace {route.namespace!r} are taken"
+                f" ({format_ports(port for pool in pools for port in pool.ports)});"
+                " free one or give the pool more",
+            )
+        owner = self._queues[port][0].route
+        if owner == key:
+            return Verdict(key, port, Reason.ADMITTED, f"owns port {port}")
+        who = (
+            f"the older Route {owner.name!r}"
+            if owner.namespace == key.namespace
+            else "an older Route of another namespace"
+        )
+        return Verdict(
+            key,
+            port,
+            Reason.PORT_ALREADY_CLAIMED,
+            f"port {port} is claimed by {who}; this one gets it when that goes,"
+            f' or ask for another port or "{AUTO}"',
+        )
+
+    def _leave(self, key: Key, successor: Route | None) -> set[int]:
+        route = self._routes.pop(key, None)
+        if route is None:
+            return set()
+        self._refused.pop(key, None)
+        self._auto.discard(key)
+        port = self._places.pop(key, None)
+        same = successor is not None and successor.uid == route.uid
+        if not (same and successor is not None and (successor.port or "").strip() == AUTO):
+            self._auto_ports.pop(route.uid, None)
+        return set() if port is None else self._dequeue(route, port)
+
+    def _enter(self, route: Route) -> set[int]:
+        judged = judge(route, self._pool)
+        if isinstance(judged, Verdict):
+            self._refused[route.key] = judged
+            return set()
+        if isinstance(judged, int):
+            return self._enqueue(route, judged)
+        self._auto.add(route.key)
+        self._places[route.key] = None
+        kept = self._auto_ports.get(route.uid)
+        if kept is not None and kept in self._pool and self._pool.by_port[kept].allows(
+            route.namespace
+        ):
+            return self._enqueue(route, kept)
+        return set()
+
+    def _place_autos(self) -> set[int]:
+        """Give a port to each ``auto`` Route that has none, or lost its own to an older claim."""
+        ports: set[int] = set()
+        for key in sorted(self._auto, key=lambda key: _claim(self._routes[key])):
+            route, port = self._routes[key], self._places[key]
+            if port is not None:
+                if self._queues[port][0].route == key:
+                    self._auto_ports[route.uid] = port
+                    continue
+                ports |= self._dequeue(route, port)
+                self._places[key] = None
+            free = next(
+                (
+                    port
+                    for pool in self._pool.classes
+                    if pool.allows(route.namespace)
+                    for port in pool.ports
+                    if port not in self._queues
+                ),
+                None,
+            )
+            if free is not None:
+                self._auto_ports[route.uid] = free
+                ports |= self._enqueue(route, free)
+        return ports
+
+    def _enqueue(self, route: Route, port: int) -> set[int]:
+        bisect.insort(self._queues.setdefault(port, []), _claim(route))
+        self._places[route.key] = port
+        return {port}
+
+    def _dequeue(self, route: Route, port: int) -> set[int]:
+        queue = self._queues[port]
+        queue.remove(_claim(route))
+        if not queue:
+            del self._queues[port]
+        return {port}
+
+
+def _claim(route: Route) -> _Claim:
+    return _Claim(route.created_seconds, route.uid, route.key)

@@ -1,0 +1,20 @@
+"""The command line. `main` is the whole of it; each command's work is in a module of its own,
+imported when the command runs, so that ``--help`` is quick."""
+
+import sys
+
+
+def main() -> None:
+    """Run one command; see docs/reference.md. Exits with 0, 1, 2 or 3."""
+    from sidecar.cli.app import app
+    from sidecar.errors import SidecarError
+
+    try:
+        app()
+    except SidecarError as exc:
+        sys.stderr.write(f"haproxy-sidecar: {exc}\n")
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe went away: nothing more to say to it.
+        sys.stderr.close()
+        sys.exit(0)

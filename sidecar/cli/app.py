@@ -1,0 +1,123 @@
+"""The commands and their options. Holds no logic: each calls the module that does the work."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="haproxy-sidecar",
+    help="The TCP router for OpenShift and Kubernetes that never reloads HAProxy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        envvar="SIDECAR_CONFIG",
+        metavar="FILE",
+        help="The settings; without it the defaults.",
+        show_default=False,
+    ),
+]
+JSON = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from sidecar import __version__
+
+        typer.echo(f"haproxy-sidecar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def render(
+    config: Config = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to; - is stdout.",
+                     show_default="haproxy.config of the settings"),
+    ] = None,
+) -> None:
+    """Write haproxy.cfg, the pool of ports and slots, from the settings."""
+    from sidecar.cli import render as command
+
+    command.render(config, output)
+
+
+@app.command()
+def run(config: Config = None) -> None:
+    """Watch the source and drive HAProxy: what the container runs."""
+    from sidecar.cli import run as command
+
+    command.run(config)
+
+
+@app.command()
+def up(
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files and folders, instead of source.path.", show_default=False),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Laptop mode: render, start HAProxy as a child, watch and drive; Ctrl-C stops all."""
+    from sidecar.cli import run as command
+
+    command.up(config, manifests or [])
+
+
+@app.command()
+def check(
+    manifests: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    config: Config = None,
+) -> None:
+    """Offline: which Route would get which port, and why not. Exits with 1 if any is refused."""
+    from sidecar.cli import check as command
+
+    command.check(config, manifests)
+
+
+@app.command()
+def plan(config: Config = None) -> None:
+    """Print the commands that would be sent to HAProxy now; send none of them."""
+    from sidecar.cli import plan as command
+
+    command.plan(config)
+
+
+@app.command()
+def status(config: Config = None, json: JSON = False) -> None:
+    """Ports, Routes, servers and sessions, as HAProxy and the source have them now."""
+    from sidecar.cli import status as command
+
+    command.status(config, as_json=json)
+
+
+@app.command()
+def shell(
+    config: Config = None,
+    execute: Annotated[
+        str | None,
+        typer.Option("-e", "--execute", metavar="COMMAND", help="Run one command and exit.",
+                     show_default=False),
+    ] = None,
+) -> None:
+    """HAProxy's Runtime API by hand, with history and completion."""
+    from sidecar.cli import shell as command
+
+    command.shell(config, execute)

@@ -1,0 +1,89 @@
+"""What several commands need: the settings from a file, the source, one look at everything."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from sidecar.endpoints import denier
+from sidecar.errors import SettingsError
+from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.pool import Pool
+from sidecar.reconciler import Observer
+from sidecar.report import problem_lines
+from sidecar.routing import Routing
+from sidecar.runtime import RuntimeClient
+from sidecar.settings import Settings, parse_settings
+from sidecar.sources.base import Source
+from sidecar.store import Inbox
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings of ``path``, or the defaults; the environment may name the router.
+
+    Raises SettingsError.
+    """
+    if path is None:
+        return parse_settings("", os.environ, "(defaults)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise SettingsError(str(path), [f"cannot be read: {reason}"]) from exc
+    return parse_settings(text, os.environ, str(path))
+
+
+def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
+    """The source that the settings name, or ``manifests`` instead of it."""
+    from sidecar.objects import AnnotationKeys
+    from sidecar.sources.manifests import ManifestSource
+
+    if settings.source.kind == "kubernetes" and not manifests:
+        raise SettingsError(
+            "source.kind", ["'kubernetes' is not there yet in this version; use 'directory'"]
+        )
+    keys = settings.annotations
+    return ManifestSource(
+        list(manifests) or [settings.source.path],
+        AnnotationKeys(keys.router_name, keys.port, keys.drain_deadline),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The source as it is now, read once: what is wanted, and what could not be read."""
+
+    pool: Pool
+    routing: Routing
+    problems: tuple[str, ...]
+
+
+def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
+    """Read the source once. Raises SourceError if it cannot be read at all."""
+    from sidecar.daemon import auto_ports_file, read_auto_ports
+
+    source = make_source(settings, manifests)
+    inbox = Inbox(source.origins, lambda: None)
+    source.load(inbox)
+    pool = settings.pool()
+    kept = {} if manifests else read_auto_ports(auto_ports_file(settings))
+    routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept)
+    routing.apply(inbox.take())
+    return Snapshot(pool, routing, problem_lines(inbox.problems()))
+
+
+def read_haproxy(
+    settings: Settings, pool: Pool, *, with_sessions: bool
+) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+    """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
+    with RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout) as client:
+        observer = Observer(client, pool)
+        return observer.look(pool.ports, with_sessions=with_sessions)
+
+
+def make_console() -> Console:
+    """Where results are printed: as wide as the terminal, or, into a pipe, as wide as it takes."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)

@@ -1,0 +1,50 @@
+"""``render``: haproxy.cfg from the settings."""
+
+import sys
+from pathlib import Path
+
+from sidecar.cli.context import load_settings
+from sidecar.errors import SettingsError
+from sidecar.files import write_atomically
+from sidecar.settings import Settings
+from sidecar.template import render as render_template
+
+#: An empty state file: without it HAProxy warns at its first start.
+_NO_STATE = "1\n"
+
+
+def render(config: Path | None, output: str | None) -> None:
+    """Write haproxy.cfg; ``output`` "-" is stdout, None is where the settings say."""
+    settings = load_settings(config)
+    if output == "-":
+        sys.stdout.write(render_template(settings))
+        return
+    path = Path(output) if output else settings.haproxy.config
+    write_files(settings, path)
+    sys.stderr.write(f"wrote {path}: {describe_pool(settings)}\n")
+
+
+def write_files(settings: Settings, path: Path) -> None:
+    """haproxy.cfg to ``path``, the state file if there is none, and the socket's folder.
+
+    Raises SettingsError if they cannot be written.
+    """
+    text = render_template(settings)
+    try:
+        write_atomically(path, text)
+        if not settings.haproxy.state_file.exists():
+            write_atomically(settings.haproxy.state_file, _NO_STATE)
+        if "/" in settings.haproxy.socket:
+            Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        problem = f"{exc.filename or path}: cannot be written: {exc.strerror}"
+        raise SettingsError("haproxy", [problem]) from exc
+
+
+def describe_pool(settings: Settings) -> str:
+    """``103 ports, 16 server slots each``, in all pools."""
+    pool = settings.pool()
+    slots = {item.slots for item in pool.classes}
+    each = f"{slots.pop()} server slots each" if len(slots) == 1 else "server slots by pool"
+    ports = len(pool.by_port)
+    return f"{ports} port{'s' * (ports != 1)}, {each}"

@@ -1,0 +1,265 @@
+"""The running sidecar: one thread watches the source, this one drives HAProxy.
+
+Owns the process's lifetime: threads, wake-ups, the two files that outlive it. What is decided,
+`sidecar.routing` and `sidecar.reconciler` decide.
+"""
+
+import json
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sidecar.endpoints import denier
+from sidecar.errors import RuntimeAPIError
+from sidecar.files import write_atomically
+from sidecar.http import serve
+from sidecar.metrics import Metrics
+from sidecar.model import Key
+from sidecar.reconciler import Reconciler
+from sidecar.report import problem_lines
+from sidecar.routing import Routing
+from sidecar.runtime import RuntimeClient
+from sidecar.settings import Settings
+from sidecar.sources.base import Source
+from sidecar.store import Inbox
+from sidecar.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+#: A step that takes longer than this is stuck: each reply has a deadline far below it.
+STUCK_SECONDS = 60.0
+
+#: The state file is written at most this often.
+_SAVE_SECONDS = 1.0
+
+
+class Wakeup:
+    """An event that select() can wait for together with HAProxy's socket."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+
+    def set(self) -> None:
+        try:
+            self._write.send(b"!")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+        except OSError:
+            log.debug("woken after the end")
+
+    def wait(self, seconds: float, also: int | None) -> bool:
+        """Sleep until `set` is called or ``also`` is readable; whether it was ``also``."""
+        watched = [self._read] if also is None else [self._read, also]
+        readable, _, _ = select.select(watched, [], [], seconds)
+        if self._read in readable:
+            try:
+                while self._read.recv(4096):
+                    pass
+            except BlockingIOError:
+                pass
+        return also is not None and also in readable
+
+    def close(self) -> None:
+        self._read.close()
+        self._write.close()
+
+
+class Daemon:
+    """One sidecar. `run` blocks until `stop` is called, from another thread or a signal."""
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self.settings = settings
+        self._source = source
+        self._pool = settings.pool()
+        self._wakeup = Wakeup()
+        self._inbox = Inbox(source.origins, self._wakeup.set)
+        self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
+        self._auto_ports_file = auto_ports_file(settings)
+        self._kept = read_auto_ports(self._auto_ports_file)
+        self._routing = Routing(
+            self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
+        )
+        self.metrics = Metrics()
+        self.reconciler = Reconciler(
+            self._client,
+            self._pool,
+            self.metrics,
+            close_after_seconds=settings.timing.close_after,
+            resync_seconds=settings.timing.resync,
+        )
+        self._stopping = threading.Event()
+        self._busy_since: float | None = None
+        self._said: dict[Key, Verdict] = {}
+        self._said_ports: dict[int, str] = {}
+        self._problems: tuple[str, ...] = ()
+        self._saved_changes = 0
+        self._saved_at = float("-inf")
+        self._count_on_scrape()
+
+    def stop(self) -> None:
+        """Make `run` return soon. HAProxy is left as it is."""
+        self._stopping.set()
+        self._wakeup.set()
+
+    def run(self) -> None:
+        """Watch and drive until `stop`. Raises SettingsError if the HTTP port is taken."""
+        http = self.settings.http.listen
+        server = serve(http, self.healthy, self.ready, self.metrics.registry) if http else None
+        source = threading.Thread(
+            target=self._source.run, args=(self._inbox, self._stopping), name="source", daemon=True
+        )
+        source.start()
+        try:
+            while not self._stopping.is_set():
+                self._busy_since = time.monotonic()
+                seconds = self._step()
+                self._busy_since = None
+                if self._wakeup.wait(seconds, self._client.fileno()):
+                    self.reconciler.disconnected()
+        finally:
+            self._stopping.set()
+            source.join(timeout=5)
+            if server:
+                server.shutdown()
+                server.server_close()
+            self._client.close()
+            self._wakeup.close()
+
+    def healthy(self) -> str:
+        """For /healthz: what is wrong with this process, or ""."""
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > STUCK_SECONDS:
+            return "the reconcile loop is stuck"
+        return ""
+
+    def ready(self) -> str:
+        """For /readyz: why HAProxy does not yet do what the source says, or ""."""
+        if self._stopping.is_set():
+            return "stopping"
+        if missing := self._inbox.missing():
+            return f"not synced yet: {', '.join(sorted(missing))}"
+        if error := self.reconciler.connection_error:
+            return str(error)
+        if not self.reconciler.converged:
+            failing = sorted(self.reconciler.failures)
+            return f"not converged; failing ports: {failing}" if failing else "not converged"
+        return ""
+
+    def _step(self) -> float:
+        """Take what changed, drive HAProxy; in how many seconds to look again."""
+        self._report_problems()
+        if self._inbox.missing():
+            # Nothing may be programmed on half of the truth: it would remove what is right.
+            return 1.0
+        changed = self._routing.apply(self._inbox.take())
+        self._keep_auto_ports()
+        self.reconciler.mark(changed.ports)
+        seconds = self.reconciler.step(self._routing.claimed)
+        self._tell(changed.routes, changed.ports)
+        return min(seconds, self._save_state())
+
+    def _save_state(self) -> float:
+        """Write HAProxy's own memory to where it reads it at its next start.
+
+        Only what is as desired: a state half way would come back as the truth.
+        """
+        if self._saved_changes == self.reconciler.changes or not self.reconciler.converged:
+            return _SAVE_SECONDS if self._saved_changes != self.reconciler.changes else 3600.0
+        wait = self._saved_at + _SAVE_SECONDS - time.monotonic()
+        if wait > 0:
+            return wait
+        changes = self.reconciler.changes
+        try:
+            state = self._client.ask("show servers state")
+            write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
+        except (RuntimeAPIError, OSError) as exc:
+            log.error("the state file %s: %s", self.settings.haproxy.state_file, exc)  # noqa: TRY400
+        self._saved_changes, self._saved_at = changes, time.monotonic()
+        return 3600.0
+
+    def _keep_auto_ports(self) -> None:
+        ports = dict(self._routing.auto_ports)
+        if ports == self._kept:
+            return
+        self._kept = ports
+        try:
+            write_atomically(self._auto_ports_file, json.dumps(ports, indent=1) + "\n")
+        except OSError as exc:
+            log.error("the ports of auto Routes cannot be kept: %s", exc)  # noqa: TRY400
+
+    def _report_problems(self) -> None:
+        problems = problem_lines(self._inbox.problems())
+        for line in problems:
+            if line not in self._problems:
+                log.error("%s", line)
+        for line in self._problems:
+            if line not in problems:
+                log.info("mended: %s", line.split(": ", 1)[0])
+        self._problems = problems
+
+    def _tell(self, routes: Iterable[Key], ports: Iterable[int]) -> None:
+        """One line for each Route and port that is not as it was."""
+        for key in sorted(routes):
+            verdict = self._routing.verdict(key)
+            if verdict == self._said.get(key):
+                continue
+            if verdict is None:
+                self._said.pop(key, None)
+                continue
+            self._said[key] = verdict
+            where = f"{key.namespace}/{key.name}"
+            if not verdict.admitted:
+                log.warning("Route %s refused: %s: %s", where, verdict.reason, verdict.message)
+            elif verdict.message and self._routing.owner_port(key):
+                log.info("Route %s: %s", where, verdict.message)
+        for port in sorted({*ports, *self.reconciler.take_touched()}):
+            line = self._describe(port)
+            if line != self._said_ports.get(port, "closed"):
+                self._said_ports[port] = line
+                log.info("port %d: %s", port, line)
+
+    def _describe(self, port: int) -> str:
+        seen = self.reconciler.observed.get(port)
+        claimed = self._routing.claimed.get(port)
+        if seen is None or not seen.open:
+            return f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
+        if claimed is None:
+            return "open"
+        addresses = [str(s.address) for s in claimed.resolution.servers if s.state == "ready"]
+        shown = ", ".join(addresses[:4]) + (f" and {len(addresses) - 4} more" * (len(addresses) > 4))
+        left_out = self.reconciler.left_out.get(port, 0)
+        note = f"; {left_out} left out, the pool has {len(seen.servers)} slots" if left_out else ""
+        return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"
+
+    def _count_on_scrape(self) -> None:
+        """Gauges that are computed when somebody asks, not at each change."""
+
+        def ports(*, opened: bool) -> float:
+            return sum(seen.open is opened for seen in list(self.reconciler.observed.values()))
+
+        self.metrics.ports.labels("open").set_function(lambda: ports(opened=True))
+        self.metrics.ports.labels("closed").set_function(lambda: ports(opened=False))
+        self.metrics.ports.labels("failing").set_function(lambda: len(self.reconciler.failures))
+
+
+def auto_ports_file(settings: Settings) -> Path:
+    """Where the ports of ``auto`` Routes outlive the sidecar: beside HAProxy's own state."""
+    return settings.haproxy.state_file.with_name("auto-ports.json")
+
+
+def read_auto_ports(path: Path) -> Mapping[str, int]:
+    """Route UID -> port, as the last sidecar wrote it; empty if it cannot be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {str(uid): int(port) for uid, port in data.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as exc:
+        log.error("%s: %s; auto Routes may get other ports than before", path, exc)  # noqa: TRY400
+        return {}

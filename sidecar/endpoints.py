@@ -1,0 +1,263 @@
+"""From a Route to its servers: which endpoints, in which state, with which weight.
+
+Follows OpenShift's router (endpoints, not Service IPs; ``targetPort`` matches an endpoint port's
+name or number), KEP-1672 (ready, serving, terminating) and KEP-752 (EndpointSlice). Pure: reads
+the store, decides nothing about ports or slots.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple, Protocol
+
+from sidecar.model import Endpoint, EndpointPort, EndpointSet, Route, RouteTarget, Service
+from sidecar.pool import Address
+from sidecar.verdicts import Reason
+from sidecar.weights import server_weights
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: More left-out endpoints than this are only counted in a message.
+_EXAMPLES_MAX = 3
+
+
+class Lookup(Protocol):
+    """What of the store is needed here."""
+
+    def service(self, namespace: str, name: str) -> Service | None: ...
+    def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]: ...
+
+
+class DesiredServer(NamedTuple):
+    """A server that a port should have.
+
+    ``weight``: None while it drains, when its weight is of no matter.
+    ``service``, ``pod``, ``node``: where it comes from, for people.
+    """
+
+    address: Address
+    state: Literal["ready", "drain"]
+    weight: int | None
+    service: str
+    pod: str | None
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A Route's servers, sorted by address; ``reason`` and ``message`` say why there are none,
+    or, with `Reason.ADMITTED`, which endpoints were left out ("" if none)."""
+
+    servers: tuple[DesiredServer, ...]
+    reason: Reason
+    message: str
+
+
+class _Refusal(Exception):  # noqa: N818  never leaves this module
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.message = message
+
+
+class _Found(NamedTuple):
+    """An endpoint that may serve; ``ready``: it takes new connections, else it is leaving."""
+
+    ready: bool
+    service: str
+    pod: str | None
+    node: str | None
+
+
+def resolve(route: Route, lookup: Lookup, denied: Callable[[str], bool]) -> Resolution:
+    """The servers of ``route``. ``denied``: whether no server may have this IP."""
+    left_out: list[str] = []
+    refusals: list[_Refusal] = []
+    services: list[tuple[RouteTarget, dict[Address, _Found]]] = []
+    for target in route.targets:
+        try:
+            ports = _wanted_ports(route, target, lookup)
+        except _Refusal as refusal:
+            refusals.append(refusal)
+            continue
+        found = _endpoints(lookup.endpoint_sets(route.namespace, target.name), ports, target)
+        services.append((target, dict(_usable(found, denied, left_out))))
+    if not any(found for _, found in services):
+        why = refusals[0] if refusals else _absence(route, lookup, left_out)
+        return Resolution((), why.reason, why.message)
+    # A Service that cannot be used does not take the Route's others away.
+    notes = [refusal.message for refusal in refusals]
+    if left_out:
+        notes.append(_left_out_message(left_out))
+    servers = _servers(services)
+    if not any(server.state == "ready" for server in servers):
+        notes.append("no connection is taken, since all weights are 0")
+    return Resolution(servers, Reason.ADMITTED, "; ".join(notes))
+
+
+def _servers(
+    services: Iterable[tuple[RouteTarget, Mapping[Address, _Found]]],
+) -> tuple[DesiredServer, ...]:
+    """Weigh the ready endpoints; the leaving ones drain, or serve if nothing else is left."""
+    services = list(services)
+    if any(end.ready and target.weight for target, found in services for end in found.values()):
+        serving = [
+            (target.weight, [address for address, end in found.items() if end.ready])
+            for target, found in services
+        ]
+    else:
+        serving = [(target.weight, list(found)) for target, found in services]
+    weights = server_weights(serving)
+    servers: dict[Address, DesiredServer] = {}
+    for _, found in services:
+        for address, end in found.items():
+            weight = weights.get(address) or None
+            state: Literal["ready", "drain"] = "ready" if weight else "drain"
+            servers.setdefault(
+                address,
+                DesiredServer(address, state, weight, end.service, end.pod, end.node),
+            )
+    return tuple(servers[address] for address in sorted(servers))
+
+
+def _wanted_ports(
+    route: Route, target: RouteTarget, lookup: Lookup
+) -> Callable[[EndpointPort], bool]:
+    """Which endpoint ports ``route`` means, after a look at the Service."""
+    if target.kind != "Service":
+        raise _Refusal(
+            Reason.UNSUPPORTED_TARGET,
+            f"a Route leads to a Service, not to a {target.kind} ({target.name!r})",
+        )
+    service = lookup.service(route.namespace, target.name)
+    if service is None:
+        raise _Refusal(
+            Reason.SERVICE_NOT_FOUND,
+            f"there is no Service {target.name!r} in namespace {route.namespace!r};"
+            " create it, or correct spec.to.name",
+        )
+    if route.target_port is not None:
+        wanted = route.target_port
+        return lambda port: wanted in (port.name, str(port.port))
+    tcp = [port for port in service.ports if port.protocol == "TCP"]
+    if len(tcp) > 1:
+        names = ", ".join(port.name or str(port.port) for port in tcp)
+        raise _Refusal(
+            Reason.AMBIGUOUS_TARGET_PORT,
+            f"Service {target.name!r} has several TCP ports ({names});"
+            " set spec.port.targetPort to one of them",
+        )
+    if not tcp and service.ports:
+        raise _udp_only(f"Service {target.name!r}")
+    name = tcp[0].name if tcp else ""
+    return lambda port: port.name == name
+
+
+def _endpoints(
+    sets: Iterable[EndpointSet], wanted: Callable[[EndpointPort], bool], target: RouteTarget
+) -> Iterator[tuple[str, int, _Found]]:
+    """All (IP as written, port, endpoint) of the wanted TCP ports that can serve at all."""
+    for endpoint_set in sets:
+        for group in endpoint_set.groups:
+            ports = [
+                port.port
+                for port in group.ports
+                if port.protocol == "TCP" and port.port is not None and wanted(port)
+            ]
+            for endpoint in group.endpoints:
+                if not _serves(endpoint):
+                    continue
+                for number in ports:
+                    for ip in endpoint.addresses:
+                        found = _Found(endpoint.ready, target.name, endpoint.pod, endpoint.node)
+                        yield ip, number, found
+
+
+def _serves(endpoint: Endpoint) -> bool:
+    return endpoint.ready or (endpoint.serving and endpoint.terminating)
+
+
+def _usable(
+    found: Iterable[tuple[str, int, _Found]], denied: Callable[[str], bool], left_out: list[str]
+) -> Iterator[tuple[Address, _Found]]:
+    """Each address once, the ready ones last, so that they win over doubles that are leaving."""
+    for ip, port, end in sorted(found, key=lambda item: item[2].ready):
+        canonical = canonical_ip(ip)
+        if canonical is None:
+            left_out.append(f"{ip[:60]!r} is no IP address")
+        elif denied(canonical):
+            left_out.append(f"{canonical} is in a network that endpoints.deny forbids")
+        else:
+            yield Address(canonical, port), end
+
+
+def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
+    """Why no endpoint was found, in words that the Route's author can act on."""
+    if left_out:
+        return _Refusal(Reason.ENDPOINTS_DENIED, _left_out_message(left_out))
+    there_are: dict[str, None] = {}
+    for target in route.targets:
+        for endpoint_set in lookup.endpoint_sets(route.namespace, target.name):
+            for port in (port for group in endpoint_set.groups for port in group.ports):
+                if route.target_port in (port.name, str(port.port)):
+                    if port.protocol != "TCP":
+                        return _udp_only(f"port {route.target_port!r}")
+                    return _nothing_ready(route)
+                if port.protocol == "TCP" and port.port is not None:
+                    there_are[f"{port.name} ({port.port})" if port.name else str(port.port)] = None
+    if there_are and route.target_port is not None:
+        return _Refusal(
+            Reason.TARGET_PORT_NOT_FOUND,
+            f"spec.port.targetPort {route.target_port!r} is neither name nor number of an"
+            f" endpoint port; there are {', '.join(there_are)}",
+        )
+    return _nothing_ready(route)
+
+
+def _nothing_ready(route: Route) -> _Refusal:
+    names = ", ".join(repr(target.name) for target in route.targets)
+    return _Refusal(Reason.NO_ENDPOINTS, f"Service {names} has no ready endpoint")
+
+
+def _udp_only(what: str) -> _Refusal:
+    return _Refusal(
+        Reason.UNSUPPORTED_PROTOCOL,
+        f"{what} is not TCP; stock HAProxy balances TCP only, expose it in another way",
+    )
+
+
+def _left_out_message(left_out: Sequence[str]) -> str:
+    shown = "; ".join(left_out[:_EXAMPLES_MAX])
+    more = len(left_out) - _EXAMPLES_MAX
+    return f"{len(left_out)} left out: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+@lru_cache(maxsize=65536)
+def canonical_ip(text: str) -> str | None:
+    """The one way to write this IP, as HAProxy reports it; None if it is none.
+
+    An IPv4 address in IPv6 clothes becomes plain IPv4, so that it cannot slip past a denied
+    network; a zone (``fe80::1%eth0``) is no part of an endpoint's address.
+    """
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id is not None:
+            return None
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+    return str(ip)
+
+
+def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
+    """A function that tells whether a canonical IP is in one of ``networks``."""
+    forbidden = tuple(networks)
+
+    @lru_cache(maxsize=65536)
+    def denied(ip: str) -> bool:
+        address = ipaddress.ip_address(ip)
+        return any(address in network for network in forbidden)
+
+    return denied

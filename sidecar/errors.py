@@ -1,0 +1,98 @@
+"""Every error that this package raises on purpose, sorted by whose fault it is.
+
+Each carries data (what was asked, what was answered) beside its text, and the exit code that the
+command line gives for it. Must not import anything: all layers raise these.
+"""
+
+from collections.abc import Sequence
+
+
+class SidecarError(Exception):
+    """The base of all our errors; ``str()`` of it is a message for a user."""
+
+    exit_code = 1
+
+
+class UsageError(SidecarError):
+    """The command line asked for something that does not exist."""
+
+    exit_code = 2
+
+
+class SettingsError(SidecarError):
+    """The settings cannot be used. ``problems``: one line each, naming key, value and remedy."""
+
+    exit_code = 2
+
+    def __init__(self, origin: str, problems: Sequence[str]) -> None:
+        self.origin = origin
+        self.problems = tuple(problems)
+        super().__init__("\n".join([f"settings {origin}:", *(f"  {line}" for line in problems)]))
+
+
+class ObjectError(SidecarError):
+    """A Kubernetes object has a field of the wrong shape.
+
+    ``field`` is a path (``spec.to.name``), ``problem`` names the value and what would be right.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class SourceError(SidecarError):
+    """A source (folder of manifests, Kubernetes API) cannot be read at all."""
+
+    exit_code = 3
+
+
+class HAProxyError(SidecarError):
+    """HAProxy could not be started, or is not the one that we rendered for."""
+
+    exit_code = 3
+
+
+class PoolMismatchError(HAProxyError):
+    """HAProxy's frontends, backends or servers are not those of the settings' pool."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problems))
+
+
+class LocalProtocolError(SidecarError):
+    """We were about to send HAProxy something that it would misread. A fault of ours."""
+
+
+class RuntimeAPIError(SidecarError):
+    """The base of what goes wrong between us and HAProxy's Runtime API."""
+
+    exit_code = 3
+
+
+class CommandRefusedError(RuntimeAPIError):
+    """HAProxy answered ``command`` with something that does not mean success."""
+
+    def __init__(self, command: str, reply: str) -> None:
+        self.command = command
+        self.reply = reply
+        super().__init__(f"HAProxy answered {reply!r} to {command!r}")
+
+
+class RemoteProtocolError(RuntimeAPIError):
+    """HAProxy (or whatever listens there) sent bytes that are no reply of the Runtime API."""
+
+
+class DisconnectedError(RuntimeAPIError):
+    """The socket is absent, refuses, hangs or broke: ``address`` says where, ``doing`` when.
+
+    Commands that were under way may or may not have been carried out: observe again.
+    """
+
+    def __init__(self, address: str, doing: str, problem: str) -> None:
+        self.address = address
+        self.doing = doing
+        self.problem = problem
+        super().__init__(f"HAProxy's Runtime API at {address}: {doing}: {problem}")

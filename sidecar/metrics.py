@@ -1,0 +1,59 @@
+"""What Prometheus is told. Names are ours for good: dashboards depend on them.
+
+Labels are bounded: a kind of operation, never a port, a Route or a server.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """All metrics of one sidecar, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.operations = Counter(
+            "haproxy_sidecar_operations",
+            "Operations that HAProxy carried out, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "haproxy_sidecar_refused_operations",
+            "Operations that HAProxy refused, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.verified_seconds = Histogram(
+            "haproxy_sidecar_verified_seconds",
+            "From a change handed over by a source until HAProxy was read back and showed it.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.drift = Counter(
+            "haproxy_sidecar_drift_repaired",
+            "Ports that somebody else had changed in HAProxy, found and repaired.",
+            registry=self.registry,
+        )
+        self.restarts = Counter(
+            "haproxy_sidecar_haproxy_restarts",
+            "New HAProxy processes seen after the first.",
+            registry=self.registry,
+        )
+        self.connection_errors = Counter(
+            "haproxy_sidecar_connection_errors",
+            "Times that the Runtime API could not be reached, broke or hung.",
+            registry=self.registry,
+        )
+        self.converged = Gauge(
+            "haproxy_sidecar_converged",
+            "1 while HAProxy shows what is desired, else 0.",
+            registry=self.registry,
+        )
+        self.ports = Gauge(
+            "haproxy_sidecar_ports",
+            "Ports of the pool by state: open, closed, or failing to be programmed.",
+            ["state"],
+            registry=self.registry,
+        )

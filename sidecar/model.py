@@ -1,0 +1,141 @@
+"""The Kubernetes objects that we read, reduced to the fields that we use, as frozen values.
+
+Owns the vocabulary that sources produce and that admission reads. Must not know where objects
+come from, and imports no I/O. `sidecar.objects` makes these from API-shaped mappings.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+#: created_seconds of an object that does not say when it was created: younger than all that do.
+AGE_UNKNOWN = float("inf")
+
+
+class Key(NamedTuple):
+    """Which object: unique in a cluster. ``str()`` reads ``Route default/web``."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTarget:
+    """One of a Route's ``spec.to`` and ``spec.alternateBackends``."""
+
+    kind: str
+    name: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A Route (route.openshift.io/v1).
+
+    ``created_seconds``: metadata.creationTimestamp as Unix time, or `AGE_UNKNOWN`.
+    ``uid``: metadata.uid, or ``namespace/name`` where a manifest has none.
+    ``router_name``, ``port``: the values of our annotations, or None.
+    ``target_port``: spec.port.targetPort as text, number or name alike; None when absent.
+    ``targets``: spec.to first, then the alternate backends.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    created_seconds: float
+    router_name: str | None
+    port: str | None
+    drain_deadline: str | None
+    target_port: str | None
+    targets: tuple[RouteTarget, ...]
+    tls_termination: str | None
+
+    @property
+    def key(self) -> Key:
+        return Key("Route", self.namespace, self.name)
+
+    @property
+    def title(self) -> str:
+        """``namespace/name``, as a person writes it."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One of a Service's ports; ``name`` is "" when the only port has none."""
+
+    name: str
+    port: int
+    protocol: str
+    target_port: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service (v1). ``external_name`` is set for ``type: ExternalName`` only."""
+
+    namespace: str
+    name: str
+    ports: tuple[ServicePort, ...]
+    external_name: str | None
+
+    @property
+    def key(self) -> Key:
+        return Key("Service", self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPort:
+    """A port that all endpoints of a group have; ``port`` is None for "all ports"."""
+
+    name: str
+    port: int | None
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One backend, usually a pod (KEP-1672 for the three conditions).
+
+    ``ready`` is already true where the API says null, which means ready.
+    """
+
+    addresses: tuple[str, ...]
+    ready: bool
+    serving: bool
+    terminating: bool
+    pod: str | None
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointGroup:
+    """Endpoints that share ports: an EndpointSlice, or one subset of v1 Endpoints."""
+
+    ports: tuple[EndpointPort, ...]
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSet:
+    """An EndpointSlice (discovery.k8s.io/v1) or a v1 Endpoints object of one Service.
+
+    ``service``: the Service's name, in the same namespace.
+    ``legacy``: it is a v1 Endpoints object, used only where the Service has no slices.
+    """
+
+    namespace: str
+    name: str
+    service: str
+    groups: tuple[EndpointGroup, ...]
+    legacy: bool
+
+    @property
+    def key(self) -> Key:
+        return Key("Endpoints" if self.legacy else "EndpointSlice", self.namespace, self.name)
+
+
+Object = Route | Service | EndpointSet

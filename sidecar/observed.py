@@ -1,0 +1,172 @@
+"""What HAProxy says of itself, as values: the parsing of its three tables, by column name.
+
+Sources: management.txt 9.1 (CSV of "show stat"), 9.3 ("show info", "show servers state"). Pure.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sidecar.errors import RemoteProtocolError
+from sidecar.operations import State
+from sidecar.pool import Address, port_of_backend, port_of_frontend
+
+# Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
+# haproxy.cfg) and stay set on a server that is ready.
+_FORCED_MAINT = 0x01
+_RESOLUTION_MAINT = 0x20
+_FORCED_DRAIN = 0x08
+
+# srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
+_STOPPED = 0
+
+#: A frontend's states in which it listens; FULL listens but lets connections wait.
+_LISTENING = frozenset({"OPEN", "FULL"})
+
+
+class ObservedServer(NamedTuple):
+    """One server of a backend as HAProxy has it.
+
+    ``up``: HAProxy would use it (health and state together).
+    ``sessions``: how many it has now; None where nobody asked.
+    """
+
+    name: str
+    address: Address
+    state: State
+    weight: int
+    up: bool
+    sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPort:
+    """One port of the pool as HAProxy has it. ``servers``: name -> server, in HAProxy's order."""
+
+    port: int
+    open: bool
+    servers: Mapping[str, ObservedServer]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """Which HAProxy answers, of ``show info``.
+
+    ``identity`` tells one process from the next: in containers the PID repeats, so it is PID and
+    start time together.
+    """
+
+    version: str
+    pid: int
+    start_time_seconds: int
+    uptime_seconds: int
+    current_connections: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return (self.pid, self.start_time_seconds)
+
+    @property
+    def version_tuple(self) -> tuple[int, ...]:
+        """``(2, 6)`` of ``2.6.12-1+deb12u4``, to compare with."""
+        return tuple(int(part) for part in self.version.split("-")[0].split(".")[:2])
+
+
+def parse_info(text: str) -> ProcessInfo:
+    """``show info``. Raises RemoteProtocolError if it is something else."""
+    fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    try:
+        return ProcessInfo(
+            version=fields["Version"],
+            pid=int(fields["Pid"]),
+            start_time_seconds=int(fields["Start_time_sec"]) if "Start_time_sec" in fields else 0,
+            uptime_seconds=int(fields["Uptime_sec"]),
+            current_connections=int(fields["CurrConns"]),
+        )
+    except (KeyError, ValueError) as exc:
+        raise RemoteProtocolError(f"no answer of 'show info': {text[:200]!r}") from exc
+
+
+def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
+    """``show servers state``: port -> name -> server, of our backends only.
+
+    Raises RemoteProtocolError if it is something else, or a column that we need is missing.
+    """
+    lines = text.split("\n")
+    if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
+        raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
+    columns = {name: index for index, name in enumerate(lines[1].split()[1:])}
+    try:
+        backend, name = columns["be_name"], columns["srv_name"]
+        ip, port = columns["srv_addr"], columns["srv_port"]
+        admin, operational = columns["srv_admin_state"], columns["srv_op_state"]
+        weight = columns["srv_uweight"]
+    except KeyError as exc:
+        raise RemoteProtocolError(f"'show servers state' has no column {exc}") from exc
+    found: dict[int, dict[str, ObservedServer]] = {}
+    last_backend, servers = "", None
+    try:
+        for line in lines[2:]:
+            row = line.split(" ")
+            if len(row) < 2:
+                continue
+            if row[backend] != last_backend:
+                last_backend = row[backend]
+                number = port_of_backend(last_backend)
+                servers = None if number is None else found.setdefault(number, {})
+            if servers is None:
+                continue
+            servers[row[name]] = ObservedServer(
+                row[name],
+                Address(row[ip], int(row[port])),
+                _state(int(row[admin])),
+                int(row[weight]),
+                row[operational] != "0",
+            )
+    except (IndexError, ValueError) as exc:
+        raise RemoteProtocolError(f"a row of 'show servers state' is broken: {line!r}") from exc
+    return found
+
+
+def _state(admin_state: int) -> State:
+    if admin_state & (_FORCED_MAINT | _RESOLUTION_MAINT):
+        return "maint"
+    return "drain" if admin_state & _FORCED_DRAIN else "ready"
+
+
+def parse_frontends(text: str) -> dict[int, bool]:
+    """``show stat`` of frontends: port -> whether it listens, of our frontends only."""
+    found = {}
+    for row in _stat_rows(text, ("pxname", "svname", "status")):
+        port = port_of_frontend(row["pxname"])
+        if port is not None and row["svname"] == "FRONTEND":
+            found[port] = row["status"] in _LISTENING
+    return found
+
+
+def parse_sessions(text: str) -> dict[int, dict[str, int]]:
+    """``show stat`` of servers: port -> server name -> sessions now (column ``scur``)."""
+    found: dict[int, dict[str, int]] = {}
+    for row in _stat_rows(text, ("pxname", "svname", "scur")):
+        port = port_of_backend(row["pxname"])
+        if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
+            found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
+    return found
+
+
+def _stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """The rows of a "show stat" CSV with the ``needed`` columns by name."""
+    lines = text.split("\n")
+    if not lines[0].startswith("# pxname,"):
+        raise RemoteProtocolError(f"no answer of 'show stat': {text[:200]!r}")
+    header = lines[0][2:].split(",")
+    try:
+        indexes = [(name, header.index(name)) for name in needed]
+    except ValueError as exc:
+        raise RemoteProtocolError(f"'show stat' lacks a column: {exc}") from exc
+    for row in csv.reader(line for line in lines[1:] if line):
+        try:
+            yield {name: row[index] for name, index in indexes}
+        except IndexError as exc:
+            raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc

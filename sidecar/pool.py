@@ -1,0 +1,126 @@
+"""The pool: which frontends, backends and server slots haproxy.cfg has, and how they are named.
+
+The one place that knows. Rendering, planning and the comparison with a running HAProxy read it.
+Everything here is fixed when HAProxy starts. Imports no I/O.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+#: The largest weight HAProxy takes (management.txt, "set weight"); slots start with it, so that
+#: a Route with one Service never needs a weight command.
+WEIGHT_MAX = 256
+
+_BACKEND = re.compile(r"be_tcp-([0-9]+)")
+_FRONTEND = re.compile(r"tcp-([0-9]+)")
+
+
+class Address(NamedTuple):
+    """Where a server is: an IP in its canonical text form, and a TCP port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+#: Where a slot without an endpoint points: nothing listens on port 1 of the loopback, so a stale
+#: use is refused and redispatched, never sent to somebody else's pod.
+PARKED = Address("127.0.0.1", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """HAProxy's TCP health check of every used slot (configuration.txt, "check")."""
+
+    interval_seconds: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True)
+class PortPool:
+    """A class of ports that share everything haproxy.cfg fixes at start.
+
+    ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
+    ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
+    """
+
+    name: str
+    ports: tuple[int, ...]
+    bind: tuple[str, ...]
+    slots: int
+    balance: str
+    namespaces: tuple[str, ...]
+    connect_timeout_seconds: float
+    client_timeout_seconds: float
+    server_timeout_seconds: float
+    check: HealthCheck | None
+    accept_proxy: bool
+    send_proxy: str
+
+    def allows(self, namespace: str) -> bool:
+        return "*" in self.namespaces or namespace in self.namespaces
+
+    @cached_property
+    def slot_names(self) -> tuple[str, ...]:
+        """The names of a backend's pre-rendered servers, in order."""
+        return tuple(f"s{number}" for number in range(1, self.slots + 1))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All ports that HAProxy was started with, by class; the classes' ports never overlap."""
+
+    classes: tuple[PortPool, ...]
+
+    @cached_property
+    def by_port(self) -> Mapping[int, PortPool]:
+        """port -> the class that it belongs to, in ascending order of ports."""
+        pairs = ((port, pool) for pool in self.classes for port in pool.ports)
+        return dict(sorted(pairs, key=lambda pair: pair[0]))
+
+    @property
+    def ports(self) -> Iterable[int]:
+        return self.by_port.keys()
+
+    def __contains__(self, port: int) -> bool:
+        return port in self.by_port
+
+    def slot_names(self, port: int) -> tuple[str, ...]:
+        return self.by_port[port].slot_names
+
+
+def frontend_name(port: int) -> str:
+    return f"tcp-{port}"
+
+
+def backend_name(port: int) -> str:
+    return f"be_tcp-{port}"
+
+
+def port_of_backend(name: str) -> int | None:
+    """The port whose backend has this name, or None if the name is not one of ours."""
+    found = _BACKEND.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def port_of_frontend(name: str) -> int | None:
+    """The port whose frontend has this name, or None if the name is not one of ours."""
+    found = _FRONTEND.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def format_ports(ports: Iterable[int]) -> str:
+    """Ports as a person writes them: ``6620, 30000-30099``."""
+    runs: list[list[int]] = []
+    for port in sorted(ports):
+        if runs and runs[-1][1] == port - 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

@@ -1,0 +1,1 @@
+"""Where Routes and their endpoints come from: a folder of manifests, or the Kubernetes API."""

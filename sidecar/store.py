@@ -1,0 +1,107 @@
+"""The objects as they are now, and which of them changed since somebody last looked.
+
+`Inbox` is the only place where a source's thread and the reconciler's meet; the store itself is
+owned by the reconciler's thread alone. Imports no I/O.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from sidecar.model import EndpointSet, Key, Object, Route, Service
+from sidecar.sources.base import Change, Problem
+
+
+class Store:
+    """Objects by key, with the endpoint sets of each Service at hand."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Object] = {}
+        # (namespace, Service name) -> the keys of its EndpointSlices and Endpoints
+        self._sets: dict[tuple[str, str], set[Key]] = {}
+
+    def apply(self, changes: Iterable[Change]) -> set[Key]:
+        """Take ``changes``; the keys of what really is different now."""
+        dirty = set()
+        for key, new in changes:
+            old = self._objects.get(key)
+            if old == new:
+                continue
+            dirty.add(key)
+            if isinstance(old, EndpointSet):
+                # An EndpointSlice may be relabelled to another Service: both are dirty.
+                dirty.add(Key("Service", old.namespace, old.service))
+                siblings = self._sets[old.namespace, old.service]
+                siblings.discard(key)
+                if not siblings:
+                    del self._sets[old.namespace, old.service]
+            if new is None:
+                del self._objects[key]
+                continue
+            self._objects[key] = new
+            if isinstance(new, EndpointSet):
+                dirty.add(Key("Service", new.namespace, new.service))
+                self._sets.setdefault((new.namespace, new.service), set()).add(key)
+        return dirty
+
+    def route(self, key: Key) -> Route | None:
+        found = self._objects.get(key)
+        return found if isinstance(found, Route) else None
+
+    def routes(self) -> Iterable[Route]:
+        return (item for item in self._objects.values() if isinstance(item, Route))
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        found = self._objects.get(Key("Service", namespace, name))
+        return found if isinstance(found, Service) else None
+
+    def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]:
+        """The Service's EndpointSlices, or its v1 Endpoints where it has no slices (the API
+        server mirrors the latter into the former); in a stable order."""
+        keys = sorted(self._sets.get((namespace, service), ()))
+        sets = [item for key in keys if isinstance(item := self._objects[key], EndpointSet)]
+        return [item for item in sets if not item.legacy] or sets
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+
+class Inbox:
+    """A `Sink` that keeps the newest of each object until the reconciler takes it.
+
+    ``wake`` is called, from the source's thread, after each publication. An object that changed a
+    hundred times between two looks is taken once.
+    """
+
+    def __init__(self, origins: Iterable[str], wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._missing = set(origins)
+        self._changes: dict[Key, Change] = {}
+        self._problems: dict[str, tuple[Problem, ...]] = {}
+
+    def publish(
+        self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]
+    ) -> None:
+        with self._lock:
+            for change in changes:
+                self._changes[change.key] = change
+            self._problems[origin] = tuple(problems)
+            self._missing.discard(origin)
+        self._wake()
+
+    def take(self) -> list[Change]:
+        """All changes since the last call."""
+        with self._lock:
+            taken, self._changes = self._changes, {}
+        return list(taken.values())
+
+    def missing(self) -> frozenset[str]:
+        """The origins that have not synced once yet."""
+        with self._lock:
+            return frozenset(self._missing)
+
+    def problems(self) -> Mapping[str, tuple[Problem, ...]]:
+        """origin -> what it could not use, now."""
+        with self._lock:
+            return MappingProxyType(dict(self._problems))

@@ -1,0 +1,39 @@
+"""Fixtures: HAProxy and servers that end with the test. See `stand` for what they are."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand import EchoServer, Stand
+
+
+@pytest.fixture
+def make_stand(tmp_path: Path) -> Iterator[Callable[..., Stand]]:
+    """Makes stands: ``make_stand(pools=[...], timing={...})`` takes the settings' keys."""
+    stands: list[Stand] = []
+
+    def make(*, start: bool = True, **settings: Any) -> Stand:
+        folder = tmp_path / f"s{len(stands)}"
+        folder.mkdir()
+        stand = Stand(folder, **settings)
+        stands.append(stand)
+        return stand.start() if start else stand
+
+    yield make
+    for stand in stands:
+        stand.close()
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[..., EchoServer]]:
+    """Makes echo servers, each on a loopback address of its own."""
+    servers: list[EchoServer] = []
+
+    def make(name: str | None = None, **where: Any) -> EchoServer:
+        servers.append(EchoServer(name or f"server-{len(servers)}", **where))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()

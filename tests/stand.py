@@ -1,0 +1,318 @@
+"""The test stand: a real HAProxy on a loopback address of its own, real servers behind it.
+
+Every HAProxy and every server listens on its own 127.x.y.z, so tests never meet on a port. What a
+test waits for it awaits by condition, with a deadline; nothing sleeps a fixed time.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sidecar.child import answering, find_haproxy
+from sidecar.cli.render import write_files
+from sidecar.model import (
+    AGE_UNKNOWN,
+    Endpoint,
+    EndpointGroup,
+    EndpointPort,
+    EndpointSet,
+    Route,
+    RouteTarget,
+    Service,
+    ServicePort,
+)
+from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.pool import Address
+from sidecar.reconciler import Observer
+from sidecar.runtime import RuntimeClient
+from sidecar.settings import Settings, parse_settings
+from sidecar.sources.base import Change
+
+HAPROXY = find_haproxy(os.environ)
+ROUTER = "wzh-router-1"
+
+_ips = itertools.count(1)
+
+
+def fresh_ip() -> str:
+    """A loopback address that no other test of this or a parallel run uses."""
+    number = next(_ips)
+    return f"127.{10 + os.getpid() % 200}.{number // 250}.{1 + number % 250}"
+
+
+def await_(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+    """The first true value of ``condition``; fails the test with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.005)
+
+
+class EchoServer:
+    """A TCP server that says its name on connecting, then echoes. ``sessions``: open now."""
+
+    def __init__(self, name: str, ip: str | None = None, port: int = 9000) -> None:
+        self.name = name
+        self.sessions = 0
+        self.accepted = 0
+        outer = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                outer.sessions += 1
+                outer.accepted += 1
+                try:
+                    self.request.sendall(f"{outer.name}\n".encode())
+                    while data := self.request.recv(4096):
+                        self.request.sendall(data)
+                except OSError:
+                    pass  # the test closed its end
+                finally:
+                    outer.sessions -= 1
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+            request_queue_size = 1024
+
+        self._server = Server((ip or fresh_ip(), port), Handler)
+        self.address = Address(*self._server.server_address[:2])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Client:
+    """A client's TCP connection, opened at once. ``server``: the name that greeted it."""
+
+    def __init__(self, address: tuple[str, int], timeout_seconds: float = 5.0) -> None:
+        self.socket = socket.create_connection(address, timeout_seconds)
+        try:
+            greeting = self.socket.makefile("rb").readline()
+        except BaseException:
+            self.socket.close()
+            raise
+        if not greeting:
+            self.socket.close()
+            raise ConnectionResetError("closed before the greeting")
+        self.server = greeting.decode().strip()
+
+    def echo(self, data: bytes = b"ping") -> None:
+        """Raises if the connection does not carry bytes both ways any more."""
+        self.socket.sendall(data)
+        received = b""
+        while len(received) < len(data):
+            chunk = self.socket.recv(4096)
+            if not chunk:
+                raise ConnectionResetError("closed instead of an echo")
+            received += chunk
+        assert received == data
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Stand:
+    """A HAProxy of its own, rendered from settings of its own, in a folder of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pools: Sequence[dict[str, Any]] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.folder = folder
+        self.ip = fresh_ip()
+        pools = pools or [{"ports": ["30000-30009"], "slots": 4}]
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir()
+        self.settings_data: dict[str, Any] = {
+            "router_name": ROUTER,
+            "haproxy": {
+                "socket": str(folder / "admin.sock"),
+                "config": str(folder / "haproxy.cfg"),
+                "state_file": str(folder / "servers.state"),
+                "timeout": "2s",
+            },
+            "source": {"kind": "directory", "path": str(self.manifests)},
+            "pools": [{"bind": [self.ip], "name": f"p{n}", **p} for n, p in enumerate(pools)],
+            "endpoints": {"deny": []},
+            "http": {"listen": f"{self.ip}:8405"},
+            **settings,
+        }
+        self.settings_file = folder / "sidecar.yaml"
+        self.settings_file.write_text(yaml.safe_dump(self.settings_data))
+        self.settings: Settings = parse_settings(self.settings_file.read_text(), {}, "test")
+        self.pool = self.settings.pool()
+        self.client = RuntimeClient(self.settings.haproxy.socket, timeout_seconds=5.0)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._files = contextlib.ExitStack()
+
+    def start(self) -> "Stand":
+        write_files(self.settings, self.settings.haproxy.config)
+        self.start_haproxy()
+        return self
+
+    def start_haproxy(self) -> ProcessInfo:
+        log = self._files.enter_context((self.folder / "haproxy.log").open("ab"))
+        process = subprocess.Popen(
+            [HAPROXY, "-db", "-f", str(self.settings.haproxy.config)], stdout=log, stderr=log
+        )
+        self._process = process
+
+        def look() -> ProcessInfo | None:
+            if process.poll() is not None:
+                raise AssertionError((self.folder / "haproxy.log").read_text()[-2000:])
+            info = answering(self.settings.haproxy.socket)
+            return info if info and info.pid == process.pid else None
+
+        info: ProcessInfo = await_(look, "HAProxy answers", 30)
+        return info
+
+    def stop_haproxy(self, number: int = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(10)
+            self._process = None
+
+    def close(self) -> None:
+        self.client.close()
+        self.stop_haproxy(signal.SIGTERM)
+        self._files.close()
+
+    def info(self) -> ProcessInfo:
+        return Observer(self.client, self.pool).info()
+
+    def observed(self) -> dict[int, ObservedPort]:
+        """Everything, read back from HAProxy, with sessions."""
+        _, observed = Observer(self.client, self.pool).look(self.pool.ports, with_sessions=True)
+        return observed
+
+    def port(self, port: int) -> ObservedPort:
+        return self.observed()[port]
+
+    def ready(self, port: int) -> list[Address]:
+        """The addresses that take connections on ``port``, sorted."""
+        servers = self.port(port).servers.values()
+        return sorted(server.address for server in servers if server.state == "ready")
+
+    def connect(self, port: int) -> Client:
+        return Client((self.ip, port))
+
+    def is_refused(self, port: int) -> bool:
+        try:
+            socket.create_connection((self.ip, port), 2).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+
+def route(  # noqa: PLR0917
+    name: str = "web",
+    port: object = 30000,
+    service: str | None = None,
+    *,
+    namespace: str = "demo",
+    target_port: str | None = None,
+    created_seconds: float = AGE_UNKNOWN,
+    weight: int = 100,
+    also: Sequence[tuple[str, int]] = (),
+    router_name: str | None = ROUTER,
+    termination: str | None = None,
+    uid: str | None = None,
+    drain_deadline: str | None = None,
+) -> Route:
+    """A Route of the model; its Service has its own name unless told otherwise."""
+    targets = [RouteTarget("Service", service or name, weight)]
+    targets += [RouteTarget("Service", other, share) for other, share in also]
+    return Route(
+        namespace=namespace,
+        name=name,
+        uid=uid or f"{namespace}/{name}",
+        created_seconds=created_seconds,
+        router_name=router_name,
+        port=None if port is None else str(port),
+        drain_deadline=drain_deadline,
+        target_port=target_port,
+        targets=tuple(targets),
+        tls_termination=termination,
+    )
+
+
+def service(
+    name: str = "web", *ports: ServicePort, namespace: str = "demo"
+) -> Service:
+    """A Service of the model, with one unnamed TCP port unless told otherwise."""
+    return Service(namespace, name, ports or (ServicePort("", 80, "TCP", "9000"),), None)
+
+
+def endpoint(
+    ip: str, *, ready: bool = True, serving: bool | None = None, terminating: bool = False
+) -> Endpoint:
+    return Endpoint(
+        (ip,), ready, ready if serving is None else serving, terminating, f"pod-{ip}", None
+    )
+
+
+def slice_(
+    service_name: str = "web",
+    endpoints: Sequence[Endpoint | str] = (),
+    *,
+    port: int = 9000,
+    port_name: str = "",
+    name: str | None = None,
+    namespace: str = "demo",
+    protocol: str = "TCP",
+) -> EndpointSet:
+    """An EndpointSlice of the model; a text among ``endpoints`` is a ready one's IP."""
+    ends = tuple(endpoint(item) if isinstance(item, str) else item for item in endpoints)
+    group = EndpointGroup((EndpointPort(port_name, port, protocol),), ends)
+    return EndpointSet(namespace, name or f"{service_name}-1", service_name, (group,), False)
+
+
+def changes(*objects: Route | Service | EndpointSet) -> list[Change]:
+    return [Change(item.key, item) for item in objects]
+
+
+@contextlib.contextmanager
+def running(daemon: Any) -> Iterator[Any]:
+    """A daemon in a thread, stopped at the end; what it raised is raised here."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except BaseException as exc:  # noqa: BLE001
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, name="daemon", daemon=True)
+    thread.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        thread.join(20)
+        assert not thread.is_alive(), "the daemon did not stop"
+        if raised:
+            raise raised[0]
