@@ -51,17 +51,24 @@ class LineServer(socketserver.ThreadingTCPServer):
 def main(command: list[str]) -> int:
     servers: list[socketserver.BaseServer] = []
     for address, make in [
-        *((address, lambda n=name, a=address: ThreadingHTTPServer(a, web_handler(n)))
-          for name, address in WEB.items()),
-        *((address, lambda n=name, a=address: LineServer(a, line_handler(n)))
-          for name, address in DATABASES.items()),
+        *(
+            (address, lambda n=name, a=address: ThreadingHTTPServer(a, web_handler(n)))
+            for name, address in WEB.items()
+        ),
+        *(
+            (address, lambda n=name, a=address: LineServer(a, line_handler(n)))
+            for name, address in DATABASES.items()
+        ),
     ]:
         try:
             servers.append(make())
         except OSError as exc:
             where = f"{address[0]}:{address[1]}"
-            print(f"the demo server cannot listen on {where}: {exc.strerror};"
-                  " is the demo running in another terminal?", file=sys.stderr)
+            print(
+                f"the demo server cannot listen on {where}: {exc.strerror};"
+                " is the demo running in another terminal?",
+                file=sys.stderr,
+            )
             return 3
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()

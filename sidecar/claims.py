@@ -9,11 +9,12 @@ of the last life as ``kept``. Must not look at Services or endpoints, and import
 """
 
 import bisect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sidecar.model import Key, Route
-from sidecar.pool import Pool, format_ports
+from sidecar.pool import Pool, PortPool, format_ports
 from sidecar.verdicts import Reason, Verdict
 
 #: The value of the port annotation that leaves the choice to us.
@@ -21,6 +22,9 @@ AUTO = "auto"
 
 #: HAProxy passes the bytes of these through untouched; the others would need us to speak TLS.
 _RAW_TERMINATIONS = frozenset({None, "", "passthrough"})
+
+#: ASCII, and never more digits than a port has: what users send may be of any length.
+_NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 def judge(route: Route, pool: Pool) -> int | str | Verdict:
@@ -36,16 +40,14 @@ def judge(route: Route, pool: Pool) -> int | str | Verdict:
             " use passthrough, or leave spec.tls out",
         )
     text = (route.port or "").strip()
-    allowed = [pool_class for pool_class in pool.classes if pool_class.allows(route.namespace)]
-    ours = format_ports(port for pool_class in allowed for port in pool_class.ports)
     if text == AUTO:
-        if allowed:
+        if _auto_pool(route.namespace, pool):
             return AUTO
         return refuse(
             Reason.NAMESPACE_NOT_ALLOWED,
             f"no pool of this router is open to namespace {route.namespace!r}",
         )
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:6]) <= 65535:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= 65535:
         given = "the port annotation is missing" if not text else f"{text[:80]!r} is no port"
         return refuse(
             Reason.INVALID_PORT,
@@ -56,17 +58,29 @@ def judge(route: Route, pool: Pool) -> int | str | Verdict:
         return refuse(
             Reason.PORT_NOT_IN_POOL,
             f"port {port} is in no pool of this router; namespace {route.namespace!r}"
-            f" may use {ours or 'none'}",
+            f" may use {_open_to(route.namespace, pool) or 'none'}",
             port,
         )
     if not pool.by_port[port].allows(route.namespace):
         return refuse(
             Reason.NAMESPACE_NOT_ALLOWED,
             f"port {port} is not open to namespace {route.namespace!r}; it may use"
-            f" {ours or 'none'}",
+            f" {_open_to(route.namespace, pool) or 'none'}",
             port,
         )
     return port
+
+
+def _auto_pool(namespace: str, pool: Pool) -> PortPool | None:
+    """The class that ``auto`` takes from. One only: the others may have other timeouts or speak
+    the PROXY protocol, which nobody should get by chance."""
+    return next((item for item in pool.classes if item.allows(namespace)), None)
+
+
+def _open_to(namespace: str, pool: Pool) -> str:
+    """The ports that the namespace may use, for a person."""
+    allowed = (pool_class for pool_class in pool.classes if pool_class.allows(namespace))
+    return format_ports(port for pool_class in allowed for port in pool_class.ports)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +96,7 @@ class Ledger:
     """All claims, and who owns what.
 
     ``router_name``: whose Routes are ours. ``kept``: Route UID -> the port that it got as
-    ``auto`` before.
+    ``auto`` before; it counts when a Route of that UID is first seen.
     """
 
     def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int]) -> None:
@@ -94,19 +108,23 @@ class Ledger:
         self._places: dict[Key, int | None] = {}
         # port -> its claims, oldest first
         self._queues: dict[int, list[_Claim]] = {}
-        # Route UID -> its port, of `auto` Routes
-        self._auto_ports = dict(kept)
+        self._kept = dict(kept)
         self._auto: set[Key] = set()
 
     def update(self, changed: Mapping[Key, Route | None]) -> set[int]:
         """Take Routes as they are now (None: gone); the ports whose queue is different."""
         ports: set[int] = set()
+        # `auto` Route that is still the same one -> its port
+        had: dict[Key, int] = {}
         for key, route in changed.items():
-            ports |= self._leave(key, route)
+            port = self._places.get(key)
+            if key in self._auto and route and route.uid == self._routes[key].uid and port:
+                had[key] = port
+            ports |= self._leave(key)
         for key, route in changed.items():
             if route is not None and route.router_name == self._router_name:
                 self._routes[key] = route
-                ports |= self._enter(route)
+                ports |= self._enter(route, had.get(key, self._kept.pop(route.uid, None)))
         # Last, so that at a first sync `auto` does not take what somebody else names.
         return ports | self._place_autos()
 
@@ -147,14 +165,14 @@ class Ledger:
             return refused
         port = self._places[key]
         if port is None:
-            pools = [pool for pool in self._pool.classes if pool.allows(route.namespace)]
+            pool = _auto_pool(route.namespace, self._pool)
+            ports = f" of pool {pool.name!r} ({format_ports(pool.ports)})" if pool else ""
             return Verdict(
                 key,
                 None,
                 Reason.POOL_EXHAUSTED,
-                f"all ports open to namespace {route.namespace!r} are taken"
-                f" ({format_ports(port for pool in pools for port in pool.ports)});"
-                " free one or give the pool more",
+                f'all ports{ports} are taken, where "{AUTO}" takes from; free one,'
+                " give the pool more, or write a port of another pool",
             )
         owner = self._queues[port][0].route
         if owner == key:
@@ -172,19 +190,17 @@ class Ledger:
             f' or ask for another port or "{AUTO}"',
         )
 
-    def _leave(self, key: Key, successor: Route | None) -> set[int]:
+    def _leave(self, key: Key) -> set[int]:
         route = self._routes.pop(key, None)
         if route is None:
             return set()
         self._refused.pop(key, None)
         self._auto.discard(key)
         port = self._places.pop(key, None)
-        same = successor is not None and successor.uid == route.uid
-        if not (same and successor is not None and (successor.port or "").strip() == AUTO):
-            self._auto_ports.pop(route.uid, None)
         return set() if port is None else self._dequeue(route, port)
 
-    def _enter(self, route: Route) -> set[int]:
+    def _enter(self, route: Route, had: int | None) -> set[int]:
+        """``had``: the port that it has had until now, should it be `auto`."""
         judged = judge(route, self._pool)
         if isinstance(judged, Verdict):
             self._refused[route.key] = judged
@@ -193,12 +209,10 @@ class Ledger:
             return self._enqueue(route, judged)
         self._auto.add(route.key)
         self._places[route.key] = None
-        kept = self._auto_ports.get(route.uid)
-        if kept is not None and kept in self._pool and self._pool.by_port[kept].allows(
-            route.namespace
-        ):
-            return self._enqueue(route, kept)
-        return set()
+        pool_class = None if had is None else self._pool.by_port.get(had)
+        if had is None or pool_class is None or not pool_class.allows(route.namespace):
+            return set()
+        return self._enqueue(route, had)
 
     def _place_autos(self) -> set[int]:
         """Give a port to each ``auto`` Route that has none, or lost its own to an older claim."""
@@ -207,22 +221,13 @@ class Ledger:
             route, port = self._routes[key], self._places[key]
             if port is not None:
                 if self._queues[port][0].route == key:
-                    self._auto_ports[route.uid] = port
                     continue
                 ports |= self._dequeue(route, port)
                 self._places[key] = None
-            free = next(
-                (
-                    port
-                    for pool in self._pool.classes
-                    if pool.allows(route.namespace)
-                    for port in pool.ports
-                    if port not in self._queues
-                ),
-                None,
-            )
+            pool = _auto_pool(route.namespace, self._pool)
+            candidates = pool.ports if pool else ()
+            free = next((port for port in candidates if port not in self._queues), None)
             if free is not None:
-                self._auto_ports[route.uid] = free
                 ports |= self._enqueue(route, free)
         return ports
 

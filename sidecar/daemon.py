@@ -55,9 +55,10 @@ class Wakeup:
 
     def wait(self, seconds: float, also: int | None) -> bool:
         """Sleep until `set` is called or ``also`` is readable; whether it was ``also``."""
-        watched = [self._read] if also is None else [self._read, also]
+        mine = self._read.fileno()
+        watched = [mine] if also is None else [mine, also]
         readable, _, _ = select.select(watched, [], [], seconds)
-        if self._read in readable:
+        if mine in readable:
             try:
                 while self._read.recv(4096):
                     pass
@@ -228,11 +229,15 @@ class Daemon:
         seen = self.reconciler.observed.get(port)
         claimed = self._routing.claimed.get(port)
         if seen is None or not seen.open:
-            return f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
+            return (
+                f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
+            )
         if claimed is None:
             return "open"
         addresses = [str(s.address) for s in claimed.resolution.servers if s.state == "ready"]
-        shown = ", ".join(addresses[:4]) + (f" and {len(addresses) - 4} more" * (len(addresses) > 4))
+        shown = ", ".join(addresses[:4]) + (
+            f" and {len(addresses) - 4} more" * (len(addresses) > 4)
+        )
         left_out = self.reconciler.left_out.get(port, 0)
         note = f"; {left_out} left out, the pool has {len(seen.servers)} slots" if left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"

@@ -9,6 +9,9 @@ import re
 _UNITS_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)")
 
+#: What belongs where a time does, for errors.
+DURATION_RULE = "write a number and a unit of us, ms, s, m, h or d, like 500ms or 5s"
+
 #: HAProxy keeps timeouts in signed 32-bit milliseconds.
 DURATION_MAX_SECONDS = (2**31 - 1) / 1000
 
@@ -19,10 +22,10 @@ def parse_duration(text: str) -> float:
     if not found:
         if text.strip() == "0":
             return 0.0
-        raise ValueError("write a number and a unit of us, ms, s, m, h or d, like 500ms or 5s")
+        raise ValueError(DURATION_RULE)
     seconds = float(found[1]) * _UNITS_SECONDS[found[2]]
     if seconds > DURATION_MAX_SECONDS:
-        raise ValueError("HAProxy takes at most 24d")
+        raise ValueError("must be at most 24d, which is all that HAProxy takes")
     return seconds
 
 

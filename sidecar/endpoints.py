@@ -91,7 +91,7 @@ def resolve(route: Route, lookup: Lookup, denied: Callable[[str], bool]) -> Reso
         notes.append(_left_out_message(left_out))
     servers = _servers(services)
     if not any(server.state == "ready" for server in servers):
-        notes.append("no connection is taken, since all weights are 0")
+        notes.append("no connection is taken: every Service that has endpoints has weight 0")
     return Resolution(servers, Reason.ADMITTED, "; ".join(notes))
 
 
@@ -136,10 +136,12 @@ def _wanted_ports(
             f"there is no Service {target.name!r} in namespace {route.namespace!r};"
             " create it, or correct spec.to.name",
         )
+    tcp = [port for port in service.ports if port.protocol == "TCP"]
+    if service.ports and not tcp:
+        raise _udp_only(f"Service {target.name!r}")
     if route.target_port is not None:
         wanted = route.target_port
         return lambda port: wanted in (port.name, str(port.port))
-    tcp = [port for port in service.ports if port.protocol == "TCP"]
     if len(tcp) > 1:
         names = ", ".join(port.name or str(port.port) for port in tcp)
         raise _Refusal(
@@ -147,8 +149,6 @@ def _wanted_ports(
             f"Service {target.name!r} has several TCP ports ({names});"
             " set spec.port.targetPort to one of them",
         )
-    if not tcp and service.ports:
-        raise _udp_only(f"Service {target.name!r}")
     name = tcp[0].name if tcp else ""
     return lambda port: port.name == name
 
@@ -180,8 +180,9 @@ def _serves(endpoint: Endpoint) -> bool:
 def _usable(
     found: Iterable[tuple[str, int, _Found]], denied: Callable[[str], bool], left_out: list[str]
 ) -> Iterator[tuple[Address, _Found]]:
-    """Each address once, the ready ones last, so that they win over doubles that are leaving."""
-    for ip, port, end in sorted(found, key=lambda item: item[2].ready):
+    """All addresses, the ready ones last, so that they win over doubles that are leaving; which
+    of two doubles wins does not depend on the order in which they were found."""
+    for ip, port, end in sorted(found, key=_precedence):
         canonical = canonical_ip(ip)
         if canonical is None:
             left_out.append(f"{ip[:60]!r} is no IP address")
@@ -191,32 +192,39 @@ def _usable(
             yield Address(canonical, port), end
 
 
+def _precedence(found: tuple[str, int, _Found]) -> tuple[bool, str, str]:
+    end = found[2]
+    return end.ready, end.pod or "", end.node or ""
+
+
 def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
     """Why no endpoint was found, in words that the Route's author can act on."""
     if left_out:
         return _Refusal(Reason.ENDPOINTS_DENIED, _left_out_message(left_out))
-    there_are: dict[str, None] = {}
+    there_are: set[str] = set()
+    protocols: set[str] = set()  # of the ports that are wanted
     for target in route.targets:
+        wanted = _wanted_ports(route, target, lookup)
         for endpoint_set in lookup.endpoint_sets(route.namespace, target.name):
             for port in (port for group in endpoint_set.groups for port in group.ports):
-                if route.target_port in (port.name, str(port.port)):
-                    if port.protocol != "TCP":
-                        return _udp_only(f"port {route.target_port!r}")
-                    return _nothing_ready(route)
-                if port.protocol == "TCP" and port.port is not None:
-                    there_are[f"{port.name} ({port.port})" if port.name else str(port.port)] = None
-    if there_are and route.target_port is not None:
-        return _Refusal(
-            Reason.TARGET_PORT_NOT_FOUND,
-            f"spec.port.targetPort {route.target_port!r} is neither name nor number of an"
-            f" endpoint port; there are {', '.join(there_are)}",
-        )
-    return _nothing_ready(route)
-
-
-def _nothing_ready(route: Route) -> _Refusal:
-    names = ", ".join(repr(target.name) for target in route.targets)
-    return _Refusal(Reason.NO_ENDPOINTS, f"Service {names} has no ready endpoint")
+                if wanted(port):
+                    protocols.add(port.protocol)
+                elif port.protocol == "TCP" and port.port is not None:
+                    there_are.add(f"{port.name} ({port.port})" if port.name else str(port.port))
+    if protocols and "TCP" not in protocols:
+        return _udp_only(f"port {route.target_port!r}")
+    if protocols or not there_are:
+        names = " and ".join(repr(target.name) for target in route.targets)
+        return _Refusal(Reason.NO_ENDPOINTS, f"no ready endpoint in Service {names}")
+    fault = (
+        "the Service's port has another name than the ports of its endpoints"
+        if route.target_port is None
+        else f"spec.port.targetPort {route.target_port!r} is neither name nor number of an"
+        " endpoint port"
+    )
+    return _Refusal(
+        Reason.TARGET_PORT_NOT_FOUND, f"{fault}; there are {', '.join(sorted(there_are))}"
+    )
 
 
 def _udp_only(what: str) -> _Refusal:
@@ -226,7 +234,8 @@ def _udp_only(what: str) -> _Refusal:
     )
 
 
-def _left_out_message(left_out: Sequence[str]) -> str:
+def _left_out_message(left_out: Iterable[str]) -> str:
+    left_out = sorted(set(left_out))
     shown = "; ".join(left_out[:_EXAMPLES_MAX])
     more = len(left_out) - _EXAMPLES_MAX
     return f"{len(left_out)} left out: {shown}" + (f"; and {more} more" if more > 0 else "")
@@ -237,14 +246,16 @@ def canonical_ip(text: str) -> str | None:
     """The one way to write this IP, as HAProxy reports it; None if it is none.
 
     An IPv4 address in IPv6 clothes becomes plain IPv4, so that it cannot slip past a denied
-    network; a zone (``fe80::1%eth0``) is no part of an endpoint's address.
+    network; a zone (``fe80::1%eth0``) is no part of an endpoint's address; IPv4-compatible ones
+    (``::1.2.3.4``, given up by RFC 4291, 2.5.5.1) lead nowhere, and C libraries disagree on how
+    to write them.
     """
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:
         return None
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.scope_id is not None:
+        if ip.scope_id is not None or 0xFFFF < int(ip) < 2**32:
             return None
         if ip.ipv4_mapped is not None:
             return str(ip.ipv4_mapped)
@@ -253,7 +264,7 @@ def canonical_ip(text: str) -> str | None:
 
 def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
     """A function that tells whether a canonical IP is in one of ``networks``."""
-    forbidden = tuple(networks)
+    forbidden = tuple(_unmapped(network) for network in networks)
 
     @lru_cache(maxsize=65536)
     def denied(ip: str) -> bool:
@@ -261,3 +272,13 @@ def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
         return any(address in network for network in forbidden)
 
     return denied
+
+
+def _unmapped(network: IPNetwork) -> IPNetwork:
+    """``::ffff:10.0.0.0/104`` as ``10.0.0.0/8``, since that is what `canonical_ip` makes of all
+    that is in it."""
+    address = network.network_address
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))

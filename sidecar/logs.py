@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Literal
 
+
 class _HumanFormatter(logging.Formatter):
     """``14:02:11 warning port 13306: ...``; the time of day is enough beside a terminal."""
 

@@ -4,8 +4,10 @@ Sources: management.txt 9.1 (CSV of "show stat"), 9.3 ("show info", "show server
 """
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from sidecar.errors import RemoteProtocolError
@@ -19,7 +21,16 @@ _RESOLUTION_MAINT = 0x20
 _FORCED_DRAIN = 0x08
 
 # srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
-_STOPPED = 0
+_STOPPED = "0"
+
+_SERVER_COLUMNS = (
+    "srv_name",
+    "srv_addr",
+    "srv_port",
+    "srv_admin_state",
+    "srv_op_state",
+    "srv_uweight",
+)
 
 #: A frontend's states in which it listens; FULL listens but lets connections wait.
 _LISTENING = frozenset({"OPEN", "FULL"})
@@ -70,7 +81,7 @@ class ProcessInfo:
     @property
     def version_tuple(self) -> tuple[int, ...]:
         """``(2, 6)`` of ``2.6.12-1+deb12u4``, to compare with."""
-        return tuple(int(part) for part in self.version.split("-")[0].split(".")[:2])
+        return tuple(int(part) for part in re.findall(r"[0-9]+", self.version)[:2])
 
 
 def parse_info(text: str) -> ProcessInfo:
@@ -98,35 +109,46 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
         raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
     columns = {name: index for index, name in enumerate(lines[1].split()[1:])}
     try:
-        backend, name = columns["be_name"], columns["srv_name"]
-        ip, port = columns["srv_addr"], columns["srv_port"]
-        admin, operational = columns["srv_admin_state"], columns["srv_op_state"]
-        weight = columns["srv_uweight"]
+        backend = columns["be_name"]
+        needed = [columns[name] for name in _SERVER_COLUMNS]
     except KeyError as exc:
         raise RemoteProtocolError(f"'show servers state' has no column {exc}") from exc
+    # Slots that nobody uses differ from backend to backend only in front of their name: what
+    # stands from there on is parsed once, and its value shared.
+    shared: dict[str, ObservedServer] = {}
+    tail = min(needed)
+    if backend >= tail:
+        raise RemoteProtocolError(f"'show servers state' has its columns otherwise: {lines[1]!r}")
+    pick = itemgetter(*(index - tail for index in needed))
     found: dict[int, dict[str, ObservedServer]] = {}
     last_backend, servers = "", None
+    line = ""
     try:
         for line in lines[2:]:
-            row = line.split(" ")
-            if len(row) < 2:
+            if not line:
                 continue
+            row = line.split(" ", tail)
             if row[backend] != last_backend:
                 last_backend = row[backend]
                 number = port_of_backend(last_backend)
                 servers = None if number is None else found.setdefault(number, {})
             if servers is None:
                 continue
-            servers[row[name]] = ObservedServer(
-                row[name],
-                Address(row[ip], int(row[port])),
-                _state(int(row[admin])),
-                int(row[weight]),
-                row[operational] != "0",
-            )
+            server = shared.get(row[tail])
+            if server is None:
+                server = shared[row[tail]] = _server(*pick(row[tail].split(" ")))
+            servers[server.name] = server
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(f"a row of 'show servers state' is broken: {line!r}") from exc
     return found
+
+
+def _server(
+    name: str, ip: str, port: str, admin: str, operational: str, weight: str
+) -> ObservedServer:
+    return ObservedServer(
+        name, Address(ip, int(port)), _state(int(admin)), int(weight), operational != _STOPPED
+    )
 
 
 def _state(admin_state: int) -> State:
@@ -151,7 +173,10 @@ def parse_sessions(text: str) -> dict[int, dict[str, int]]:
     for row in _stat_rows(text, ("pxname", "svname", "scur")):
         port = port_of_backend(row["pxname"])
         if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
-            found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
+            try:
+                found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
+            except ValueError as exc:
+                raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc
     return found
 
 
@@ -165,8 +190,9 @@ def _stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
         indexes = [(name, header.index(name)) for name in needed]
     except ValueError as exc:
         raise RemoteProtocolError(f"'show stat' lacks a column: {exc}") from exc
-    for row in csv.reader(line for line in lines[1:] if line):
-        try:
+    row: list[str] = []
+    try:
+        for row in csv.reader(line for line in lines[1:] if line):
             yield {name: row[index] for name, index in indexes}
-        except IndexError as exc:
-            raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc
+    except (IndexError, csv.Error) as exc:
+        raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc

@@ -7,7 +7,8 @@ HAProxy checks little (port 99999 silently becomes 34463), so ranges are checked
 """
 
 import re
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from sidecar.errors import LocalProtocolError
 from sidecar.pool import WEIGHT_MAX, Address, backend_name, frontend_name
@@ -15,16 +16,30 @@ from sidecar.pool import WEIGHT_MAX, Address, backend_name, frontend_name
 #: HAProxy's administrative states of a server (management.txt, "set server").
 State = Literal["ready", "drain", "maint"]
 
-# Both halves are always reported, in any combination. From 3.0 on they mean "accepted": the
-# address is applied a moment later, which only a read-back shows.
+# Up to 2.8 both halves are reported, changed or not; from 3.0 on only what changed, or that nothing
+# did, and it means "accepted": the address is applied a moment later, which a read-back shows.
+# A half that failed has a text of its own beside the half that worked.
+_IP_DONE = r"(?:IP changed from '[^']*' to '[^']*'|no need to change the addr)"
+_PORT_DONE = r"(?:port changed from '[^']*' to '[^']*'|no need to change the port)"
 _ADDRESS_DONE = re.compile(
-    r"(?:IP changed from '[^']*' to '[^']*'|no need to change the addr),? ?"
-    r"(?:port changed from '[^']*' to '[^']*'|no need to change the port)"
-    r"(?: by '[^']*')?\.?"
+    rf"nothing changed|(?:{_IP_DONE}, {_PORT_DONE}|{_IP_DONE}|{_PORT_DONE})(?: by '[^']*')?"
 )
 
 
-class SetAddress(NamedTuple):
+def _line(*words: str) -> str:
+    """A command of ``words``; raises LocalProtocolError if HAProxy would see other words."""
+    line = " ".join(words)
+    if line.count(" ") != len(words) - 1 or not all(words):
+        raise LocalProtocolError(f"a word is empty or has a space: {words!r}")
+    return line
+
+
+def _server(port: int, name: str) -> str:
+    return f"{backend_name(port)}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAddress:
     """Lead a server elsewhere; its running sessions stay where they are."""
 
     port: int
@@ -34,14 +49,15 @@ class SetAddress(NamedTuple):
     def line(self) -> str:
         if not 1 <= self.address.port <= 65535:
             raise LocalProtocolError(f"no TCP port: {self.address}")
-        where = f"{backend_name(self.port)}/{self.server}"
-        return f"set server {where} addr {self.address.ip} port {self.address.port}"
+        where, (ip, port) = _server(self.port, self.server), self.address
+        return _line("set", "server", where, "addr", ip, "port", str(port))
 
     def done(self, reply: str) -> bool:
         return _ADDRESS_DONE.fullmatch(reply) is not None
 
 
-class SetWeight(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetWeight:
     """Change a server's share of new connections."""
 
     port: int
@@ -51,13 +67,15 @@ class SetWeight(NamedTuple):
     def line(self) -> str:
         if not 0 <= self.weight <= WEIGHT_MAX:
             raise LocalProtocolError(f"no weight of HAProxy: {self.weight}")
-        return f"set server {backend_name(self.port)}/{self.server} weight {self.weight}"
+        where = _server(self.port, self.server)
+        return _line("set", "server", where, "weight", str(self.weight))
 
     def done(self, reply: str) -> bool:
         return not reply
 
 
-class SetState(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetState:
     """Change a server's administrative state; running sessions stay."""
 
     port: int
@@ -65,13 +83,14 @@ class SetState(NamedTuple):
     state: State
 
     def line(self) -> str:
-        return f"set server {backend_name(self.port)}/{self.server} state {self.state}"
+        return _line("set", "server", _server(self.port, self.server), "state", self.state)
 
     def done(self, reply: str) -> bool:
         return not reply
 
 
-class OpenPort(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OpenPort:
     """Let a frontend listen again."""
 
     port: int
@@ -83,7 +102,8 @@ class OpenPort(NamedTuple):
         return reply in ("", "All sockets are already enabled.")
 
 
-class ClosePort(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ClosePort:
     """Stop a frontend from listening: connection refused; running sessions stay."""
 
     port: int

@@ -5,7 +5,7 @@ Everything here is fixed when HAProxy starts. Imports no I/O.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -85,7 +85,7 @@ class Pool:
         return dict(sorted(pairs, key=lambda pair: pair[0]))
 
     @property
-    def ports(self) -> Iterable[int]:
+    def ports(self) -> Collection[int]:
         return self.by_port.keys()
 
     def __contains__(self, port: int) -> bool:

@@ -66,22 +66,26 @@ class ReplyFraming:
     def receive_data(self, data: bytes) -> list[str]:
         """Raises RemoteProtocolError if what piles up cannot be a reply."""
         self._buffer += data
-        replies: list[str] = []
-        start = 0
-        while (end := self._buffer.find(PROMPT, max(start, self._searched))) >= 0:
-            replies.append(self._text(start, end))
-            start = self._searched = end + len(PROMPT)
-        del self._buffer[:start]
-        self._searched = max(0, len(self._buffer) - len(PROMPT) + 1)
-        if len(self._buffer) > REPLY_MAX_BYTES:
-            raise RemoteProtocolError(f"a reply of more than {REPLY_MAX_BYTES} bytes")
-        return replies
+        if self._buffer.find(PROMPT, self._searched) < 0:
+            self._searched = max(0, len(self._buffer) - len(PROMPT) + 1)
+            if len(self._buffer) > REPLY_MAX_BYTES:
+                raise RemoteProtocolError(f"a reply of more than {REPLY_MAX_BYTES} bytes")
+            return []
+        *replies, self._buffer = self._buffer.split(PROMPT)
+        self._searched = 0
+        return [_text(reply) for reply in replies]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a further reply has come."""
+        return not self._buffer
 
     @property
     def unfinished(self) -> str:
         """The start of a reply that has not ended yet, for an error message."""
-        return self._text(0, min(len(self._buffer), 80))
+        return _text(self._buffer[:80])
 
-    def _text(self, start: int, end: int) -> str:
-        # latin-1 never fails, and everything that we compare is ASCII.
-        return self._buffer[start:end].decode("latin-1").strip("\n")
+
+def _text(reply: bytearray) -> str:
+    # latin-1 never fails, and everything that we compare is ASCII.
+    return reply.decode("latin-1").strip("\n")

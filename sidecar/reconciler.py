@@ -257,12 +257,15 @@ class Reconciler:
         """Rounds of look, plan, apply, until ``ports`` show what is desired."""
         expected = set(self._dirty) | set(self.failures) | set(self._idle_looks)
         expected |= set(self._unusable_since)
+        everything = set(self._pool.ports)
         for number in range(ROUNDS_MAX + 1):
             info, observed = self._observer.look(ports)
             if self._is_new(info):
-                expected |= set(self._pool.ports)
-                ports = self._meet(info)
-                info, observed = self._observer.look(ports)
+                expected = everything
+                if ports != everything:
+                    ports = everything
+                    info, observed = self._observer.look(ports)
+                self._meet(info, observed)
             plans = self._plans(claimed, observed)
             work = {port: item for port, item in plans.items() if item}
             if number == 0 and (surprise := work.keys() - expected):
@@ -418,9 +421,8 @@ class Reconciler:
     def _is_new(self, info: ProcessInfo) -> bool:
         return self.process is None or info.identity != self.process.identity
 
-    def _meet(self, info: ProcessInfo) -> set[int]:
-        """A HAProxy that we do not know answers: see what it has of the pool, and compare all
-        of it. Returns all ports."""
+    def _meet(self, info: ProcessInfo, observed: Mapping[int, ObservedPort]) -> None:
+        """A HAProxy that we do not know answers, with ``observed`` of the pool: compare it all."""
         if self.process is None:
             log.info("connected to HAProxy %s, PID %d", info.version, info.pid)
         else:
@@ -433,15 +435,12 @@ class Reconciler:
         self.process = info
         self._idle_looks.clear()
         self.failures.clear()
-        ports = set(self._pool.ports)
-        _, observed = self._observer.look(ports)
         # Nothing is known of when servers went: a port without any is closed at once.
         self._unusable_since = dict.fromkeys(observed, float("-inf"))
         self.pool_problems = tuple(compare(self._pool, observed))
         for problem in self.pool_problems:
             log.error("%s", problem)
-        self.mark(ports)
-        return ports
+        self.mark(self._pool.ports)
 
     def _connection_failed(self, error: RuntimeAPIError) -> None:
         self._client.close()
@@ -477,4 +476,3 @@ def _shown(item: PortPlan) -> str:
     lines = [operation.line() for operation in item.operations]
     more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
     return "; ".join(lines[:3]) + more
-

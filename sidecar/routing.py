@@ -63,12 +63,17 @@ class Routing:
         touched = set(routes)
         for port in queues:
             touched.update(self._ledger.queue(port))
+            # An `auto` Route that lost its port stands in no queue when there is no other.
+            if claimed := self._claimed.get(port):
+                touched.add(claimed.route.key)
         for key in routes:
             self._index(key)
         for key in dirty:
             if key.kind == "Service":
                 touched |= self._users.get((key.namespace, key.name), set())
-        ports = queues | {port for key in touched if (port := self._ledger.owned(key)) is not None}
+        ports = queues | {
+            owned for key in touched if (owned := self._ledger.owned(key)) is not None
+        }
         return Changed(frozenset(port for port in ports if self._resolve(port)), frozenset(touched))
 
     @property

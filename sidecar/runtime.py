@@ -4,9 +4,10 @@ Owns the only place where an OSError of that socket becomes our error. Knows not
 slots or plans. Not thread-safe: each thread that talks to HAProxy has a client of its own.
 """
 
+import bisect
+import itertools
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,8 @@ from sidecar.operations import Operation
 from sidecar.protocol import IN_FLIGHT_MAX_BYTES, PROMPT, ReplyFraming, encode_line
 
 _READ_BYTES = 256 * 1024
+
+_PROMPT = b"prompt\n"
 
 
 class RuntimeClient:
@@ -70,15 +73,7 @@ class RuntimeClient:
         Raises LocalProtocolError (nothing was sent), DisconnectedError or RemoteProtocolError
         (any of them may have been carried out).
         """
-        commands = [encode_line(line) for line in lines]
-        try:
-            return self._exchange(self._connected(), commands)
-        except OSError as exc:
-            self.close()
-            raise DisconnectedError(self.address, "talking to HAProxy", _reason(exc)) from exc
-        except (DisconnectedError, RemoteProtocolError):
-            self.close()
-            raise
+        return self._converse([encode_line(line) for line in lines])
 
     def apply(
         self, operations: Sequence[Operation]
@@ -87,26 +82,40 @@ class RuntimeClient:
 
         One refused operation does not stop the others. Raises as `ask_all` does.
         """
-        lines: list[str] = []
+        commands: list[bytes] = []
         invalid: dict[int, LocalProtocolError] = {}
         for index, operation in enumerate(operations):
             try:
-                lines.append(operation.line())
+                commands.append(encode_line(operation.line()))
             except LocalProtocolError as exc:
                 invalid[index] = exc
-        replies = iter(zip(lines, self.ask_all(lines), strict=True))
+        replies = iter(self._converse(commands))
         results: list[CommandRefusedError | LocalProtocolError | None] = []
         for index, operation in enumerate(operations):
             if error := invalid.get(index):
                 results.append(error)
-                continue
-            line, reply = next(replies)
-            results.append(None if operation.done(reply) else CommandRefusedError(line, reply))
+            elif operation.done(reply := next(replies)):
+                results.append(None)
+            else:
+                results.append(CommandRefusedError(operation.line(), reply))
         return results
 
     def fileno(self) -> int | None:
         """For select(): readable while nothing was asked means that HAProxy went away."""
         return self._socket.fileno() if self._socket else None
+
+    def _converse(self, commands: Sequence[bytes]) -> list[str]:
+        if not commands:
+            return []
+        try:
+            return self._exchange(self._connected(), commands)
+        except OSError as exc:
+            self.close()
+            raise DisconnectedError(self.address, "talking to HAProxy", _reason(exc)) from exc
+        except BaseException:
+            # After an interrupt too: the reply that is still to come would pass for another's.
+            self.close()
+            raise
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
@@ -114,7 +123,26 @@ class RuntimeClient:
             self._framing = ReplyFraming()
             self.connections += 1
             self._enter_interactive_mode(self._socket)
+        else:
+            self._expect_silence(self._socket)
         return self._socket
+
+    def _expect_silence(self, connection: socket.socket) -> None:
+        """What came while nothing was asked would pass for the reply to the next command.
+
+        A connection that was closed is not replaced here: whoever asks must learn that another
+        process may answer from now on.
+        """
+        connection.setblocking(False)
+        try:
+            data = connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            data = None
+        if data == b"":
+            raise DisconnectedError(self.address, "while idle", "HAProxy closed the connection")
+        if data or not self._framing.idle:
+            came = data[:80] if data else self._framing.unfinished
+            raise RemoteProtocolError(f"{self.address} sent what nobody asked for: {came!r}")
 
     def _connect(self) -> socket.socket:
         try:
@@ -127,7 +155,7 @@ class RuntimeClient:
             except BaseException:
                 connection.close()
                 raise
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
             raise DisconnectedError(self.address, "connecting", _reason(exc)) from exc
         else:
             return connection
@@ -137,48 +165,40 @@ class RuntimeClient:
 
         Here it shows whether HAProxy listens at all: anything else would be misread for ever.
         """
-        connection.sendall(b"prompt\n")
+        connection.sendall(_PROMPT)
         deadline = time.monotonic() + self.timeout_seconds
         greeting = b""
         while len(greeting) < len(PROMPT):
-            greeting += self._receive(connection, deadline, "waiting for the prompt")
-            if not PROMPT.startswith(greeting[: len(PROMPT)]):
+            greeting += self._receive(connection, deadline, _PROMPT)
+            if not PROMPT.startswith(greeting):
                 raise RemoteProtocolError(
                     f"no HAProxy Runtime API at {self.address}: it said {greeting[:80]!r}"
                 )
 
     def _exchange(self, connection: socket.socket, commands: Sequence[bytes]) -> list[str]:
+        ends = [0, *itertools.accumulate(map(len, commands))]  # of the first n commands, in bytes
         replies: list[str] = []
-        unanswered: deque[int] = deque()  # the size of each command under way
-        in_flight = sent = 0
+        sent = 0
         while len(replies) < len(commands):
-            first = sent
-            while sent < len(commands) and (
-                not in_flight or in_flight + len(commands[sent]) <= IN_FLIGHT_MAX_BYTES
-            ):
-                in_flight += len(commands[sent])
-                unanswered.append(len(commands[sent]))
-                sent += 1
-            if sent > first:
+            room = bisect.bisect_right(ends, ends[len(replies)] + IN_FLIGHT_MAX_BYTES) - 1
+            if room > sent:
                 connection.settimeout(self.timeout_seconds)
-                connection.sendall(b"".join(commands[first:sent]))
-            for reply in self._next_replies(connection, commands[len(replies)]):
-                if not unanswered:
-                    raise RemoteProtocolError(f"a reply to nothing: {reply[:80]!r}")
-                in_flight -= unanswered.popleft()
-                replies.append(reply)
+                connection.sendall(b"".join(commands[sent:room]))
+                sent = room
+            replies += self._next_replies(connection, commands[len(replies)])
+            if len(replies) > sent:
+                raise RemoteProtocolError(f"a reply to nothing: {replies[sent][:80]!r}")
         return replies
 
     def _next_replies(self, connection: socket.socket, command: bytes) -> list[str]:
         """At least one reply, within the time that a single one may take."""
         deadline = time.monotonic() + self.timeout_seconds
-        doing = f"waiting for the reply to {command.decode('ascii').strip()!r}"
         while True:
-            data = self._receive(connection, deadline, doing)
+            data = self._receive(connection, deadline, command)
             if replies := self._framing.receive_data(data):
                 return replies
 
-    def _receive(self, connection: socket.socket, deadline: float, doing: str) -> bytes:
+    def _receive(self, connection: socket.socket, deadline: float, command: bytes) -> bytes:
         left = deadline - time.monotonic()
         try:
             if left <= 0:
@@ -186,15 +206,25 @@ class RuntimeClient:
             connection.settimeout(left)
             data = connection.recv(_READ_BYTES)
         except TimeoutError as exc:
+            doing = _waiting_for(command)
             problem = f"no complete reply in {self.timeout_seconds:g} s"
             if self._framing.unfinished:
                 problem += f", only {self._framing.unfinished!r}"
+            elif command == _PROMPT:
+                problem += "; it hangs, or others use all its CLI connections (10 by default)"
             raise DisconnectedError(self.address, doing, problem) from exc
         if not data:
-            raise DisconnectedError(self.address, doing, "HAProxy closed the connection")
+            raise DisconnectedError(
+                self.address, _waiting_for(command), "HAProxy closed the connection"
+            )
         return data
 
 
-def _reason(error: OSError) -> str:
+def _waiting_for(command: bytes) -> str:
+    return f"waiting for the reply to {command.decode('ascii').strip()!r}"
+
+
+def _reason(error: OSError | UnicodeError) -> str:
     """What the operating system says, without the number."""
-    return error.strerror or str(error) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

@@ -4,27 +4,30 @@ Owns every default. Takes text and an environment mapping and gives frozen value
 file is `sidecar.cli.context`'s. Every problem names the key, the value and what would be right.
 """
 
+import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     ValidationError,
     model_validator,
 )
 
 from sidecar.addresses import is_unix_socket, split_host_port
-from sidecar.durations import parse_duration
+from sidecar.durations import DURATION_RULE, parse_duration
 from sidecar.errors import SettingsError
+from sidecar.fields import shown
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
+from sidecar.sources.documents import DocumentError, read_entries
 
 #: The environment variable of the annotated-Route router that names the router.
 ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
@@ -49,25 +52,50 @@ UNIX_PATH_MAX_BYTES = 95
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else _no_bare_number(value)
+T = TypeVar("T")
 
 
-def _no_bare_number(value: object) -> object:
-    if isinstance(value, bool | int | float):
-        raise ValueError("write a number and a unit of us, ms, s, m, h or d, like 500ms or 5s")  # noqa: TRY004  pydantic wants ValueError
-    return value
+def _duration(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    # 0 is the one number that is the same in all units.
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    raise ValueError(DURATION_RULE)
 
 
-def _positive(seconds: float) -> float:
+def _at_least_1ms(seconds: float) -> float:
     if seconds < 0.001:
         raise ValueError("must be at least 1ms")
     return seconds
 
 
+def _at_least_1s(seconds: float) -> float:
+    if seconds < 1.0:
+        raise ValueError("must be at least 1s")
+    return seconds
+
+
 Duration = Annotated[float, BeforeValidator(_duration)]
-PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+PositiveDuration = Annotated[Duration, AfterValidator(_at_least_1ms)]
+
+#: Strict, or YAML's `yes` would be 1 and "16" a number.
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _filled(items: tuple[T, ...]) -> tuple[T, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+def _path(value: object) -> object:
+    if not isinstance(value, str) or not value:
+        raise ValueError("write the path of a file or folder")
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
 
 
 def _ip(value: str) -> str:
@@ -78,10 +106,9 @@ def _ip(value: str) -> str:
 
 
 def _network(value: object) -> object:
-    if not isinstance(value, str):
-        return value
     try:
-        return ipaddress.ip_network(value)
+        # Not of a number, which would be an address too: 10 is 0.0.0.10.
+        return ipaddress.ip_network(value if isinstance(value, str) else repr(value))
     except ValueError as exc:
         raise ValueError(f"write a network, like 10.0.0.0/8 or fe80::/10 ({exc})") from None
 
@@ -92,6 +119,8 @@ def _listen(value: str) -> str:
 
 
 def _socket(value: str) -> str:
+    if not value:
+        raise ValueError("write the path of a unix socket, or host:port")
     if not is_unix_socket(value):
         split_host_port(value)
     elif len(str(Path(value).absolute()).encode()) > UNIX_PATH_MAX_BYTES:
@@ -107,12 +136,13 @@ def _ports(value: object) -> object:
     items = value if isinstance(value, list) else [value]
     seen: set[int] = set()
     for item in items:
-        found = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", str(item).strip())
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(item).strip())
         if isinstance(item, bool) or not found:
-            raise ValueError(f'{item!r} is no port; write "13306" or a range like "30000-30099"')
+            raise ValueError(f'{shown(item)} is no port; write "13306" or a range "30000-30099"')
         low, high = int(found[1]), int(found[2] or found[1])
         if not 1 <= low <= high <= 65535:
-            raise ValueError(f"{item!r} is outside 1-65535 or runs backwards")
+            fault = "runs backwards" if low > high else "is outside 1-65535"
+            raise ValueError(f'{item!r} {fault}; write "13306" or a range "30000-30099"')
         twice = seen.intersection(range(low, high + 1))
         if twice:
             raise ValueError(f"{item!r} repeats {format_ports(twice)}; list each port once")
@@ -123,16 +153,22 @@ def _ports(value: object) -> object:
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: object) -> object:
+        """A section whose keys are all commented out is null for YAML."""
+        return {} if data is None else data
+
 
 class HAProxySettings(_Section):
     """Where HAProxy and we meet."""
 
     socket: Annotated[str, AfterValidator(_socket)] = "run/admin.sock"
-    config: Path = Path("run/haproxy.cfg")
-    state_file: Path = Path("run/servers.state")
-    template: Path | None = None
+    config: FilePath = Path("run/haproxy.cfg")
+    state_file: FilePath = Path("run/servers.state")
+    template: FilePath | None = None
     #: None lets HAProxy derive it from the limit of open files.
-    maxconn: Annotated[int, Field(ge=1)] | None = None
+    maxconn: Count | None = None
     #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
     metrics_listen: Annotated[str, AfterValidator(_listen)] | None = None
     #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
@@ -143,7 +179,7 @@ class SourceSettings(_Section):
     """What is watched."""
 
     kind: Literal["directory", "kubernetes"] = "directory"
-    path: Path = Path("examples/")
+    path: FilePath = Path("examples/")
     namespaces: tuple[str, ...] = ()
     route_labels: str = ""
 
@@ -168,27 +204,27 @@ class TimeoutSettings(_Section):
 class CheckSettings(_Section):
     """HAProxy's own health checks; off, since readiness comes from Kubernetes."""
 
-    enabled: bool = False
+    enabled: StrictBool = False
     interval: PositiveDuration = 5.0
-    rise: Annotated[int, Field(ge=1)] = 1
-    fall: Annotated[int, Field(ge=1)] = 3
+    rise: Count = 1
+    fall: Count = 3
 
 
 class PoolSettings(_Section):
     """One class of ports."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
-    ports: Annotated[tuple[int, ...], BeforeValidator(_ports), Field(min_length=1)]
-    bind: Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], Field(min_length=1)] = (
+    ports: Annotated[tuple[int, ...], BeforeValidator(_ports), AfterValidator(_filled)]
+    bind: Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], AfterValidator(_filled)] = (
         "127.0.0.1",
     )
-    slots: Annotated[int, Field(ge=1, le=4096)] = 16
+    slots: Annotated[Count, Field(le=4096)] = 16
     #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
-    namespaces: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    namespaces: Annotated[tuple[str, ...], AfterValidator(_filled)] = ("*",)
     timeouts: TimeoutSettings = TimeoutSettings()
     check: CheckSettings = CheckSettings()
-    accept_proxy: bool = False
+    accept_proxy: StrictBool = False
     send_proxy: Literal["none", "v1", "v2"] = "none"
 
     def port_pool(self) -> PortPool:
@@ -236,7 +272,7 @@ class TimingSettings(_Section):
     #: balancer in front sees it and a flapping endpoint does not toggle the socket.
     close_after: Duration = 5.0
     #: How often everything is compared even though nothing was reported.
-    resync: Annotated[Duration, Field(ge=1.0)] = 30.0
+    resync: Annotated[Duration, AfterValidator(_at_least_1s)] = 30.0
 
 
 class LogSettings(_Section):
@@ -253,7 +289,7 @@ class Settings(_Section):
     haproxy: HAProxySettings = HAProxySettings()
     source: SourceSettings = SourceSettings()
     annotations: AnnotationSettings = AnnotationSettings()
-    pools: Annotated[tuple[PoolSettings, ...], Field(min_length=1)] = (
+    pools: Annotated[tuple[PoolSettings, ...], AfterValidator(_filled)] = (
         PoolSettings.model_validate({"ports": ["13306", "18080", "6620", "30000-30099"]}),
     )
     drain: DrainSettings = DrainSettings()
@@ -284,9 +320,17 @@ class Settings(_Section):
         }
         if not is_unix_socket(self.haproxy.socket):
             listens["haproxy.socket"] = self.haproxy.socket
+        taken: dict[str, str] = {}
         for key, listen in listens.items():
-            if listen and split_host_port(listen)[1] in owners:
+            if listen is None:
+                continue
+            if split_host_port(listen)[1] in owners:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
+            if listen in taken:
+                raise ValueError(
+                    f"{key}: {listen!r} is that of {taken[listen]} too; choose another"
+                )
+            taken[listen] = key
         return self
 
     def pool(self) -> Pool:
@@ -300,13 +344,14 @@ def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Se
     Raises SettingsError with one line per problem.
     """
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise SettingsError(origin, [f"not YAML: {' '.join(str(exc).split())}"]) from exc
-    if data is None:
-        data = {}
+        documents = [entry.data for entry in read_entries(text.encode(), is_json=False)]
+    except DocumentError as exc:
+        raise SettingsError(origin, [str(exc)]) from exc
+    if len(documents) > 1:
+        raise SettingsError(origin, ["must be one YAML document; remove the lines '---'"])
+    data = documents[0] if documents else {}
     if not isinstance(data, dict):
-        raise SettingsError(origin, [f"must be a mapping of keys, not {_shown(data)}"])
+        raise SettingsError(origin, [f"must be a mapping of keys, not {shown(data)}"])
     if name := environment.get(ROUTER_NAME_VARIABLE):
         data = {**data, "router_name": name}
     try:
@@ -317,27 +362,61 @@ def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Se
 
 def _problem(error: Any) -> str:
     """One line from one pydantic error: key, value, remedy."""
-    key = ".".join(str(part) for part in error["loc"]) or ""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{key}: no such key; {_known_keys(error['loc'])}"
-    if error["type"] == "missing":
-        return f"{key}: missing, and it has no default"
-    if not key:
-        return message
-    return f"{key}: {_shown(error['input'])}: {message[:1].lower()}{message[1:]}"
+    location = error["loc"]
+    key = _written(location)
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{key}: no such key; {_suggestion(location)}"
+        case "missing":
+            return f"{key}: missing, and it has no default"
+        case "value_error":
+            remedy = str(error["ctx"]["error"])
+        case "model_type":
+            remedy = f"write keys below it; there are {', '.join(_known_keys(location))}"
+        case "tuple_type":
+            value = error["input"]
+            remedy = f"write a list, like {[value] if isinstance(value, str) else '[a, b]'}"
+        case kind:
+            rule = _REMEDIES.get(kind, error["msg"])
+            remedy = rule.format_map(error.get("ctx", {}))
+    return f"{key}: {_as_yaml(error['input'])}: {remedy}" if key else remedy
 
 
-def _known_keys(location: tuple[int | str, ...]) -> str:
+#: pydantic's type of an error -> what would be right, in the words of somebody who writes YAML.
+_REMEDIES: Mapping[str, str] = {
+    "string_type": "write text; what YAML takes for a number or a yes or no goes in quotes",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "write letters, digits, '.', '_' and '-', a letter or digit first",
+    "int_type": "write a whole number, without quotes",
+    "bool_type": "write true or false, without quotes",
+    "literal_error": "choose {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def _as_yaml(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else shown(value)
+
+
+def _written(location: Sequence[int | str]) -> str:
+    """``pools[0].ports``"""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    known = _known_keys(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}there are {', '.join(known)}"
+
+
+def _known_keys(section: Sequence[int | str]) -> list[str]:
     model: Any = Settings
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        model = PoolSettings if part == "pools" else model.model_fields[part].annotation
-    return "there are " + ", ".join(model.model_fields)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
+    for part in section:
+        if not isinstance(part, int):
+            model = PoolSettings if part == "pools" else model.model_fields[part].annotation
+    return list(model.model_fields)

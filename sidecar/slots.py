@@ -29,9 +29,7 @@ class Assignment:
     taken_busy: tuple[str, ...]
 
 
-def assign(
-    servers: Sequence[DesiredServer], slots: Mapping[str, ObservedServer]
-) -> Assignment:
+def assign(servers: Sequence[DesiredServer], slots: Mapping[str, ObservedServer]) -> Assignment:
     """Give each of ``servers`` a slot, as far as there are any.
 
     A slot is free when it is in maint and no session is left on it. Slots in maint that still
@@ -44,11 +42,15 @@ def assign(
     placed: dict[str, DesiredServer] = {}
     waiting: list[DesiredServer] = []
     for server in servers:
-        if server.address in holders and server.address != PARKED:
-            placed[holders[server.address]] = server
-        elif server.state == "ready":
-            # One that drains and has no slot has no sessions here either: it needs none.
-            waiting.append(server)
+        holder = holders.get(server.address) if server.address != PARKED else None
+        if server.state == "ready":
+            if holder is None:
+                waiting.append(server)
+            else:
+                placed[holder] = server
+        elif holder is not None and slots[holder].state != "maint":
+            # One that drains elsewhere has no slot to lose, and needs none.
+            placed[holder] = server
     if not waiting:
         return Assignment(placed, (), ())
     vacant = [slot for name, slot in slots.items() if name not in placed]

@@ -80,9 +80,7 @@ class Inbox:
         self._changes: dict[Key, Change] = {}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
-    def publish(
-        self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]
-    ) -> None:
+    def publish(self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
         with self._lock:
             for change in changes:
                 self._changes[change.key] = change

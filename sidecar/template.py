@@ -3,6 +3,8 @@
 Must not decide what the pool is (`sidecar.pool` does) nor start anything.
 """
 
+import re
+import traceback
 from pathlib import Path
 
 import jinja2
@@ -25,7 +27,8 @@ def template_path() -> Path:
 
 
 def render(settings: Settings) -> str:
-    """The text of haproxy.cfg. Raises SettingsError if the user's template does not work.
+    """The text of haproxy.cfg. Raises SettingsError if the user's template does not work, or
+    HAProxy could not listen at the socket's path.
 
     A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``, ``maxconn`` and
     ``metrics_listen``, and the filters below.
@@ -51,8 +54,17 @@ def render(settings: Settings) -> str:
     pool = settings.pool()
     socket = settings.haproxy.socket
     unix = is_unix_socket(socket)
+    if unix and (unfit := re.search(r"[$,]", str(Path(socket).absolute()))):
+        raise SettingsError(
+            "haproxy.socket",
+            [
+                f"{Path(socket).absolute()} has a {unfit[0]!r}, which HAProxy gives a meaning in an"
+                " address, quoted or not; choose a path without"
+            ],
+        )
     try:
-        template = environment.from_string(path.read_text(encoding="utf-8"))
+        code = environment.compile(path.read_text(encoding="utf-8"), filename=str(path))
+        template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
         return template.render(
             version=__version__,
             port_count=len(pool.by_port),
@@ -64,11 +76,31 @@ def render(settings: Settings) -> str:
             maxconn=settings.haproxy.maxconn,
             metrics_listen=settings.haproxy.metrics_listen,
         )
-    except (OSError, UnicodeDecodeError, jinja2.TemplateError) as exc:
-        where = f" line {exc.lineno}" if isinstance(exc, jinja2.TemplateSyntaxError) else ""
+    except Exception as exc:  # a template can raise anything
         raise SettingsError(
-            "haproxy.template", [f"{path}{where}: {exc}; leave the key out to use ours"]
+            "haproxy.template",
+            [f"{path}{_line(exc, path)}: {_problem(exc)}; leave the key out to use ours"],
         ) from exc
+
+
+def _line(error: Exception, path: Path) -> str:
+    """Where in the template it went wrong, if it was there at all: `` line 12``."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f" line {error.lineno}"
+    frames = [
+        item for item in traceback.extract_tb(error.__traceback__) if item.filename == str(path)
+    ]
+    return f" line {frames[-1].lineno}" if frames else ""
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return "cannot be read: not UTF-8 text"
+    if isinstance(error, jinja2.TemplateError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def server_options(pool: PortPool) -> str:

@@ -21,6 +21,7 @@ import yaml
 
 from sidecar.child import answering, find_haproxy
 from sidecar.cli.render import write_files
+from sidecar.daemon import Daemon
 from sidecar.model import (
     AGE_UNKNOWN,
     Endpoint,
@@ -32,12 +33,14 @@ from sidecar.model import (
     Service,
     ServicePort,
 )
+from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
-from sidecar.pool import Address
+from sidecar.pool import PARKED, Address, Pool
 from sidecar.reconciler import Observer
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings, parse_settings
-from sidecar.sources.base import Change
+from sidecar.sources.base import Change, Source
+from sidecar.sources.manifests import ManifestSource
 
 HAPROXY = find_haproxy(os.environ)
 ROUTER = "wzh-router-1"
@@ -86,12 +89,14 @@ class EchoServer:
                     outer.sessions -= 1
 
         class Server(socketserver.ThreadingTCPServer):
+            address_family = socket.AF_INET6 if ip and ":" in ip else socket.AF_INET
             allow_reuse_address = True
             daemon_threads = True
             request_queue_size = 1024
 
         self._server = Server((ip or fresh_ip(), port), Handler)
-        self.address = Address(*self._server.server_address[:2])
+        bound, number, *_ = self._server.socket.getsockname()
+        self.address = Address(bound, number)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
@@ -201,6 +206,31 @@ class Stand:
         self.stop_haproxy(signal.SIGTERM)
         self._files.close()
 
+    def write(self, file: str, *objects: dict[str, Any]) -> None:
+        """Make ``file`` of the manifests folder hold just ``objects``, at one stroke."""
+        hidden = self.manifests / f".{file}"
+        hidden.write_text(yaml.safe_dump_all(objects))
+        hidden.replace(self.manifests / file)
+
+    def remove(self, file: str) -> None:
+        (self.manifests / file).unlink()
+
+    def daemon(self, source: Source | None = None, **haproxy: Any) -> Daemon:
+        """A sidecar of this stand, on its manifests folder (looked at often) unless told
+        otherwise. ``haproxy``: settings of that section that differ from HAProxy's own."""
+        section = self.settings.haproxy.model_copy(update=haproxy)
+        settings = self.settings.model_copy(update={"haproxy": section})
+        keys = settings.annotations
+        return Daemon(
+            settings,
+            source
+            or ManifestSource(
+                [self.manifests],
+                AnnotationKeys(keys.router_name, keys.port, keys.drain_deadline),
+                poll_seconds=0.05,
+            ),
+        )
+
     def info(self) -> ProcessInfo:
         return Observer(self.client, self.pool).info()
 
@@ -211,6 +241,14 @@ class Stand:
 
     def port(self, port: int) -> ObservedPort:
         return self.observed()[port]
+
+    def slots(self, port: int, state: str | None = None) -> dict[Address, str]:
+        """Address -> slot, of the used slots of ``port`` that are in ``state``, if one is given."""
+        return {
+            server.address: server.name
+            for server in self.port(port).servers.values()
+            if server.address != PARKED and state in (None, server.state)
+        }
 
     def ready(self, port: int) -> list[Address]:
         """The addresses that take connections on ``port``, sorted."""
@@ -225,10 +263,18 @@ class Stand:
             socket.create_connection((self.ip, port), 2).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:
+            pass  # it listens, and the guard was faster than we
         return False
 
 
-def route(  # noqa: PLR0917
+def pool_of(*classes: dict[str, Any]) -> Pool:
+    """A pool of classes given as in the settings, named p0, p1, … unless told otherwise."""
+    pools = [{"name": f"p{number}", **given} for number, given in enumerate(classes)]
+    return Settings.model_validate({"pools": pools}).pool()
+
+
+def route(
     name: str = "web",
     port: object = 30000,
     service: str | None = None,
@@ -260,9 +306,7 @@ def route(  # noqa: PLR0917
     )
 
 
-def service(
-    name: str = "web", *ports: ServicePort, namespace: str = "demo"
-) -> Service:
+def service(name: str = "web", *ports: ServicePort, namespace: str = "demo") -> Service:
     """A Service of the model, with one unnamed TCP port unless told otherwise."""
     return Service(namespace, name, ports or (ServicePort("", 80, "TCP", "9000"),), None)
 
@@ -284,11 +328,106 @@ def slice_(
     name: str | None = None,
     namespace: str = "demo",
     protocol: str = "TCP",
+    legacy: bool = False,
 ) -> EndpointSet:
-    """An EndpointSlice of the model; a text among ``endpoints`` is a ready one's IP."""
+    """An EndpointSlice of the model (or v1 Endpoints, ``legacy``); a text among ``endpoints`` is
+    a ready one's IP."""
     ends = tuple(endpoint(item) if isinstance(item, str) else item for item in endpoints)
     group = EndpointGroup((EndpointPort(port_name, port, protocol),), ends)
-    return EndpointSet(namespace, name or f"{service_name}-1", service_name, (group,), False)
+    return EndpointSet(namespace, name or f"{service_name}-1", service_name, (group,), legacy)
+
+
+def route_manifest(
+    name: str = "web",
+    port: object = 30000,
+    service: str | None = None,
+    *,
+    namespace: str = "demo",
+    created: str | None = None,
+    weight: int | None = None,
+    also: Sequence[tuple[str, int]] = (),
+    target_port: object = None,
+    router_name: str = ROUTER,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Route as its author writes it; its Service has its own name unless told otherwise.
+    ``also``: alternateBackends, with their weights."""
+    annotations = {
+        "haproxy.router.openshift.io/external-tcp-port": str(port),
+        "haproxy.router.openshift.io/wzh-router-name": router_name,
+    }
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "annotations": annotations}
+    if created is not None:
+        metadata["creationTimestamp"] = created
+    to: dict[str, Any] = {"kind": "Service", "name": service or name}
+    if weight is not None:
+        to["weight"] = weight
+    spec = {"to": to, **spec}
+    if also:
+        spec["alternateBackends"] = [
+            {"kind": "Service", "name": other, "weight": share} for other, share in also
+        ]
+    if target_port is not None:
+        spec["port"] = {"targetPort": target_port}
+    return {
+        "apiVersion": "route.openshift.io/v1",
+        "kind": "Route",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+def service_manifest(name: str = "web", *, namespace: str = "demo") -> dict[str, Any]:
+    """A Service with one TCP port."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"ports": [{"port": 80, "targetPort": 9000}]},
+    }
+
+
+def slice_manifest(
+    service: str = "web",
+    endpoints: Sequence[Any] = (),
+    *,
+    namespace: str = "demo",
+    port: int = 9000,
+    port_name: str = "",
+) -> dict[str, Any]:
+    """An EndpointSlice; each of ``endpoints`` is an IP, something with an `Address`, or a mapping
+    as the API has it."""
+    items = []
+    for item in endpoints:
+        if isinstance(item, EchoServer):
+            items.append({"addresses": [item.address.ip]})
+        else:
+            items.append(item if isinstance(item, dict) else {"addresses": [item]})
+    ips = [address for item in items for address in item["addresses"]]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-1",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv6" if ips and ":" in ips[0] else "IPv4",
+        "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
+        "endpoints": items,
+    }
+
+
+def app(
+    name: str = "web", port: object = 30000, endpoints: Sequence[Any] = (), **route_: Any
+) -> tuple[dict[str, Any], ...]:
+    """A Route with its Service and EndpointSlice, as an application's team writes them."""
+    namespace = route_.get("namespace", "demo")
+    return (
+        route_manifest(name, port, **route_),
+        service_manifest(name, namespace=namespace),
+        slice_manifest(name, endpoints, namespace=namespace),
+    )
 
 
 def changes(*objects: Route | Service | EndpointSet) -> list[Change]:

@@ -49,8 +49,13 @@ def render(
     config: Config = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to; - is stdout.",
-                     show_default="haproxy.config of the settings"),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where to; - is stdout.",
+            show_default="haproxy.config of the settings",
+        ),
     ] = None,
 ) -> None:
     """Write haproxy.cfg, the pool of ports and slots, from the settings."""
@@ -113,8 +118,13 @@ def shell(
     config: Config = None,
     execute: Annotated[
         str | None,
-        typer.Option("-e", "--execute", metavar="COMMAND", help="Run one command and exit.",
-                     show_default=False),
+        typer.Option(
+            "-e",
+            "--execute",
+            metavar="COMMAND",
+            help="Run one command and exit.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """HAProxy's Runtime API by hand, with history and completion."""

@@ -62,8 +62,10 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
 
 def _print_hints(say: Console, settings: Settings, config: Path | None) -> None:
     option = f" -c {config}" if config else ""
-    command = "haproxy-sidecar" if Path(sys.argv[0]).name == "haproxy-sidecar" else (
-        f"{Path(sys.executable).name} -m sidecar"
+    command = (
+        "haproxy-sidecar"
+        if Path(sys.argv[0]).name == "haproxy-sidecar"
+        else (f"{Path(sys.executable).name} -m sidecar")
     )
     say.print(f"    status:  {command} status{option}", markup=False)
     say.print(f"    by hand: {command} shell{option}", markup=False)

@@ -12,6 +12,7 @@ from typer import Exit
 
 from sidecar.cli.context import load_settings, make_console, read_haproxy, read_source
 from sidecar.errors import RuntimeAPIError
+from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.reconciler import compare
 from sidecar.report import PortReport, Report, build_report, report_json
 
@@ -23,7 +24,8 @@ def status(config: Path | None, *, as_json: bool) -> None:
     settings = load_settings(config)
     snapshot = read_source(settings)
     problems = list(snapshot.problems)
-    process, observed = None, {}
+    process: ProcessInfo | None = None
+    observed: dict[int, ObservedPort] = {}
     try:
         process, observed = read_haproxy(settings, snapshot.pool, with_sessions=True)
         problems += compare(snapshot.pool, observed)
@@ -78,9 +80,7 @@ def show(report: Report, console: Console) -> None:
         console.print("\n[bold]without a port[/]")
         for verdict in report.waiting:
             title = f"{verdict.route.namespace}/{verdict.route.name}"
-            console.print(
-                f"  {escape(title)}  [red]{verdict.reason}[/]: {escape(verdict.message)}"
-            )
+            console.print(f"  {escape(title)}  [red]{verdict.reason}[/]: {escape(verdict.message)}")
     if report.problems:
         console.print("\n[bold]problems[/]")
         for problem in report.problems:
@@ -109,7 +109,7 @@ def _note(item: PortReport) -> str:
 
 def _age(seconds: int) -> str:
     """``3d 4h``, ``5m 10s``: the two largest units."""
-    parts = []
+    parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= size or (unit == "s" and not parts):
             parts.append(f"{seconds // size}{unit}")

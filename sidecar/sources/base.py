@@ -41,9 +41,7 @@ class Problem:
 class Sink(Protocol):
     """Takes what a source found; called from the source's own thread."""
 
-    def publish(
-        self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]
-    ) -> None:
+    def publish(self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
         """Hand over what changed since the last call for ``origin``, and *all* problems that
         ``origin`` has now. The first call for an origin means that it has synced once, and holds
         all of its objects.

@@ -49,7 +49,7 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(
     r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18}(?:[eE][-+]?[0-9]{1,3})?|[eE][-+]?[0-9]{1,3})"
 )
-_TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")))
+_TAGS = (None, *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")))
 
 
 class DocumentError(SidecarError):

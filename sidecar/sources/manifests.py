@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,11 @@ SECOND_LOOK_SECONDS = 0.2
 #: Not there, or no longer: what replacing a file or a folder looks like from outside.
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
-#: What cannot stay the same when a file is written, replaced or moved.
+#: A file is read again while its last write is younger: a second write within the same tick of the
+#: file system's clock (up to 2 s on some) would leave size and times as they were.
+_UNSETTLED_NS = 2 * 10**9
+
+#: What changes when a file is written, replaced or moved.
 _Signature = tuple[int, int, int, int, int]
 
 
@@ -75,7 +80,7 @@ class ManifestSource:
         sink.publish(ORIGIN, changes(NOTHING, view), view.problems)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
-        watch = _Watch(Reader(self._paths, self._keys))
+        watch = Watch(Reader(self._paths, self._keys))
         while not stop.is_set():
             try:
                 watch.step(sink)
@@ -85,7 +90,7 @@ class ManifestSource:
             stop.wait(SECOND_LOOK_SECONDS if watch.view.doubted else self._poll_seconds)
 
 
-class _Watch:
+class Watch:
     """One look after the other, and what was published of them."""
 
     def __init__(self, reader: "Reader") -> None:
@@ -96,6 +101,7 @@ class _Watch:
         self._waiting_for: tuple[str, ...] = ()
 
     def step(self, sink: Sink) -> None:
+        """Look, and publish what is different."""
         found = self._reader.look()
         if self._files is None and found.failed:
             # Half of a first view would take the ports of the other half's Routes away, so
@@ -123,7 +129,7 @@ class Reader:
         self._known: dict[str, tuple[_Signature, Parsed]] = {}
 
     def look(self) -> Look:
-        """All files as they are now. What did not change is the very same `Parsed`."""
+        """All files as they are now; those that rest unchanged are the very same `Parsed`."""
         files: dict[str, Parsed] = {}
         failed = []
         for root in map(str, self._paths):
@@ -143,6 +149,7 @@ class Reader:
     def _read(self, name: str) -> Parsed | None:
         """What the file holds; None when there is no such file (any more)."""
         path = Path(name)
+        now_ns = time.time_ns()
         try:
             status = path.stat()
             signature = _signature(status)
@@ -160,7 +167,8 @@ class Reader:
         except OSError as exc:
             return _unreadable(name, exc)
         parsed = parse_file(name, raw, self._keys)
-        self._known[name] = signature, parsed
+        if abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS:
+            self._known[name] = signature, parsed
         return parsed
 
 

@@ -139,9 +139,12 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
         if item.key not in held and item.key in before.held:
             held[item.key] = Held(file, item.where, before.held[item.key].object)
         problems.append(_wrong(item, held.get(item.key)))
-    doubted = before.held.keys() - held.keys() - before.doubted
-    held |= {key: before.held[key] for key in doubted}
-    return View(held, frozenset(doubted), tuple(problems))
+    doubted = {
+        key: last
+        for key, last in before.held.items()
+        if key not in held and key not in before.doubted
+    }
+    return View(held | doubted, frozenset(doubted), tuple(problems))
 
 
 def changes(before: View, now: View) -> list[Change]:

@@ -1,0 +1,157 @@
+"""One port's endpoints change a thousand times under load: nobody who should stay notices.
+
+A published endpoint may be dead already, as when a node went: a retry elsewhere hides it.
+"""
+
+import contextlib
+import logging
+import queue
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+from stand import EchoServer, Stand, await_, changes, fresh_ip, route, running, service, slice_
+
+from sidecar.pool import Address
+from sidecar.sources.base import Change, Sink
+
+CHANGES = 1000
+PORT = 30000
+
+
+class Feed:
+    """A `Source` whose changes a test pushes itself."""
+
+    origins = ("feed",)
+
+    def __init__(self, first: Sequence[Change]) -> None:
+        self._changes: queue.SimpleQueue[Sequence[Change]] = queue.SimpleQueue()
+        self._changes.put(first)
+
+    def push(self, changed: Sequence[Change]) -> None:
+        self._changes.put(changed)
+
+    def load(self, sink: Sink) -> None:
+        raise NotImplementedError
+
+    def run(self, sink: Sink, stop: threading.Event) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                sink.publish("feed", self._changes.get(timeout=0.1), ())
+
+
+class Load:
+    """Short connections without a pause, from some threads. ``failures``: what went wrong."""
+
+    def __init__(self, stand: Stand, threads: int) -> None:
+        self.failures: list[str] = []
+        self.served: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._connect, args=(stand,), daemon=True)
+            for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _connect(self, stand: Stand) -> None:
+        while not self._stop.is_set():
+            try:
+                client = stand.connect(PORT)
+                try:
+                    client.echo()
+                    self.served[client.server] += 1
+                finally:
+                    client.close()
+            except (OSError, AssertionError) as exc:
+                self.failures.append(repr(exc))
+
+
+def endpoints(addresses: Sequence[Address]) -> list[Change]:
+    return changes(slice_("web", sorted(address.ip for address in addresses)))
+
+
+def test_a_thousand_changes_under_load(
+    make_stand: Callable[..., Stand],
+    make_server: Callable[..., EchoServer],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "sidecar")
+    stand = make_stand(pools=[{"ports": ["30000-30001"], "slots": 8}])
+    before = stand.info().identity
+    stay = [make_server(f"stay-{number}") for number in range(2)]
+    come_and_go = [make_server(f"flap-{number}") for number in range(4)]
+    dead = Address(fresh_ip(), 9000)
+    always = [server.address for server in stay]
+    some = [server.address for server in come_and_go]
+    dice = random.Random(18)
+
+    feed = Feed([*changes(route("web", PORT), service("web")), *endpoints([*always, *some])])
+    with contextlib.ExitStack() as files:
+        daemon = files.enter_context(running(stand.daemon(feed)))
+        await_(lambda: stand.ready(PORT) == sorted([*always, *some]), "all are served")
+        slots = stand.slots(PORT)
+        # On those that stay, and on those that will go, whose sessions end by themselves.
+        long_lived = [stand.connect(PORT) for _ in range(20)]
+        for client in long_lived:
+            files.callback(client.close)
+        assert len({client.server for client in long_lived}) == len(stay) + len(come_and_go)
+        load = Load(stand, threads=3)
+        files.callback(load.stop)
+
+        former = set(some)
+        started = time.monotonic()
+        for number in range(CHANGES):
+            chosen = {one for one in some if dice.random() < 0.5}
+            if number % 20 == 0:
+                chosen.add(dead)
+            if chosen == former:
+                chosen ^= {some[0]}
+            former = chosen
+            feed.push(endpoints([*always, *chosen]))
+            wanted = sorted([*always, *chosen])
+            await_(lambda w=wanted: stand.ready(PORT) == w, f"change {number}: {wanted}")
+            if number % 100 == 0:
+                for client in long_lived:
+                    client.echo()
+        took = time.monotonic() - started
+        load.stop()
+
+        assert load.failures == []
+        for client in long_lived:
+            client.echo()
+        await_(lambda: not daemon.ready(), "converged")
+        after = stand.slots(PORT)
+        assert {address: after[address] for address in always} == {
+            address: slots[address] for address in always
+        }
+        assert stand.info().identity == before
+        assert sum(load.served.values()) > CHANGES, f"hardly any load in {took:.1f} s"
+        assert load.served.keys() == {server.name for server in (*stay, *come_and_go)}
+        assert daemon.metrics.restarts._value.get() == 0
+        assert daemon.metrics.drift._value.get() == 0
+        assert caplog.messages == []
+
+
+def test_a_thousand_changes_in_one_go_end_at_the_last(
+    make_stand: Callable[..., Stand], make_server: Callable[..., EchoServer]
+) -> None:
+    stand, server = make_stand(), make_server("last")
+    feed = Feed(changes(route("web", PORT), service("web")))
+    with running(stand.daemon(feed)) as daemon:
+        await_(lambda: not daemon.ready(), "converged")
+        for number in range(CHANGES):
+            feed.push(endpoints([Address(f"10.1.{number // 250}.{1 + number % 250}", 9000)]))
+        feed.push(endpoints([server.address]))
+        await_(lambda: stand.ready(PORT) == [server.address], "the last one is served")
+        client = stand.connect(PORT)
+        client.close()
+        assert client.server == "last"

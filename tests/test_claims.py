@@ -1,0 +1,386 @@
+"""`sidecar.claims`: which Route gets which port, whatever the order in which they come."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stand import ROUTER, pool_of, route
+
+from sidecar.claims import AUTO, Ledger, judge
+from sidecar.model import AGE_UNKNOWN, Key, Route
+from sidecar.pool import Pool
+from sidecar.verdicts import Reason, Verdict
+
+POOL = pool_of(
+    {"ports": ["30000-30002"]},
+    {"ports": ["31000-31001"], "namespaces": ["team-a"]},
+)
+TEAMS_ONLY = pool_of({"ports": ["31000"], "namespaces": ["team-a"]})
+
+
+def take(ledger: Ledger, *routes: Route, gone: Iterable[Route] = ()) -> set[int]:
+    """One update of the ledger."""
+    now: dict[Key, Route | None] = {item.key: item for item in routes}
+    return ledger.update(now | {item.key: None for item in gone})
+
+
+def fed(*routes: Route, pool: Pool = POOL, kept: Mapping[str, int] | None = None) -> Ledger:
+    ledger = Ledger(ROUTER, pool, kept or {})
+    take(ledger, *routes)
+    return ledger
+
+
+def refusal(ledger: Ledger, of: Route) -> Verdict:
+    verdict = ledger.verdict(of.key)
+    assert verdict is not None
+    assert not verdict.admitted
+    assert ledger.owned(of.key) is None
+    return verdict
+
+
+# One Route alone
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        *("abc", "0", "70000", "-1", "+30000", "30 000", "30000.0", "0x7530", "1e4", "Auto"),
+        *("30000\x00", "30000,30001", "30000-30001"),
+        *("\uff11\uff13", "\u0663", "9" * 5000, "00013" + "0" * 5000),
+    ],
+    ids=lambda port: repr(port[:12]),
+)
+def test_what_is_no_port_is_refused_with_the_value_and_a_way_out(port: str) -> None:
+    verdict = judge(route(port=port), POOL)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.reason, verdict.port) == (Reason.INVALID_PORT, None)
+    assert repr(port[:20])[:-1] in verdict.message
+    assert "1 to 65535" in verdict.message
+    assert "auto" in verdict.message
+    assert len(verdict.message) < 300
+
+
+@pytest.mark.parametrize("port", [None, "", "  "])
+def test_a_missing_port_is_called_missing(port: str | None) -> None:
+    verdict = judge(route(port=port), POOL)
+    assert isinstance(verdict, Verdict)
+    assert verdict.reason == Reason.INVALID_PORT
+    assert "missing" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("port", "expected"), [("30000", 30000), (" 30000 ", 30000), ("30002\n", 30002), ("auto", AUTO)]
+)
+def test_a_port_of_the_pool_is_taken_as_people_write_it(port: str, expected: object) -> None:
+    assert judge(route(port=port), POOL) == expected
+
+
+@pytest.mark.parametrize(
+    ("pool", "namespace", "port", "reason", "asked", "words"),
+    [
+        (POOL, "demo", "443", Reason.PORT_NOT_IN_POOL, 443, "'demo' may use 30000-30002"),
+        (POOL, "team-a", "443", Reason.PORT_NOT_IN_POOL, 443, "30000-30002, 31000-31001"),
+        (TEAMS_ONLY, "demo", "443", Reason.PORT_NOT_IN_POOL, 443, "may use none"),
+        (POOL, "demo", "31000", Reason.NAMESPACE_NOT_ALLOWED, 31000, "may use 30000-30002"),
+        (TEAMS_ONLY, "demo", "31000", Reason.NAMESPACE_NOT_ALLOWED, 31000, "may use none"),
+        (TEAMS_ONLY, "demo", "auto", Reason.NAMESPACE_NOT_ALLOWED, None, "no pool"),
+    ],
+)
+def test_a_port_that_is_not_for_it_is_refused_with_those_that_are(
+    *, pool: Pool, namespace: str, port: str, reason: Reason, asked: int | None, words: str
+) -> None:
+    verdict = judge(route(port=port, namespace=namespace), pool)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.reason, verdict.port) == (reason, asked)
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize("termination", ["edge", "reencrypt", "Passthrough"])
+def test_tls_that_we_would_have_to_speak_is_refused(termination: str) -> None:
+    ledger = fed(web := route(termination=termination))
+    verdict = refusal(ledger, web)
+    assert verdict.reason == Reason.UNSUPPORTED_TERMINATION
+    assert repr(termination) in verdict.message
+    assert "passthrough" in verdict.message
+    assert ledger.queue(30000) == []
+
+
+@pytest.mark.parametrize("termination", [None, "", "passthrough"])
+def test_tls_that_passes_through_is_taken(termination: str | None) -> None:
+    assert fed(web := route(termination=termination)).owner(30000) == web
+
+
+@pytest.mark.parametrize("router_name", [None, "", "wzh-router-2", ROUTER.upper()])
+def test_a_route_of_another_router_is_nothing_to_us(router_name: str | None) -> None:
+    ledger = fed(web := route(router_name=router_name))
+    assert ledger.verdict(web.key) is None
+    assert list(ledger.routes) == []
+    assert take(ledger, replace(web, router_name=ROUTER)) == {30000}
+    assert ledger.owned(web.key) == 30000
+    assert take(ledger, web) == {30000}
+    assert ledger.verdict(web.key) is None
+
+
+# Several Routes, one port
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser"),
+    [
+        (route("b", created_seconds=1), route("a", created_seconds=2)),
+        (route("b", created_seconds=1, uid="1"), route("a", created_seconds=1, uid="2")),
+        (route("b", created_seconds=9e9), route("a", created_seconds=AGE_UNKNOWN)),
+        (route("b", uid="1"), route("a", uid="2")),
+        (route("a", uid="same"), route("b", uid="same")),
+    ],
+    ids=["older", "smaller UID", "unknown age is youngest", "unknown ages: UID", "by name"],
+)
+def test_the_oldest_wins_in_whatever_order_they_come(winner: Route, loser: Route) -> None:
+    for first, second in ((winner, loser), (loser, winner)):
+        ledger = fed(first)
+        take(ledger, second)
+        assert ledger.queue(30000) == [winner.key, loser.key]
+        assert ledger.owner(30000) == winner
+        assert ledger.owned(winner.key) == 30000
+        verdict = refusal(ledger, loser)
+        assert (verdict.reason, verdict.port) == (Reason.PORT_ALREADY_CLAIMED, 30000)
+
+
+def test_the_loser_waits_and_gets_the_port_when_it_is_left() -> None:
+    first, second, third = (route(name, created_seconds=n) for n, name in enumerate("zyx"))
+    ledger = fed(third, first, second)
+    assert take(ledger, gone=[first]) == {30000}
+    assert ledger.owner(30000) == second
+    assert take(ledger, replace(second, port="30001")) == {30000, 30001}
+    assert (ledger.owner(30000), ledger.owned(second.key)) == (third, 30001)
+    assert take(ledger, replace(third, tls_termination="edge")) == {30000}
+    assert ledger.owner(30000) is None
+
+
+def test_two_routes_may_swap_their_ports_in_one_update() -> None:
+    one, two = route("one", 30000), route("two", 30001)
+    ledger = fed(one, two)
+    assert take(ledger, replace(one, port="30001"), replace(two, port="30000")) == {30000, 30001}
+    assert (ledger.owned(one.key), ledger.owned(two.key)) == (30001, 30000)
+
+
+def test_a_bad_route_touches_no_other() -> None:
+    ledger = fed(good := route("good", 30000), *(route(f"bad{n}", p) for n, p in enumerate("xyz")))
+    assert ledger.owner(30000) == good
+    assert take(ledger, route("bad0", "70000"), route("bad1", 443)) == set()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "words"),
+    [("demo", "'secret'"), ("elsewhere", "a Route of another namespace")],
+)
+def test_a_message_names_the_winner_only_within_a_namespace(namespace: str, words: str) -> None:
+    winner = route("secret", namespace=namespace, created_seconds=1)
+    message = refusal(fed(winner, loser := route("mine")), loser).message
+    assert words.removeprefix("a ") in message
+    assert ("secret" in message) == (namespace == "demo")
+    assert "elsewhere" not in message
+
+
+# auto
+
+
+def test_auto_takes_the_lowest_port_that_nobody_names_in_the_same_update() -> None:
+    autos = [route(name, "auto", created_seconds=1) for name in "ab"]
+    ledger = fed(*autos, route("young", 30000, created_seconds=2))
+    assert [ledger.owned(item.key) for item in autos] == [30001, 30002]
+    assert ledger.auto_ports == {"demo/a": 30001, "demo/b": 30002}
+
+
+def test_auto_takes_from_the_first_pool_that_allows_it_and_from_no_other() -> None:
+    pool = pool_of(
+        {"ports": ["31000"], "namespaces": ["team-a"]},
+        {"ports": ["30000"]},
+        {"ports": ["32000"], "accept_proxy": True},
+    )
+    ledger = fed(
+        *(route(name, "auto") for name in "ab"), route("c", "auto", namespace="team-a"), pool=pool
+    )
+    assert ledger.auto_ports == {"demo/a": 30000, "team-a/c": 31000}
+    assert refusal(ledger, route("b")).reason == Reason.POOL_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"target_port": "http"}, {"created_seconds": 5.0}, {"port": " auto"}, {"tls_termination": ""}],
+    ids=str,
+)
+def test_an_auto_port_is_kept_through_edits(edit: dict[str, object]) -> None:
+    ledger = fed(first := route("a", "auto"), auto := route("b", "auto"))
+    assert take(ledger, gone=[first]) == {30000}
+    take(ledger, replace(auto, **edit), route("young", 30001))  # type: ignore[arg-type]
+    assert ledger.owned(auto.key) == 30001
+
+
+@pytest.mark.parametrize(
+    "away",
+    [{"router_name": "other"}, {"tls_termination": "edge"}, {"port": "30002"}, {"port": "x"}],
+    ids=str,
+)
+def test_an_auto_route_that_went_away_takes_nothing_back_by_force(away: dict[str, str]) -> None:
+    ledger = fed(auto := route("old", "auto", created_seconds=1))
+    take(ledger, replace(auto, **away))  # type: ignore[arg-type]
+    take(ledger, young := route("young", 30000, created_seconds=2))
+    take(ledger, auto)
+    assert (ledger.owner(30000), ledger.owned(auto.key)) == (young, 30001)
+
+
+def test_an_auto_port_outlives_a_restart_of_the_sidecar() -> None:
+    kept = {"demo/b": 30002, "demo/gone": 30000}
+    ledger = fed(*(route(name, "auto") for name in "ab"), kept=kept)
+    assert ledger.auto_ports == {"demo/a": 30000, "demo/b": 30002}
+
+
+@pytest.mark.parametrize("port", [29999, 31000, 70000], ids=["no pool", "not allowed", "no port"])
+def test_a_kept_port_that_is_no_longer_possible_is_replaced(port: int) -> None:
+    assert fed(route("a", "auto"), kept={"demo/a": port}).auto_ports == {"demo/a": 30000}
+
+
+def test_a_port_kept_for_two_goes_to_the_older() -> None:
+    routes = [route("a", "auto"), route("b", "auto", created_seconds=1)]
+    ledger = fed(*routes, kept={"demo/a": 30001, "demo/b": 30001})
+    assert ledger.auto_ports == {"demo/b": 30001, "demo/a": 30000}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_route_made_anew_is_another_one(at_once: bool) -> None:
+    ledger = fed(first := route("a", "auto"), old := route("b", "auto", uid="1"))
+    new = replace(old, uid="2")
+    if not at_once:
+        take(ledger, gone=[old])
+    take(ledger, new, gone=[first])
+    assert ledger.auto_ports == {"2": 30000}
+
+
+def test_two_routes_of_one_uid_do_not_trade_their_ports() -> None:
+    ledger = fed(*(copies := [route(name, "auto", uid="copied") for name in "ab"]))
+    before = [ledger.owned(item.key) for item in copies]
+    for item in copies:
+        assert take(ledger, replace(item, target_port="http")) == {ledger.owned(item.key)}
+    assert [ledger.owned(item.key) for item in copies] == before == [30000, 30001]
+
+
+def test_an_older_explicit_claim_displaces_auto_which_gets_another() -> None:
+    ledger = fed(auto := route("a", "auto", created_seconds=5))
+    old = route("old", 30000, created_seconds=1)
+    assert take(ledger, old) == {30000, 30001}
+    assert (ledger.owner(30000), ledger.owned(auto.key)) == (old, 30001)
+    take(ledger, gone=[old])
+    assert ledger.owned(auto.key) == 30001
+
+
+def test_a_younger_explicit_claim_waits_behind_auto() -> None:
+    ledger = fed(auto := route("a", "auto", created_seconds=1))
+    take(ledger, young := route("young", 30000, created_seconds=2))
+    assert refusal(ledger, young).reason == Reason.PORT_ALREADY_CLAIMED
+    take(ledger, gone=[auto])
+    assert ledger.owner(30000) == young
+
+
+def test_an_exhausted_pool_is_said_and_over_when_a_port_is_free() -> None:
+    pool = pool_of({"ports": ["30000"]})
+    ledger = fed(holder := route("a", 30000), waiting := route("b", "auto"), pool=pool)
+    verdict = refusal(ledger, waiting)
+    assert (verdict.reason, verdict.port) == (Reason.POOL_EXHAUSTED, None)
+    assert "'p0' (30000)" in verdict.message
+    assert take(ledger, gone=[holder]) == {30000}
+    assert ledger.auto_ports == {"demo/b": 30000}
+
+
+def test_an_auto_route_that_lost_the_last_port_has_no_right_to_it_any_more() -> None:
+    ledger = fed(auto := route("a", "auto", created_seconds=5), pool=pool_of({"ports": ["30000"]}))
+    take(ledger, old := route("old", 30000, created_seconds=1))
+    take(ledger, young := route("young", 30000, created_seconds=9), gone=[old])
+    assert take(ledger, replace(auto, target_port="http")) == set()
+    assert ledger.owner(30000) == young
+
+
+# Any sequence of events
+
+
+def routes(*ports: str) -> st.SearchStrategy[Route]:
+    return st.builds(
+        lambda name, life, **rest: route(name, uid=f"{life}/{rest['namespace']}/{name}", **rest),
+        name=st.sampled_from("abcde"),
+        life=st.sampled_from("12"),
+        namespace=st.sampled_from(["demo", "team-a"]),
+        port=st.sampled_from(ports),
+        created_seconds=st.sampled_from([1.0, 2.0, AGE_UNKNOWN]),
+        router_name=st.sampled_from([ROUTER, ROUTER, ROUTER, "other"]),
+        termination=st.sampled_from([None, None, None, "edge"]),
+    )
+
+
+def histories(*ports: str) -> st.SearchStrategy[list[dict[Key, Route | None]]]:
+    """Updates as a ledger takes them: some Routes as they are now, some gone."""
+    event = st.tuples(routes(*ports), st.sampled_from([True, True, True, False]))
+    update = st.lists(event, max_size=5).map(
+        lambda events: {item.key: item if alive else None for item, alive in events}
+    )
+    return st.lists(update, max_size=8)
+
+
+def final(history: Iterable[Mapping[Key, Route | None]]) -> list[Route]:
+    now: dict[Key, Route | None] = {}
+    for update in history:
+        now |= update
+    return [item for item in now.values() if item]
+
+
+def seen(ledger: Ledger) -> dict[int, list[Key]]:
+    return {port: queue for port in POOL.ports if (queue := ledger.queue(port))}
+
+
+def age(item: Route) -> tuple[float, str]:
+    return item.created_seconds, item.uid
+
+
+@given(histories("30000", "30001", "31000", "443", "x"))
+def test_explicit_claims_end_the_same_in_any_order(
+    history: list[dict[Key, Route | None]],
+) -> None:
+    ledger = fed()
+    for update in history:
+        before = seen(ledger)
+        changed = ledger.update(update)
+        after = seen(ledger)
+        assert changed >= {p for p in POOL.ports if before.get(p) != after.get(p)}
+    routes_now = final(history)
+    fresh = fed(*reversed(routes_now))
+    assert seen(ledger) == seen(fresh)
+    for item in routes_now:
+        assert ledger.verdict(item.key) == fresh.verdict(item.key)
+    for port, queue in seen(ledger).items():
+        claimants = [
+            item for item in routes_now if item.router_name == ROUTER and judge(item, POOL) == port
+        ]
+        assert queue == [item.key for item in sorted(claimants, key=age)]
+
+
+@given(histories("auto", "auto", "30000", "30001", "31000"))
+def test_auto_ports_are_kept_shared_by_none_and_outlive_a_restart(
+    history: list[dict[Key, Route | None]],
+) -> None:
+    ledger = fed()
+    for update in history:
+        before = ledger.auto_ports
+        ledger.update(update)
+        now = {item.uid: item for item in ledger.routes if judge(item, POOL) == AUTO}
+        for uid in before.keys() & now.keys():
+            owner = ledger.owner(before[uid])
+            assert owner is not None
+            if owner.uid != uid:
+                assert owner.port != AUTO
+                assert age(owner) < age(now[uid])
+        if now.keys() - ledger.auto_ports.keys():
+            assert all(ledger.owner(port) for port in POOL.classes[0].ports)
+        assert len(set(ledger.auto_ports.values())) == len(ledger.auto_ports)
+    fresh = fed(*final(history), kept=ledger.auto_ports)
+    assert seen(fresh) == seen(ledger)

@@ -1,0 +1,206 @@
+"""`sidecar.routing`: kept up to date change by change, it says what it would say from scratch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stand import ROUTER, changes, endpoint, pool_of, route, service, slice_
+
+from sidecar.endpoints import denier
+from sidecar.model import Key, Object, Route, ServicePort
+from sidecar.pool import Pool
+from sidecar.routing import Changed, Routing
+from sidecar.sources.base import Change
+from sidecar.verdicts import Reason
+
+POOL = pool_of({"ports": ["30000-30002"]})
+
+
+def routing_of(
+    *objects: Object, pool: Pool = POOL, kept: Mapping[str, int] | None = None
+) -> Routing:
+    routing = Routing(pool, ROUTER, denier([]), kept or {})
+    routing.apply(changes(*objects))
+    return routing
+
+
+def gone(*objects: Object) -> list[Change]:
+    return [Change(item.key, None) for item in objects]
+
+
+def addresses(routing: Routing, port: int) -> list[str]:
+    return [str(server.address) for server in routing.claimed[port].resolution.servers]
+
+
+def reason(routing: Routing, of: Route) -> Reason:
+    verdict = routing.verdict(of.key)
+    assert verdict is not None
+    return verdict.reason
+
+
+WEB, API = route("web", 30000), route("api", 30001)
+BASE: list[Object] = [
+    *(WEB, service("web"), slice_("web", ["10.0.0.1"])),
+    *(API, service("api"), slice_("api")),
+]
+
+
+def test_what_a_port_leads_to() -> None:
+    routing = routing_of(*BASE)
+    assert routing.claimed.keys() == {30000, 30001}
+    assert routing.claimed[30000].route == WEB
+    assert addresses(routing, 30000) == ["10.0.0.1:9000"]
+    assert addresses(routing, 30001) == []
+    assert [(verdict.route, verdict.reason) for verdict in routing.verdicts()] == [
+        (API.key, Reason.NO_ENDPOINTS),
+        (WEB.key, Reason.ADMITTED),
+    ]
+    assert (routing.owner_port(WEB.key), routing.owner_port(API.key)) == (30000, 30001)
+
+
+OLDER, YOUNGER = route("older", 30000, created_seconds=1), route("younger", 30000)
+
+
+@pytest.mark.parametrize(
+    ("now", "ports", "routes"),
+    [
+        ([], [], []),
+        (changes(*BASE), [], []),
+        (changes(slice_("web", ["10.0.0.2"])), [30000], [WEB]),
+        # Nobody leads there.
+        (changes(slice_("other", ["10.0.0.2"]), service("other")), [], []),
+        (changes(slice_("web", ["10.0.0.2"], namespace="elsewhere")), [], []),
+        # The Service says something that makes no difference: looked at, not different.
+        (changes(service("web", ServicePort("", 81, "TCP", "x"))), [], [WEB]),
+        (gone(service("api")), [30001], [API]),
+        (gone(WEB), [30000], [WEB]),
+        (changes(replace(WEB, drain_deadline="5s")), [30000], [WEB]),
+        (changes(replace(WEB, port="30002")), [30000, 30002], [WEB]),
+        (changes(replace(WEB, port="x")), [30000], [WEB]),
+        (changes(route("web", 30000, namespace="x", router_name=None)), [], [("x", "web")]),
+        (changes(YOUNGER), [], [WEB, YOUNGER]),
+        (changes(OLDER), [30000], [WEB, OLDER]),
+    ],
+)
+def test_a_change_touches_only_what_it_can(
+    now: list[Change], ports: list[int], routes: list[Route | tuple[str, str]]
+) -> None:
+    keys = [item.key if isinstance(item, Route) else Key("Route", *item) for item in routes]
+    assert routing_of(*BASE).apply(now) == Changed(frozenset(ports), frozenset(keys))
+
+
+def test_a_slice_that_changes_its_service_changes_both() -> None:
+    routing = routing_of(*BASE)
+    moved = replace(slice_("web", ["10.0.0.1"]), service="api")
+    changed = routing.apply(changes(moved))
+    assert changed.ports == {30000, 30001}
+    assert (addresses(routing, 30000), addresses(routing, 30001)) == ([], ["10.0.0.1:9000"])
+
+
+def test_a_loser_says_nothing_of_its_endpoints_and_takes_over_with_them() -> None:
+    loser = route("zzz", 30000)
+    routing = routing_of(*BASE, loser, service("zzz"), slice_("zzz", ["10.0.0.9"]))
+    assert reason(routing, loser) == Reason.PORT_ALREADY_CLAIMED
+    assert routing.apply(changes(slice_("zzz", ["10.0.0.8"]))).ports == frozenset()
+    changed = routing.apply(gone(WEB))
+    assert changed == Changed(frozenset({30000}), frozenset({WEB.key, loser.key}))
+    assert addresses(routing, 30000) == ["10.0.0.8:9000"]
+
+
+def test_a_route_that_has_no_service_holds_its_port_all_the_same() -> None:
+    lonely, later = route("lonely", created_seconds=1), route("later", created_seconds=2)
+    routing = routing_of(lonely, later, service("later"), slice_("later", ["10.0.0.1"]))
+    assert routing.owner_port(lonely.key) == 30000
+    assert reason(routing, lonely) == Reason.SERVICE_NOT_FOUND
+    assert addresses(routing, 30000) == []
+    changed = routing.apply(changes(service("lonely"), slice_("lonely", ["10.0.0.2"])))
+    assert changed == Changed(frozenset({30000}), frozenset({lonely.key}))
+    assert reason(routing, lonely) == Reason.ADMITTED
+
+
+def test_a_route_that_turns_to_another_router_is_let_go() -> None:
+    routing = routing_of(*BASE)
+    changed = routing.apply(changes(replace(WEB, router_name="other")))
+    assert changed == Changed(frozenset({30000}), frozenset({WEB.key}))
+    assert routing.verdict(WEB.key) is None
+    assert 30000 not in routing.claimed
+    assert routing.apply(changes(slice_("web", ["10.0.0.5"]))).routes == frozenset()
+
+
+def test_an_auto_route_that_lost_the_last_port_is_among_the_changed() -> None:
+    auto = route("auto", "auto", created_seconds=5)
+    routing = routing_of(auto, pool=pool_of({"ports": ["30000"]}))
+    old = route("old", 30000, created_seconds=1)
+    assert routing.apply(changes(old)).routes == {old.key, auto.key}
+    assert reason(routing, auto) == Reason.POOL_EXHAUSTED
+    assert routing.apply(gone(old)).routes == {old.key, auto.key}
+    assert routing.auto_ports == {"demo/auto": 30000}
+
+
+# Any sequence of events
+
+NAMES = ["web", "api"]
+ROUTES = st.builds(
+    lambda name, share, **rest: route(name, also=[share] if share else [], **rest),
+    name=st.sampled_from("abcd"),
+    share=st.none() | st.tuples(st.sampled_from(NAMES), st.integers(0, 2)),
+    port=st.sampled_from(["30000", "30001", "auto", "x"]),
+    service=st.sampled_from(NAMES),
+    weight=st.integers(0, 2),
+    target_port=st.sampled_from([None, None, "http", "9000"]),
+    created_seconds=st.sampled_from([1.0, 2.0]),
+    router_name=st.sampled_from([ROUTER, ROUTER, ROUTER, "other"]),
+)
+SERVICES = st.builds(
+    service,
+    st.sampled_from(NAMES),
+    st.sampled_from([ServicePort("", 80, "TCP", "9000"), ServicePort("http", 80, "TCP", "9000")]),
+)
+SLICES = st.builds(
+    slice_,
+    st.sampled_from(NAMES),
+    st.lists(
+        st.builds(
+            endpoint,
+            st.sampled_from(["10.0.0.1", "10.0.0.2", "nonsense"]),
+            ready=st.booleans(),
+            serving=st.just(True),
+            terminating=st.just(True),
+        ),
+        max_size=2,
+    ),
+    name=st.sampled_from("xy"),
+    port_name=st.sampled_from(["", "http"]),
+    legacy=st.sampled_from([False, False, True]),
+)
+CHANGES = st.builds(
+    lambda item, alive: Change(item.key, item if alive else None),
+    st.one_of(ROUTES, SERVICES, SLICES),
+    st.sampled_from([True, True, True, False]),
+)
+
+
+def final(history: Iterable[Iterable[Change]]) -> list[Object]:
+    now = {change.key: change.object for batch in history for change in batch}
+    return [item for item in now.values() if item is not None]
+
+
+@given(st.lists(st.lists(CHANGES, max_size=6), max_size=10))
+def test_the_end_is_the_same_as_from_scratch(history: list[list[Change]]) -> None:
+    routing = routing_of()
+    for batch in history:
+        claimed = dict(routing.claimed)
+        verdicts = {verdict.route: verdict for verdict in routing.verdicts()}
+        changed = routing.apply(batch)
+        ports = claimed.keys() | routing.claimed.keys()
+        differ = {port for port in ports if claimed.get(port) != routing.claimed.get(port)}
+        assert changed.ports == differ
+        now = {verdict.route: verdict for verdict in routing.verdicts()}
+        keys = verdicts.keys() | now.keys()
+        assert changed.routes >= {key for key in keys if verdicts.get(key) != now.get(key)}
+    fresh = routing_of(*reversed(final(history)), kept=routing.auto_ports)
+    assert fresh.claimed == routing.claimed
+    assert fresh.verdicts() == routing.verdicts()
+    assert fresh.auto_ports == routing.auto_ports
