@@ -136,16 +136,16 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
                 continue
             server = shared.get(row[tail])
             if server is None:
-                server = shared[row[tail]] = _server(*pick(row[tail].split(" ")))
+                server = shared[row[tail]] = _server(pick(row[tail].split(" ")))
             servers[server.name] = server
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(f"a row of 'show servers state' is broken: {line!r}") from exc
     return found
 
 
-def _server(
-    name: str, ip: str, port: str, admin: str, operational: str, weight: str
-) -> ObservedServer:
+def _server(values: tuple[str, ...]) -> ObservedServer:
+    """``values``: of `_SERVER_COLUMNS`."""
+    name, ip, port, admin, operational, weight = values
     return ObservedServer(
         name, Address(ip, int(port)), _state(int(admin)), int(weight), operational != _STOPPED
     )

@@ -1,8 +1,9 @@
 """What the sidecar can ask of HAProxy: each operation with its command and its proof of success.
 
-Each operation is a frozen value with `line()`, the command as HAProxy reads it, and `done(reply)`,
-whether that reply says that it worked. The texts are those of HAProxy 2.4 to 3.5; any other text
-is failure, because HAProxy has no status codes and a reply that we do not know proves nothing.
+Each operation is a frozen value (no tuple, or opening a port would equal closing it) with
+`line()`, the command as HAProxy reads it, and `done(reply)`, whether that reply says that it
+worked. The texts are those of HAProxy 2.4 to 3.5; any other text is failure, because HAProxy has
+no status codes and a reply that we do not know proves nothing.
 HAProxy checks little (port 99999 silently becomes 34463), so ranges are checked here. Pure.
 """
 

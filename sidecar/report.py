@@ -8,6 +8,7 @@ from sidecar.model import Key
 from sidecar.observed import ObservedPort, ObservedServer, ProcessInfo
 from sidecar.pool import PARKED, Pool
 from sidecar.routing import Claimed, Routing
+from sidecar.slots import assign
 from sidecar.sources.base import Problem
 from sidecar.verdicts import Verdict
 
@@ -31,7 +32,10 @@ class ServerReport:
 
 @dataclass(frozen=True, slots=True)
 class PortReport:
-    """One port that is open, claimed or wanted. ``sessions``: now, on all its servers."""
+    """One port that is open, claimed or wanted.
+
+    ``sessions``: now, on all its servers. ``left_out``: endpoints for which there is no slot.
+    """
 
     port: int
     pool: str
@@ -41,6 +45,7 @@ class PortReport:
     message: str
     servers: tuple[ServerReport, ...]
     sessions: int | None
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def _port_report(
                 wanted.node if wanted else None,
             )
         )
+    left_out = assign(claimed.resolution.servers, seen.servers).left_out if claimed and seen else ()
     counts = [server.sessions for server in servers if server.sessions is not None]
     return PortReport(
         port,
@@ -115,6 +121,7 @@ def _port_report(
         verdict.message if verdict else "nobody claims it",
         tuple(servers),
         sum(counts) if counts or seen else None,
+        len(left_out),
     )
 
 

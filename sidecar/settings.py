@@ -403,8 +403,13 @@ def _as_yaml(value: object) -> str:
 
 def _written(location: Sequence[int | str]) -> str:
     """``pools[0].ports``"""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_word(part)}" for part in location)
     return "".join(parts).removeprefix(".")
+
+
+def _word(key: str) -> str:
+    """A key that a user made up, so that it is one word of one line."""
+    return key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key)
 
 
 def _suggestion(location: Sequence[int | str]) -> str:

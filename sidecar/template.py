@@ -55,13 +55,11 @@ def render(settings: Settings) -> str:
     socket = settings.haproxy.socket
     unix = is_unix_socket(socket)
     if unix and (unfit := re.search(r"[$,]", str(Path(socket).absolute()))):
-        raise SettingsError(
-            "haproxy.socket",
-            [
-                f"{Path(socket).absolute()} has a {unfit[0]!r}, which HAProxy gives a meaning in an"
-                " address, quoted or not; choose a path without"
-            ],
+        problem = (
+            f"{Path(socket).absolute()} has a {unfit[0]!r}, which HAProxy gives a meaning in an"
+            " address, quoted or not; choose a path without"
         )
+        raise SettingsError("haproxy.socket", [problem])
     try:
         code = environment.compile(path.read_text(encoding="utf-8"), filename=str(path))
         template = jinja2.Template.from_code(environment, code, environment.make_globals(None))

@@ -10,11 +10,7 @@ def main() -> None:
     from sidecar.errors import SidecarError
 
     try:
-        app()
+        app(prog_name="haproxy-sidecar")
     except SidecarError as exc:
         sys.stderr.write(f"haproxy-sidecar: {exc}\n")
         sys.exit(exc.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away: nothing more to say to it.
-        sys.stderr.close()
-        sys.exit(0)

@@ -11,6 +11,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain text: it reads well in a pipe, and rich would double the time that --help takes.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -76,11 +78,18 @@ def run(config: Config = None) -> None:
 def up(
     manifests: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files and folders, instead of source.path.", show_default=False),
+        typer.Argument(
+            metavar="MANIFESTS",
+            help="Files and folders, instead of source.path.",
+            show_default=False,
+        ),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Laptop mode: render, start HAProxy as a child, watch and drive; Ctrl-C stops all."""
+    """Laptop mode: the same, with a HAProxy of its own.
+
+    Renders haproxy.cfg, starts HAProxy, watches and drives; Ctrl-C stops all of it.
+    """
     from sidecar.cli import run as command
 
     command.up(config, manifests or [])
@@ -88,10 +97,15 @@ def up(
 
 @app.command()
 def check(
-    manifests: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFESTS", help="Files and folders.")
+    ],
     config: Config = None,
 ) -> None:
-    """Offline: which Route would get which port, and why not. Exits with 1 if any is refused."""
+    """Offline: which Route would get which port, and why not.
+
+    Exits with 1 if any Route is refused or any file cannot be used.
+    """
     from sidecar.cli import check as command
 
     command.check(config, manifests)
@@ -99,7 +113,10 @@ def check(
 
 @app.command()
 def plan(config: Config = None) -> None:
-    """Print the commands that would be sent to HAProxy now; send none of them."""
+    """Print the commands that would be sent to HAProxy now.
+
+    Sends none of them; prints none when HAProxy is as desired.
+    """
     from sidecar.cli import plan as command
 
     command.plan(config)
@@ -107,7 +124,10 @@ def plan(config: Config = None) -> None:
 
 @app.command()
 def status(config: Config = None, json: JSON = False) -> None:
-    """Ports, Routes, servers and sessions, as HAProxy and the source have them now."""
+    """Ports, Routes, servers and sessions, as they are now.
+
+    Asks HAProxy and the source; exits with 3 if HAProxy is away.
+    """
     from sidecar.cli import status as command
 
     command.status(config, as_json=json)

@@ -2,36 +2,34 @@
 
 from pathlib import Path
 
-from rich.table import Table
+from rich.markup import escape
 from typer import Exit
 
-from sidecar.cli.context import load_settings, make_console, read_source
+from sidecar.cli.context import Snapshot, load_settings, read_source
+from sidecar.cli.screen import is_plain, make_console, make_table, print_section
+from sidecar.verdicts import Verdict
 
 
 def check(config: Path | None, manifests: list[Path]) -> None:
-    """Print a line per Route and per problem; exit with 1 if any Route is refused or any file
-    cannot be used."""
+    """Print a row per Route, then why, then the problems; exit with 1 if any Route is refused or
+    any file cannot be used."""
     settings = load_settings(config)
     snapshot = read_source(settings, manifests)
     verdicts = snapshot.routing.verdicts()
     console = make_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("PORT", "ROUTE", "VERDICT"):
-        table.add_column(column)
-    table.add_column("SERVERS", justify="right")
-    table.add_column("WHY", overflow="fold")
+    table = make_table(">PORT", "ROUTE", "VERDICT", ">SERVERS")
+    why = []
     for verdict in verdicts:
-        claimed = snapshot.routing.claimed.get(verdict.port or 0)
-        owner = claimed is not None and claimed.route.key == verdict.route
-        servers = str(len(claimed.resolution.servers)) if claimed and owner else "-"
-        colour = "red" if not verdict.admitted else "yellow" if servers == "0" else "green"
+        title = f"{verdict.route.namespace}/{verdict.route.name}"
+        servers = _servers(snapshot, verdict)
+        colour = "red" if not verdict.admitted else "green" if servers else "yellow"
         table.add_row(
             str(verdict.port or "-"),
-            f"{verdict.route.namespace}/{verdict.route.name}",
+            escape(title),
             f"[{colour}]{verdict.reason}[/]",
-            servers,
-            verdict.message,
+            "-" if servers is None else str(servers),
         )
+        why += [f"{title}: {note}" for note in _notes(snapshot, verdict, servers)]
     if verdicts:
         console.print(table)
     else:
@@ -40,7 +38,22 @@ def check(config: Path | None, manifests: list[Path]) -> None:
             f" {settings.annotations.router_name}: {settings.router_name}",
             markup=False,
         )
-    for problem in snapshot.problems:
-        console.print(f"problem: {problem}", style="red", markup=False)
+    print_section(console, "why", why)
+    print_section(console, "problems", snapshot.problems, "red")
     if snapshot.problems or any(not verdict.admitted for verdict in verdicts):
         raise Exit(1)
+
+
+def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:
+    """How many endpoints the Route has for its port; None while it has no port."""
+    port = snapshot.routing.owner_port(verdict.route)
+    return None if port is None else len(snapshot.routing.claimed[port].resolution.servers)
+
+
+def _notes(snapshot: Snapshot, verdict: Verdict, servers: int | None) -> list[str]:
+    """What does not go without saying."""
+    notes = [] if is_plain(verdict.reason, verdict.message) else [verdict.message]
+    slots = len(snapshot.pool.slot_names(verdict.port)) if verdict.port and servers else 0
+    if servers and servers > slots:
+        notes.append(f"{servers - slots} endpoints left out, the pool has {slots} slots for a port")
+    return notes

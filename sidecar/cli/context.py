@@ -1,15 +1,12 @@
 """What several commands need: the settings from a file, the source, one look at everything."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from sidecar.endpoints import denier
-from sidecar.errors import SettingsError
+from sidecar.errors import DisconnectedError, SettingsError
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.pool import Pool
 from sidecar.reconciler import Observer
@@ -79,11 +76,9 @@ def read_haproxy(
     settings: Settings, pool: Pool, *, with_sessions: bool
 ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
     """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
-    with RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout) as client:
-        observer = Observer(client, pool)
-        return observer.look(pool.ports, with_sessions=with_sessions)
-
-
-def make_console() -> Console:
-    """Where results are printed: as wide as the terminal, or, into a pipe, as wide as it takes."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    try:
+        with RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout) as client:
+            return Observer(client, pool).look(pool.ports, with_sessions=with_sessions)
+    except DisconnectedError as exc:
+        problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
+        raise DisconnectedError(exc.address, exc.doing, problem) from exc

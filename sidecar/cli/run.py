@@ -1,6 +1,7 @@
 """``run`` and ``up``: the sidecar beside a HAProxy that is there, or with one of its own."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 
 from sidecar.child import HAProxyChild, answering, find_haproxy, refuse_busy_ports
 from sidecar.cli.context import load_settings, make_source
@@ -41,37 +43,41 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
         )
     refuse_busy_ports(settings.pool())
     write_files(settings, haproxy.config)
-    say.print(f"[green]✓[/] rendered {haproxy.config}: {describe_pool(settings)}")
+    say.print(f"[green]✓[/] rendered {escape(str(haproxy.config))}: {describe_pool(settings)}")
     log_file = haproxy.config.with_name("haproxy.log")
     child = HAProxyChild(binary, haproxy.config, log_file, haproxy.socket)
     info = child.start()
     try:
         say.print(
             f"[green]✓[/] started HAProxy {info.version}, PID {info.pid}; it never restarts or"
-            f" reloads\n    its log, with every connection: {log_file}"
+            f" reloads\n    its log, with every connection: {escape(str(log_file))}"
         )
         watched = ", ".join(str(path) for path in manifests) or str(settings.source.path)
-        say.print(f"[green]✓[/] watching {watched}; edit, add or delete a manifest there")
+        say.print(f"[green]✓[/] watching {escape(watched)}; edit, add or delete a manifest there")
         _print_hints(say, settings, config)
         child.supervise()
         _until_signal(Daemon(settings, source))
     finally:
         child.stop()
-        say.print(f"stopped HAProxy (PID {info.pid}); nothing is left running")
+        say.print("stopped HAProxy; nothing is left running")
 
 
 def _print_hints(say: Console, settings: Settings, config: Path | None) -> None:
     option = f" -c {config}" if config else ""
-    command = (
-        "haproxy-sidecar"
-        if Path(sys.argv[0]).name == "haproxy-sidecar"
-        else (f"{Path(sys.executable).name} -m sidecar")
-    )
+    command = _own_name()
     say.print(f"    status:  {command} status{option}", markup=False)
     say.print(f"    by hand: {command} shell{option}", markup=False)
     if settings.http.listen:
         say.print(f"    metrics: http://{settings.http.listen}/metrics", markup=False)
     say.print("    Ctrl-C stops all of it\n")
+
+
+def _own_name() -> str:
+    """What a person types to run this command again."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m sidecar"
+    return called.name if shutil.which(called.name) else str(called)
 
 
 def _until_signal(daemon: Daemon) -> None:

@@ -3,36 +3,40 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typer import Exit
 
-from sidecar.cli.context import load_settings, make_console, read_haproxy, read_source
+from sidecar.cli.context import load_settings, read_haproxy, read_source
+from sidecar.cli.screen import is_plain, make_console, make_table, print_section
 from sidecar.errors import RuntimeAPIError
 from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.pool import Pool
 from sidecar.reconciler import compare
 from sidecar.report import PortReport, Report, build_report, report_json
+from sidecar.settings import Settings
+from sidecar.verdicts import Reason
 
 _COLOURS = {"open": "green", "closed": "yellow", "unknown": "red"}
+
+#: A server's states, the best one first.
+_STATES = ("ready", "down", "drain", "maint")
+
+#: More servers of one port than this are only counted: one screen should hold all ports.
+_SERVERS_SHOWN = 8
 
 
 def status(config: Path | None, *, as_json: bool) -> None:
     """Ask HAProxy and the source. Exits with 3, after showing the rest, if HAProxy is away."""
     settings = load_settings(config)
     snapshot = read_source(settings)
-    problems = list(snapshot.problems)
-    process: ProcessInfo | None = None
-    observed: dict[int, ObservedPort] = {}
-    try:
-        process, observed = read_haproxy(settings, snapshot.pool, with_sessions=True)
-        problems += compare(snapshot.pool, observed)
-    except RuntimeAPIError as exc:
-        problems.append(str(exc))
+    process, observed, faults = _look(settings, snapshot.pool)
+    problems = (*snapshot.problems, *faults)
     report = build_report(
-        settings.router_name, snapshot.pool, snapshot.routing, process, observed, tuple(problems)
+        settings.router_name, snapshot.pool, snapshot.routing, process, observed, problems
     )
     if as_json:
         json.dump(report_json(report), sys.stdout, indent=2)
@@ -41,6 +45,17 @@ def status(config: Path | None, *, as_json: bool) -> None:
         show(report, make_console())
     if process is None:
         raise Exit(3)
+
+
+def _look(
+    settings: Settings, pool: Pool
+) -> tuple[ProcessInfo | None, dict[int, ObservedPort], Iterable[str]]:
+    """What HAProxy shows, and what is wrong with it."""
+    try:
+        process, observed = read_haproxy(settings, pool, with_sessions=True)
+    except RuntimeAPIError as exc:
+        return None, {}, [str(exc)]
+    return process, observed, compare(pool, observed)
 
 
 def show(report: Report, console: Console) -> None:
@@ -55,56 +70,61 @@ def show(report: Report, console: Console) -> None:
     else:
         console.print(f"router [bold]{escape(report.router_name)}[/]  [red]HAProxy is away[/]")
     open_ports = sum(item.state == "open" for item in report.ports)
-    console.print(f"ports  {open_ports} open of {report.ports_total} in the pool\n")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("PORT", justify="right")
-    table.add_column("STATE")
-    table.add_column("ROUTE", overflow="fold")
-    table.add_column("SERVERS", no_wrap=True)
-    table.add_column("SESSIONS", justify="right")
-    table.add_column("NOTE", overflow="fold")
+    known = f"{open_ports} open of" if process else "unknown which are open, of"
+    console.print(f"ports  {known} {report.ports_total} in the pool\n")
+    table = make_table(">PORT", "STATE", "ROUTE", "SERVERS", ">SESSIONS")
     for item in report.ports:
         table.add_row(
             str(item.port),
             f"[{_COLOURS[item.state]}]{item.state}[/]",
             escape(item.route or "-"),
-            _servers(item),
+            _states(item),
             "-" if item.sessions is None else str(item.sessions),
-            escape(_note(item)),
         )
+        for row in _server_rows(item):
+            table.add_row("", "", *row)
     if report.ports:
         console.print(table)
     else:
         console.print("no Route has a port")
-    if report.waiting:
-        console.print("\n[bold]without a port[/]")
-        for verdict in report.waiting:
-            title = f"{verdict.route.namespace}/{verdict.route.name}"
-            console.print(f"  {escape(title)}  [red]{verdict.reason}[/]: {escape(verdict.message)}")
-    if report.problems:
-        console.print("\n[bold]problems[/]")
-        for problem in report.problems:
-            console.print(f"  [red]{escape(problem)}[/]")
+    notes = [
+        f"{item.port} {item.route or '-'}: {note}" for item in report.ports for note in _notes(item)
+    ]
+    print_section(console, "notes", notes, "yellow")
+    waiting = [
+        f"{verdict.route.namespace}/{verdict.route.name}: {verdict.reason}: {verdict.message}"
+        for verdict in report.waiting
+    ]
+    print_section(console, "without a port", waiting, "red")
+    print_section(console, "problems", report.problems, "red")
 
 
-def _servers(item: PortReport) -> str:
-    """``ready 3, drain 1``, then the addresses, a line each."""
-    if not item.servers:
-        return "none"
+def _states(item: PortReport) -> str:
+    """``3 ready, 1 drain``."""
     states = Counter(server.state for server in item.servers)
-    lines = [", ".join(f"{state} {count}" for state, count in states.items())]
-    for server in item.servers[:8]:
-        state = "" if server.state == "ready" else f" [yellow]{server.state}[/]"
-        lines.append(f"[dim]{server.slot}[/] {server.address}{state}")
-    if len(item.servers) > 8:
-        lines.append(f"[dim]and {len(item.servers) - 8} more[/]")
-    return "\n".join(lines)
+    return ", ".join(f"{states[name]} {name}" for name in _STATES if name in states) or "none"
 
 
-def _note(item: PortReport) -> str:
-    if item.reason == "Admitted" and item.message.startswith("owns port"):
-        return ""
-    return f"{item.reason}: {item.message}" if item.reason else item.message
+def _server_rows(item: PortReport) -> Iterator[tuple[str, str, str]]:
+    """The last three columns of a port's first servers, those that take connections first."""
+    servers = sorted(item.servers, key=lambda server: _STATES.index(server.state))
+    for server in servers[:_SERVERS_SHOWN]:
+        pod = f" {escape(server.pod)}" if server.pod else ""
+        colour = "dim" if server.state == "ready" else "yellow"
+        sessions = "-" if server.sessions is None else str(server.sessions)
+        yield f"  {server.address}{pod}", f"[{colour}]{server.slot} {server.state}[/]", sessions
+    if more := servers[_SERVERS_SHOWN:]:
+        yield f"  and {len(more)} more", "", str(sum(server.sessions or 0 for server in more))
+
+
+def _notes(item: PortReport) -> Iterator[str]:
+    """What does not go without saying."""
+    if not is_plain(item.reason, item.message):
+        known = item.reason in (None, Reason.ADMITTED)
+        yield item.message if known else f"{item.reason}: {item.message}"
+    if item.left_out:
+        count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
+        yield f"{count} left out, since all slots are taken; see pools.slots"
 
 
 def _age(seconds: int) -> str:

@@ -1,0 +1,48 @@
+"""How results look: narrow tables, and long texts below them, where a terminal may wrap them."""
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sidecar.verdicts import Reason
+
+#: Into a pipe nothing is wrapped or cut off, so that `grep` finds whole lines.
+_PIPE_COLUMNS = 100_000
+
+
+def make_console() -> Console:
+    """Where results are printed: as wide as the terminal, or, into a pipe, as wide as it takes."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+
+
+def make_table(*columns: str) -> Table:
+    """An empty table; a column ``>NAME`` is for numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        # A number is never folded; names are, where the terminal is too narrow.
+        number = name.startswith(">")
+        table.add_column(
+            name.removeprefix(">"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",
+        )
+    return table
+
+
+def print_section(console: Console, title: str, lines: Iterable[str], style: str = "") -> None:
+    """A titled list of texts, indented; nothing at all when there are none."""
+    lines = list(lines)
+    if lines:
+        console.print(f"\n[bold]{title}[/]")
+    for line in lines:
+        console.print(Padding(Text(line, style, overflow="fold"), (0, 0, 0, 2), expand=False))
+
+
+def is_plain(reason: str | None, message: str) -> bool:
+    """Whether a verdict goes without saying: the Route has its port, and nothing is left out."""
+    return reason == Reason.ADMITTED and message.startswith("owns port")
