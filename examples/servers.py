@@ -11,11 +11,16 @@ import socketserver
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 #: What the EndpointSlices in this folder name.
 WEB = {"web-0": ("127.0.0.1", 28080), "web-1": ("127.0.0.2", 28080)}
 DATABASES = {"mysql-0": ("127.0.0.1", 23306)}
+
+#: What their Routes publish.
+TRY = "curl 127.0.0.1:18080, nc 127.0.0.1 13306"
 
 
 def web_handler(name: str) -> type[BaseHTTPRequestHandler]:
@@ -48,48 +53,67 @@ class LineServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
+def start() -> None:
+    """Let all of them answer, from threads of their own. Raises OSError with the address."""
+    for name, address in WEB.items():
+        serve(partial(ThreadingHTTPServer, address, web_handler(name)), address)
+    for name, address in DATABASES.items():
+        serve(partial(LineServer, address, line_handler(name)), address)
+
+
+def serve(make: Callable[[], socketserver.BaseServer], address: tuple[str, int]) -> None:
+    try:
+        server = make()
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, f"{address[0]}:{address[1]}") from exc
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
 def main(command: list[str]) -> int:
-    servers: list[socketserver.BaseServer] = []
-    for address, make in [
-        *(
-            (address, lambda n=name, a=address: ThreadingHTTPServer(a, web_handler(n)))
-            for name, address in WEB.items()
-        ),
-        *(
-            (address, lambda n=name, a=address: LineServer(a, line_handler(n)))
-            for name, address in DATABASES.items()
-        ),
-    ]:
-        try:
-            servers.append(make())
-        except OSError as exc:
-            where = f"{address[0]}:{address[1]}"
-            print(
-                f"the demo server cannot listen on {where}: {exc.strerror};"
-                " is the demo running in another terminal?",
-                file=sys.stderr,
-            )
-            return 3
-    for server in servers:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        start()
+    except OSError as exc:
+        say(
+            f"the demo server cannot listen on {exc.filename}: {exc.strerror};"
+            " is the demo running in another terminal?"
+        )
+        return 3
     names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in {**WEB, **DATABASES}.items())
-    print(f"\N{CHECK MARK} demo servers: {names}", file=sys.stderr)
-    # Ctrl-C reaches the command by itself; we end when it has.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if command else signal.default_int_handler)
+    say(f"\N{CHECK MARK} demo servers: {names}")
+    say(f"    once their ports are open: {TRY}")
     try:
         if command:
-            process = subprocess.Popen(command, preexec_fn=restore_sigint)
-            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-            return process.wait()
+            return run(command)
         signal.pause()
     except KeyboardInterrupt:
         pass
+    except OSError as exc:
+        say(f"{command[0]} cannot be run: {exc.strerror}")
+        return 2
     return 0
 
 
-def restore_sigint() -> None:
-    """For the child: an ignored SIGINT would be inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def run(command: list[str]) -> int:
+    """Run it until it ends, which a signal to us leads to."""
+    children: list[subprocess.Popen[bytes]] = []
+    asked = threading.Event()
+
+    def stop(*_: object) -> None:
+        asked.set()
+        for child in children:
+            child.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C reaches the command by itself: a handler is not inherited.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    children.append(subprocess.Popen(command))
+    if asked.is_set():
+        stop()
+    return children[0].wait()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

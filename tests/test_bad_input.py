@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -308,7 +308,7 @@ def test_nothing_is_done_before_the_folder_could_be_read(
 
 
 #: mode -> what is told while it lasts
-BROKEN_SOCKETS: dict[Mode | str, str] = {
+BROKEN_SOCKETS: dict[Mode | Literal["absent"], str] = {
     "absent": "connecting: No such file or directory",
     "refuse": "connecting: Connection refused",
     "hang": "no complete reply in 0.3 s",
@@ -321,7 +321,7 @@ BROKEN_SOCKETS: dict[Mode | str, str] = {
 
 @pytest.mark.parametrize("mode", BROKEN_SOCKETS)
 def test_a_broken_socket_is_named_and_waited_for(
-    mode: Mode,
+    mode: Mode | Literal["absent"],
     make_stand: MakeStand,
     make_server: MakeServer,
     caplog: pytest.LogCaptureFixture,

@@ -79,6 +79,12 @@ def endpoints(addresses: Sequence[Address]) -> list[Change]:
     return changes(slice_("web", sorted(address.ip for address in addresses)))
 
 
+def await_ready(stand: Stand, addresses: Sequence[Address]) -> None:
+    """Until HAProxy itself shows just these as ready."""
+    wanted = sorted(addresses)
+    await_(lambda: stand.ready(PORT) == wanted, f"{wanted} on port {PORT}")
+
+
 def test_a_thousand_changes_under_load(
     make_stand: Callable[..., Stand],
     make_server: Callable[..., EchoServer],
@@ -97,7 +103,7 @@ def test_a_thousand_changes_under_load(
     feed = Feed([*changes(route("web", PORT), service("web")), *endpoints([*always, *some])])
     with contextlib.ExitStack() as files:
         daemon = files.enter_context(running(stand.daemon(feed)))
-        await_(lambda: stand.ready(PORT) == sorted([*always, *some]), "all are served")
+        await_ready(stand, [*always, *some])
         slots = stand.slots(PORT)
         # On those that stay, and on those that will go, whose sessions end by themselves.
         long_lived = [stand.connect(PORT) for _ in range(20)]
@@ -117,8 +123,7 @@ def test_a_thousand_changes_under_load(
                 chosen ^= {some[0]}
             former = chosen
             feed.push(endpoints([*always, *chosen]))
-            wanted = sorted([*always, *chosen])
-            await_(lambda w=wanted: stand.ready(PORT) == w, f"change {number}: {wanted}")
+            await_ready(stand, [*always, *chosen])
             if number % 100 == 0:
                 for client in long_lived:
                     client.echo()
@@ -141,6 +146,28 @@ def test_a_thousand_changes_under_load(
         assert caplog.messages == []
 
 
+@pytest.mark.parametrize("slots", [2, 3])
+def test_all_servers_are_replaced_in_a_full_backend(
+    slots: int, make_stand: Callable[..., Stand], make_server: Callable[..., EchoServer]
+) -> None:
+    """There is no room for old and new ones at once, and still nobody finds the port empty."""
+    stand = make_stand(pools=[{"ports": ["30000-30001"], "slots": slots}])
+    blue, green = ([make_server(f"{name}-{n}").address for n in (1, 2)] for name in ("b", "g"))
+    feed = Feed([*changes(route("web", PORT), service("web")), *endpoints(blue)])
+    with running(stand.daemon(feed)):
+        await_ready(stand, blue)
+        load = Load(stand, threads=3)
+        try:
+            for _ in range(25):
+                for now in (green, blue):
+                    feed.push(endpoints(now))
+                    await_ready(stand, now)
+        finally:
+            load.stop()
+        assert load.failures == []
+        assert len(load.served) == 4
+
+
 def test_a_thousand_changes_in_one_go_end_at_the_last(
     make_stand: Callable[..., Stand], make_server: Callable[..., EchoServer]
 ) -> None:
@@ -151,7 +178,7 @@ def test_a_thousand_changes_in_one_go_end_at_the_last(
         for number in range(CHANGES):
             feed.push(endpoints([Address(f"10.1.{number // 250}.{1 + number % 250}", 9000)]))
         feed.push(endpoints([server.address]))
-        await_(lambda: stand.ready(PORT) == [server.address], "the last one is served")
+        await_ready(stand, [server.address])
         client = stand.connect(PORT)
         client.close()
         assert client.server == "last"

@@ -30,6 +30,7 @@ from stand import (
 
 from sidecar.cli.context import make_source
 from sidecar.daemon import Daemon
+from sidecar.observed import ObservedServer
 from sidecar.pool import Address
 from sidecar.settings import parse_settings
 
@@ -533,3 +534,68 @@ def test_bytes_of_any_kind_pass_both_ways(
     client.echo(bytes(range(256)) * 200)
     client.socket.shutdown(socket.SHUT_WR)
     assert client.socket.recv(1) == b"", "the end of the stream passes too"
+
+
+def test_a_full_pool_gives_a_busy_slot_away(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stand = make_stand(pools=[{"ports": ["30000"], "slots": 2}])
+    a, b, c, d = map(make_server, "abcd")
+    stand.write("web.yaml", *app("web", 30000, [a, b]))
+    files.enter_context(running(stand.daemon()))
+    await_ready(stand, 30000, a, b)
+    sessions = [held(files, stand, 30000) for _ in range(4)]
+    stand.write("web.yaml", *app("web", 30000, [c, d]))
+    await_ready(stand, 30000, c, d)
+    assert {held(files, stand, 30000).server for _ in range(4)} == {"c", "d"}
+    # A session stays with the server that it began with, whoever has the slot now.
+    for session in sessions:
+        session.echo()
+    await_told(caplog, "port 30000: no slot is free; s1 gets a new endpoint while sessions of the")
+
+
+def test_the_pools_of_one_router_differ(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    """One pool tells the servers whose connection it is, one checks their health, one listens on
+    IPv6; each other thing is as everywhere."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+        free = probe.getsockname()[1]
+    stand = make_stand(
+        pools=[
+            {"ports": ["30000"], "send_proxy": "v1"},
+            {"ports": ["30001"], "check": {"enabled": True, "interval": "100ms", "fall": 1}},
+            {"ports": [str(free)], "bind": ["::1"]},
+        ]
+    )
+    a, dead = make_server("a"), Address(fresh_ip(), 9000)
+    stand.write("proxy.yaml", *app("proxy", 30000, [a]))
+    stand.write("checked.yaml", *app("checked", 30001, [dead.ip, a]))
+    stand.write("six.yaml", *app("six", free, [a]))
+    files.enter_context(running(stand.daemon()))
+
+    await_leads_to(stand, 30000, a)
+    with socket.create_connection((stand.ip, 30000), 5) as client, client.makefile() as lines:
+        assert lines.readline() == "a\n"
+        words = lines.readline().split()  # an echo of what the server was told
+    assert words[:2] == ["PROXY", "TCP4"]
+    assert words[3:] == [stand.ip, words[4], "30000"]
+
+    await_leads_to(stand, 30001, a)
+    await_(lambda: not _server(stand, 30001, dead).up, "the dead one is down")
+    assert _server(stand, 30001, dead).state == "ready", "which is no drift"
+    reborn = make_server("reborn", ip=dead.ip)
+    await_(lambda: _server(stand, 30001, dead).up, "up again")
+    await_(lambda: leads_to(stand, 30001, reborn), "it is used")
+
+    await_(lambda: stand.port(free).open, "it listens")
+    six = Client(("::1", free))
+    files.callback(six.close)
+    six.echo()
+
+
+def _server(stand: Stand, port: int, address: Address) -> ObservedServer:
+    return next(s for s in stand.port(port).servers.values() if s.address == address)

@@ -6,6 +6,14 @@ import sys
 
 def main() -> None:
     """Run one command; see docs/reference.md. Exits with 0, 1, 2 or 3."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        # Before the command was so far as to handle it.
+        sys.exit(130)
+
+
+def _run() -> None:
     from sidecar.cli.app import app
     from sidecar.errors import SidecarError
 

@@ -5,9 +5,10 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +26,8 @@ def run(config: Path | None) -> None:
     """Watch and drive until SIGTERM or SIGINT; HAProxy is left as it is."""
     settings = load_settings(config)
     set_up_logging(settings.log.format, settings.log.level)
-    _until_signal(Daemon(settings, make_source(settings)))
+    with _Signals() as signals:
+        _drive(Daemon(settings, make_source(settings)), signals)
 
 
 def up(config: Path | None, manifests: Sequence[Path]) -> None:
@@ -43,23 +45,33 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
         )
     refuse_busy_ports(settings.pool())
     write_files(settings, haproxy.config)
-    say.print(f"[green]✓[/] rendered {escape(str(haproxy.config))}: {describe_pool(settings)}")
+    _done(say, f"rendered {haproxy.config}: {describe_pool(settings)}")
     log_file = haproxy.config.with_name("haproxy.log")
     child = HAProxyChild(binary, haproxy.config, log_file, haproxy.socket)
-    info = child.start()
-    try:
-        say.print(
-            f"[green]✓[/] started HAProxy {info.version}, PID {info.pid}; it never restarts or"
-            f" reloads\n    its log, with every connection: {escape(str(log_file))}"
-        )
-        watched = ", ".join(str(path) for path in manifests) or str(settings.source.path)
-        say.print(f"[green]✓[/] watching {escape(watched)}; edit, add or delete a manifest there")
-        _print_hints(say, settings, config)
-        child.supervise()
-        _until_signal(Daemon(settings, source))
-    finally:
-        child.stop()
-        say.print("stopped HAProxy; nothing is left running")
+    with _Signals() as signals:
+        try:
+            signals.call(child.stop)
+            info = child.start()
+            _done(
+                say,
+                f"started HAProxy {info.version}, PID {info.pid}; it never restarts or reloads\n"
+                f"    its log, with every connection: {log_file}",
+            )
+            watched = ", ".join(str(path) for path in manifests) or str(settings.source.path)
+            _done(say, f"watching {watched}; edit, add or delete a manifest there")
+            _print_hints(say, settings, config)
+            child.supervise()
+            _drive(Daemon(settings, source), signals)
+        except HAProxyError:
+            if not signals.received:
+                raise
+        finally:
+            child.stop()
+    say.print("stopped HAProxy; nothing is left running")
+
+
+def _done(say: Console, text: str) -> None:
+    say.print(f"[green]\N{CHECK MARK}[/] {escape(text)}")
 
 
 def _print_hints(say: Console, settings: Settings, config: Path | None) -> None:
@@ -80,16 +92,41 @@ def _own_name() -> str:
     return called.name if shutil.which(called.name) else str(called)
 
 
-def _until_signal(daemon: Daemon) -> None:
-    """Run ``daemon`` in this thread; the first SIGINT or SIGTERM asks it to stop."""
+def _drive(daemon: Daemon, signals: "_Signals") -> None:
+    signals.call(daemon.stop)
+    daemon.run()
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        # A handler runs between two instructions of the loop: it only leaves a note.
-        threading.Thread(target=daemon.stop, name="stop").start()
 
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        daemon.run()
-    finally:
-        for number, handler in former.items():
+class _Signals:
+    """SIGINT and SIGTERM as a request to stop, which never interrupts what is being done.
+
+    (A KeyboardInterrupt may be raised anywhere: after HAProxy was started, and before anybody
+    knows its PID.) ``received``: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._action: Callable[[], None] | None = None
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
             signal.signal(number, handler)
+
+    def call(self, action: Callable[[], None]) -> None:
+        """From now on ``action`` is what a signal leads to; at once if there was one."""
+        self._action = action
+        if self.received:
+            action()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.received = True
+        # A handler runs between two instructions of what it interrupts, whose locks it must not
+        # wait for.
+        if self._action:
+            threading.Thread(target=self._action, name="stop").start()
