@@ -64,6 +64,7 @@ def build_report(
     router_name: str,
     pool: Pool,
     routing: Routing,
+    *,
     process: ProcessInfo | None,
     observed: Mapping[int, ObservedPort],
     problems: tuple[str, ...],

@@ -599,3 +599,25 @@ def test_the_pools_of_one_router_differ(
 
 def _server(stand: Stand, port: int, address: Address) -> ObservedServer:
     return next(s for s in stand.port(port).servers.values() if s.address == address)
+
+
+def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
+    make_stand: MakeStand, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand, a = make_stand(), make_server("a")
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    daemon = stand.daemon()
+    ask = daemon._client.ask
+
+    def ask_a_dying_one(line: str) -> str:
+        if line == "show servers state":
+            stand.stop_haproxy()
+        return ask(line)
+
+    monkeypatch.setattr(daemon._client, "ask", ask_a_dying_one)
+    with running(daemon):
+        await_(lambda: "Runtime API" in daemon.ready(), f"unready, not {daemon.ready()!r}", 3)
+        monkeypatch.undo()
+        stand.start_haproxy()
+        await_leads_to(stand, 30000, a, seconds=2)
+        converged(daemon)

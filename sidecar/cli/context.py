@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.daemon import auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
+from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.pool import Pool
 from sidecar.reconciler import Observer
@@ -15,6 +17,7 @@ from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings, parse_settings
 from sidecar.sources.base import Source
+from sidecar.sources.manifests import ManifestSource
 from sidecar.store import Inbox
 
 
@@ -35,9 +38,6 @@ def load_settings(path: Path | None) -> Settings:
 
 def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
     """The source that the settings name, or ``manifests`` instead of it."""
-    from sidecar.objects import AnnotationKeys
-    from sidecar.sources.manifests import ManifestSource
-
     if settings.source.kind == "kubernetes" and not manifests:
         raise SettingsError(
             "source.kind", ["'kubernetes' is not there yet in this version; use 'directory'"]
@@ -60,8 +60,6 @@ class Snapshot:
 
 def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     """Read the source once. Raises SourceError if it cannot be read at all."""
-    from sidecar.daemon import auto_ports_file, read_auto_ports
-
     source = make_source(settings, manifests)
     inbox = Inbox(source.origins, lambda: None)
     source.load(inbox)

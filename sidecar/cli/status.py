@@ -36,7 +36,12 @@ def status(config: Path | None, *, as_json: bool) -> None:
     process, observed, faults = _look(settings, snapshot.pool)
     problems = (*snapshot.problems, *faults)
     report = build_report(
-        settings.router_name, snapshot.pool, snapshot.routing, process, observed, problems
+        settings.router_name,
+        snapshot.pool,
+        snapshot.routing,
+        process=process,
+        observed=observed,
+        problems=problems,
     )
     if as_json:
         json.dump(report_json(report), sys.stdout, indent=2)
