@@ -11,7 +11,8 @@ help:           ## this list
 run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this machine
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
 
-test: $(VENV)/dev haproxy  ## all tests, on a real HAProxy (HAPROXY=path chooses another)
+test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses another)
+	@haproxy/install haproxy mariadb redis
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(VENV)/dev         ## ruff, mypy --strict, import rules
@@ -45,12 +46,12 @@ haproxy:
 
 $(VENV)/run: pyproject.toml
 	@haproxy/install python
-	@echo "installing haproxy-sidecar into $(VENV)" >&2
+	@echo "installing haproxy-sidecar into $(VENV) (once; half a minute)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run
-	@echo "installing the tools for tests and checks into $(VENV)" >&2
+	@echo "installing the tools for tests and checks into $(VENV) (once; a minute)" >&2
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

@@ -8,27 +8,31 @@ classes that the sidecar runs, and prints a table. Everything compared is measur
 
 import argparse
 import gc
+import itertools
 import random
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from figures import machine, percentile, show
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from stand import Stand, changes, route, service, slice_
 
+from sidecar.agenda import REST_SECONDS, Pace
 from sidecar.endpoints import denier
 from sidecar.metrics import Metrics
-from sidecar.operations import OpenPort, Operation, SetAddress, SetState
+from sidecar.operations import Operation, SetAddress, SetState
 from sidecar.pool import Address
 from sidecar.reconciler import Reconciler
 from sidecar.routing import Routing
+from sidecar.runtime import RuntimeClient
 from sidecar.sources.base import Change
 
 FIRST_PORT = 20000
@@ -59,19 +63,19 @@ class Bench:
         self.changed = self.routing.apply(
             [change for port in self.ports for change in objects(port, endpoints)]
         )
+        self.metrics = Metrics()
         self.reconciler = self.new_reconciler()
 
     def new_reconciler(self) -> Reconciler:
         return Reconciler(
             self.stand.client,
             self.stand.pool,
-            Metrics(),
-            close_after_seconds=5.0,
-            resync_seconds=3600.0,
+            self.metrics,
+            Pace(resync_seconds=3600.0),
         )
 
     def step(self) -> None:
-        self.reconciler.step(self.routing.claimed)
+        self.reconciler.step(self.routing.claim)
         if not self.reconciler.converged:
             raise SystemExit(f"not converged: {self.reconciler.failures}")
 
@@ -109,26 +113,29 @@ def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float]]:
             SetState(port, slot, "ready") for port in bench.ports for slot in slots
         ]
         first, second = [op.line() for op in addresses], [op.line() for op in ready]
-        client = bench.stand.client
-
-        def replay() -> None:
-            client.ask_all(first)
-            client.ask("show servers state")
-            client.ask_all(second)
-
-        raw.append(timed(replay))
+        raw.append(timed(partial(replay, bench.stand.client, first, second)))
     return ours, raw
+
+
+def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -> None:
+    client.ask_all(first)
+    client.ask("show servers state")
+    client.ask_all(second)
 
 
 def events(bench: Bench, count: int) -> tuple[list[float], list[float], float]:
     """Seconds from an object changed in the store until HAProxy was read back and shows it; of a
     bare round trip in between; and the changing commands that an event took."""
     latencies, trips = [], []
-    choose = random.Random(1)
+    # In turn, and not before its rest is over: a port that was just changed has to wait.
+    ports = itertools.cycle(random.Random(1).sample(bench.ports, len(bench.ports)))
     before = commands(bench)
-    for number in track(range(count), "events", console=Console(stderr=True)):
-        port = choose.choice(bench.ports)
-        new = objects(port, bench.endpoints, generation=1 + number)[2:]
+    for number, port in zip(
+        track(range(count), "events", console=Console(stderr=True)), ports, strict=False
+    ):
+        if len(bench.ports) < 100:
+            time.sleep(REST_SECONDS)
+        new = objects(port, bench.endpoints, generation=1 + number // len(bench.ports))[2:]
         start = time.perf_counter()
         bench.reconciler.mark(bench.routing.apply(new).ports)
         bench.step()
@@ -138,7 +145,7 @@ def events(bench: Bench, count: int) -> tuple[list[float], list[float], float]:
 
 
 def commands(bench: Bench) -> float:
-    samples = next(iter(bench.reconciler._metrics.operations.collect())).samples
+    samples = next(iter(bench.metrics.operations.collect())).samples
     return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 
 
@@ -147,9 +154,8 @@ def resident_mb() -> float:
         return int(file.read().split()[1]) * 4096 / 1e6
 
 
-def milliseconds(seconds: Sequence[float], percent: float) -> str:
-    ordered = sorted(seconds)
-    return f"{ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] * 1000:.2f} ms"
+def milliseconds(values: Sequence[float], percent: float) -> str:
+    return f"{percentile(values, percent) * 1000:.2f} ms"
 
 
 def main() -> None:
@@ -159,7 +165,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()
+    where = machine()
     if args.smoke:
         args.ports, args.endpoints, args.events, args.repeats = 10, 3, 20, 1
     with tempfile.TemporaryDirectory() as folder:
@@ -172,30 +180,36 @@ def main() -> None:
             bench.reconciler = bench.new_reconciler()
             bench.step()
             latencies, trips, per_event = events(bench, args.events)
-            idle = timed(lambda: (bench.reconciler.disconnected(), bench.step()))
+            bench.reconciler.disconnected()
+            idle = timed(bench.step)
             sidecar_mb = resident_mb()
         finally:
             bench.stand.close()
-    table = Table(title=f"HAProxy {version}, {args.ports} ports x {args.endpoints} endpoints")
-    for column in ("what", "sidecar", "bare commands", "ratio"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    table.add_row(
-        f"restore, median of {args.repeats}",
-        f"{statistics.median(ours) * 1000:.0f} ms",
-        f"{statistics.median(raw) * 1000:.0f} ms",
-        f"{statistics.median(ours) / statistics.median(raw):.2f}",
+    show(
+        f"HAProxy {version}; {where}; {args.ports} ports x {args.endpoints} endpoints",
+        ["", "sidecar", "bare commands", "ratio"],
+        [
+            [
+                f"restore, median of {args.repeats}",
+                f"{statistics.median(ours) * 1000:.0f} ms",
+                f"{statistics.median(raw) * 1000:.0f} ms",
+                f"{statistics.median(ours) / statistics.median(raw):.2f}",
+            ],
+            *(
+                [
+                    f"one endpoint replaced -> read back, p{percent}",
+                    milliseconds(latencies, percent),
+                    f"{milliseconds(trips, percent)} (one round trip)",
+                    "",
+                ]
+                for percent in (50, 99)
+            ),
+            ["changing commands per event", f"{per_event:.1f}", "", ""],
+            ["full compare, nothing to do", f"{idle * 1000:.0f} ms", "", ""],
+            ["memory", f"{sidecar_mb:.0f} MB ({empty_mb:.0f} MB without Routes)", "", ""],
+        ],
+        markdown=args.markdown,
     )
-    for percent in (50, 99):
-        table.add_row(
-            f"one endpoint replaced -> read back, p{percent}",
-            milliseconds(latencies, percent),
-            f"{milliseconds(trips, percent)} (one round trip)",
-            "",
-        )
-    table.add_row("changing commands per event", f"{per_event:.1f}", "", "")
-    table.add_row("full compare, nothing to do", f"{idle * 1000:.0f} ms", "", "")
-    table.add_row("memory", f"{sidecar_mb:.0f} MB ({empty_mb:.0f} MB without Routes)", "", "")
-    Console(width=120 if not sys.stdout.isatty() else None).print(table)
 
 
 if __name__ == "__main__":

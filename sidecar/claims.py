@@ -110,6 +110,8 @@ class Ledger:
         self._queues: dict[int, list[_Claim]] = {}
         self._kept = dict(kept)
         self._auto: set[Key] = set()
+        # `auto` Route without a port -> whether it was looked for since it has none
+        self._homeless: dict[Key, bool] = {}
 
     def update(self, changed: Mapping[Key, Route | None]) -> set[int]:
         """Take Routes as they are now (None: gone); the ports whose queue is different."""
@@ -126,7 +128,7 @@ class Ledger:
                 self._routes[key] = route
                 ports |= self._enter(route, had.get(key, self._kept.pop(route.uid, None)))
         # Last, so that at a first sync `auto` does not take what somebody else names.
-        return ports | self._place_autos()
+        return ports | self._place_autos(ports)
 
     def owner(self, port: int) -> Route | None:
         """The Route that has ``port``."""
@@ -176,7 +178,7 @@ class Ledger:
             )
         owner = self._queues[port][0].route
         if owner == key:
-            return Verdict(key, port, Reason.ADMITTED, f"owns port {port}")
+            return Verdict(key, port, Reason.ADMITTED, "")
         who = (
             f"the older Route {owner.name!r}"
             if owner.namespace == key.namespace
@@ -196,6 +198,7 @@ class Ledger:
             return set()
         self._refused.pop(key, None)
         self._auto.discard(key)
+        self._homeless.pop(key, None)
         port = self._places.pop(key, None)
         return set() if port is None else self._dequeue(route, port)
 
@@ -211,34 +214,48 @@ class Ledger:
         self._places[route.key] = None
         pool_class = None if had is None else self._pool.by_port.get(had)
         if had is None or pool_class is None or not pool_class.allows(route.namespace):
+            self._homeless[route.key] = False
             return set()
         return self._enqueue(route, had)
 
-    def _place_autos(self) -> set[int]:
-        """Give a port to each ``auto`` Route that has none, or lost its own to an older claim."""
-        ports: set[int] = set()
-        for key in sorted(self._auto, key=lambda key: _claim(self._routes[key])):
-            route, port = self._routes[key], self._places[key]
-            if port is not None:
-                if self._queues[port][0].route == key:
-                    continue
-                ports |= self._dequeue(route, port)
-                self._places[key] = None
+    def _place_autos(self, ports: set[int]) -> set[int]:
+        """Give a port to each ``auto`` Route that has none, or lost its own to an older claim.
+
+        ``ports``: those whose queue just changed; only there can one have lost, or one be free.
+        """
+        moved: set[int] = set()
+        for port in ports if self._auto else ():
+            for key in self.queue(port)[1:]:
+                if key in self._auto:
+                    moved |= self._dequeue(self._routes[key], port)
+                    self._places[key] = None
+                    self._homeless[key] = False
+        tried_all = all(self._homeless.values()) and all(port in self._queues for port in ports)
+        if not self._homeless or tried_all:
+            return moved
+        full: set[str] = set()
+        for key in sorted(self._homeless, key=lambda key: _claim(self._routes[key])):
+            self._homeless[key] = True
+            route = self._routes[key]
             pool = _auto_pool(route.namespace, self._pool)
-            candidates = pool.ports if pool else ()
-            free = next((port for port in candidates if port not in self._queues), None)
-            if free is not None:
-                ports |= self._enqueue(route, free)
-        return ports
+            if pool is None or pool.name in full:
+                continue
+            free = next((port for port in pool.ports if port not in self._queues), None)
+            if free is None:
+                full.add(pool.name)
+            else:
+                moved |= self._enqueue(route, free)
+        return moved
 
     def _enqueue(self, route: Route, port: int) -> set[int]:
         bisect.insort(self._queues.setdefault(port, []), _claim(route))
         self._places[route.key] = port
+        self._homeless.pop(route.key, None)
         return {port}
 
     def _dequeue(self, route: Route, port: int) -> set[int]:
         queue = self._queues[port]
-        queue.remove(_claim(route))
+        del queue[bisect.bisect_left(queue, _claim(route))]
         if not queue:
             del self._queues[port]
         return {port}

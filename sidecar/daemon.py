@@ -4,21 +4,25 @@ Owns the process's lifetime: threads, wake-ups, the two files that outlive it. W
 `sidecar.routing` and `sidecar.reconciler` decide.
 """
 
+import contextlib
 import json
 import logging
 import select
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from sidecar.agenda import Pace
 from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
 from sidecar.files import write_atomically
-from sidecar.http import serve
+from sidecar.holds import Holds, holds_file
+from sidecar.http import serving
 from sidecar.metrics import Metrics
 from sidecar.model import Key
+from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
 from sidecar.report import problem_lines
 from sidecar.routing import Routing
@@ -33,8 +37,16 @@ log = logging.getLogger(__name__)
 #: A step that takes longer than this is stuck: each reply has a deadline far below it.
 STUCK_SECONDS = 60.0
 
-#: The state file is written at most this often.
+#: The state file is written at most this often, and in at most one part of this many of the time.
 _SAVE_SECONDS = 1.0
+_SAVE_SHARE = 50
+
+_NEVER_SECONDS = 3600.0
+
+
+#: How often, at least, two files are looked at that tell nobody: the held ports, and the socket,
+#: which a new HAProxy takes while the old one still answers.
+_LOOK_SECONDS = 1.0
 
 
 class Wakeup:
@@ -91,16 +103,23 @@ class Daemon:
             self._client,
             self._pool,
             self.metrics,
-            close_after_seconds=settings.timing.close_after,
-            resync_seconds=settings.timing.resync,
+            Pace(
+                close_after_seconds=settings.timing.close_after,
+                resync_seconds=settings.timing.resync,
+                drain_deadline_seconds=settings.drain.deadline,
+                sessions_per_second=settings.drain.sessions_per_second,
+                servers_max=settings.limits.max_servers,
+            ),
         )
+        self._holds = Holds(holds_file(settings))
+        self._said_held: frozenset[int] = frozenset()
         self._stopping = threading.Event()
         self._busy_since: float | None = None
         self._said: dict[Key, Verdict] = {}
         self._said_ports: dict[int, str] = {}
         self._problems: tuple[str, ...] = ()
         self._saved_changes = 0
-        self._saved_at = float("-inf")
+        self._save_at = float("-inf")
         self._count_on_scrape()
 
     def stop(self) -> None:
@@ -110,27 +129,37 @@ class Daemon:
 
     def run(self) -> None:
         """Watch and drive until `stop`. Raises SettingsError if the HTTP port is taken."""
-        http = self.settings.http.listen
-        server = serve(http, self.healthy, self.ready, self.metrics.registry) if http else None
-        source = threading.Thread(
-            target=self._source.run, args=(self._inbox, self._stopping), name="source", daemon=True
-        )
-        source.start()
-        try:
+        listen = self.settings.http.listen
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._wakeup.close)
+            ending.callback(self._client.close)
+            if listen:
+                ending.enter_context(
+                    serving(listen, self.healthy, self.ready, self.metrics.registry)
+                )
+            ending.enter_context(self._watching())
             while not self._stopping.is_set():
                 self._busy_since = time.monotonic()
                 seconds = self._step()
                 self._busy_since = None
                 if self._wakeup.wait(seconds, self._client.fileno()):
                     self.reconciler.disconnected()
+            # What changed last is not to wait for its turn any more.
+            self._save_at = float("-inf")
+            self._save_state()
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """The source runs in a thread of its own."""
+        source = threading.Thread(
+            target=self._source.run, args=(self._inbox, self._stopping), name="source", daemon=True
+        )
+        source.start()
+        try:
+            yield
         finally:
             self._stopping.set()
             source.join(timeout=5)
-            if server:
-                server.shutdown()
-                server.server_close()
-            self._client.close()
-            self._wakeup.close()
 
     def healthy(self) -> str:
         """For /healthz: what is wrong with this process, or ""."""
@@ -160,29 +189,47 @@ class Daemon:
             return 1.0
         changed = self._routing.apply(self._inbox.take())
         self._keep_auto_ports()
+        self.reconciler.hold(self._held())
         self.reconciler.mark(changed.ports)
-        seconds = self.reconciler.step(self._routing.claimed)
+        seconds = self.reconciler.step(self._routing.claim)
         self._tell(changed.routes, changed.ports)
-        return min(seconds, self._save_state())
+        return min(seconds, _LOOK_SECONDS, self._save_state())
+
+    def _held(self) -> frozenset[int]:
+        """What the operator holds now, said once when it changes."""
+        ports = self._holds.ports()
+        if ports != self._said_held:
+            log.warning("held ports, left as they are: %s", format_ports(ports) or "none any more")
+            self._said_held = ports
+        return ports
 
     def _save_state(self) -> float:
-        """Write HAProxy's own memory to where it reads it at its next start.
+        """Write HAProxy's own memory to where it reads it at its next start; in how many seconds
+        to come again.
 
-        Only what is as desired: a state half way would come back as the truth.
+        Between two steps no port is half way: each is as desired, or still as it was.
         """
-        if self._saved_changes == self.reconciler.changes or not self.reconciler.converged:
-            return _SAVE_SECONDS if self._saved_changes != self.reconciler.changes else 3600.0
-        wait = self._saved_at + _SAVE_SECONDS - time.monotonic()
+        changes = self.reconciler.changes
+        if changes == self._saved_changes or self.reconciler.connection_error:
+            return _NEVER_SECONDS
+        wait = self._save_at - time.monotonic()
         if wait > 0:
             return wait
-        changes = self.reconciler.changes
+        started = time.monotonic()
         try:
             state = self._client.ask("show servers state")
             write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
-        except (RuntimeAPIError, OSError) as exc:
+            self._saved_changes = changes
+        except RuntimeAPIError:
+            # The loop finds out what it is, and says so.
+            self.reconciler.disconnected()
+            return 0.0
+        except OSError as exc:
             log.error("the state file %s: %s", self.settings.haproxy.state_file, exc)  # noqa: TRY400
-        self._saved_changes, self._saved_at = changes, time.monotonic()
-        return 3600.0
+        ended = time.monotonic()
+        pause = max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started))
+        self._save_at = ended + pause
+        return _NEVER_SECONDS if self._saved_changes == changes else pause
 
     def _keep_auto_ports(self) -> None:
         ports = dict(self._routing.auto_ports)
@@ -217,7 +264,7 @@ class Daemon:
             where = f"{key.namespace}/{key.name}"
             if not verdict.admitted:
                 log.warning("Route %s refused: %s: %s", where, verdict.reason, verdict.message)
-            elif verdict.message and self._routing.owner_port(key):
+            elif verdict.message:
                 log.info("Route %s: %s", where, verdict.message)
         for port in sorted({*ports, *self.reconciler.take_touched()}):
             line = self._describe(port)
@@ -227,7 +274,7 @@ class Daemon:
 
     def _describe(self, port: int) -> str:
         seen = self.reconciler.observed.get(port)
-        claimed = self._routing.claimed.get(port)
+        claimed = self._routing.claim(port)
         if seen is None or not seen.open:
             return (
                 f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
@@ -239,7 +286,7 @@ class Daemon:
             f" and {len(addresses) - 4} more" * (len(addresses) > 4)
         )
         left_out = self.reconciler.left_out.get(port, 0)
-        note = f"; {left_out} left out, the pool has {len(seen.servers)} slots" if left_out else ""
+        note = f"; {left_out} left out, see limits.max_servers" if left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"
 
     def _count_on_scrape(self) -> None:

@@ -127,7 +127,7 @@ def _wanted_ports(
     if target.kind != "Service":
         raise _Refusal(
             Reason.UNSUPPORTED_TARGET,
-            f"a Route leads to a Service, not to a {target.kind} ({target.name!r})",
+            f"a Route leads to a Service, not to a {target.kind[:60]!r} ({target.name!r})",
         )
     service = lookup.service(route.namespace, target.name)
     if service is None:

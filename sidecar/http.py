@@ -1,9 +1,10 @@
 """The sidecar's own HTTP port: /healthz, /readyz and /metrics. Read-only, no state of its own."""
 
+import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -59,8 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug("HTTP: " + format, *args)  # noqa: G003
 
 
-def serve(listen: str, healthy: Probe, ready: Probe, registry: CollectorRegistry) -> _Server:
-    """Answer on ``listen`` from a thread of its own, until `shutdown` is called on the result.
+@contextlib.contextmanager
+def serving(
+    listen: str, healthy: Probe, ready: Probe, registry: CollectorRegistry
+) -> Iterator[None]:
+    """Answer on ``listen`` from a thread of its own for as long as the context lasts.
 
     Raises SettingsError if the address cannot be bound.
     """
@@ -71,5 +75,9 @@ def serve(listen: str, healthy: Probe, ready: Probe, registry: CollectorRegistry
     except OSError as exc:
         problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null for none"
         raise SettingsError("http.listen", [problem]) from exc
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    return server
+    with server:
+        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()

@@ -30,6 +30,7 @@ _SERVER_COLUMNS = (
     "srv_admin_state",
     "srv_op_state",
     "srv_uweight",
+    "srv_time_since_last_change",
 )
 
 #: A frontend's states in which it listens; FULL listens but lets connections wait.
@@ -40,6 +41,8 @@ class ObservedServer(NamedTuple):
     """One server of a backend as HAProxy has it.
 
     ``up``: HAProxy would use it (health and state together).
+    ``seconds_since_change``: how long it has been in its operational state, in whole seconds; for
+    one in maint, since it went there.
     ``sessions``: how many it has now; None where nobody asked.
     """
 
@@ -48,6 +51,7 @@ class ObservedServer(NamedTuple):
     state: State
     weight: int
     up: bool
+    seconds_since_change: int
     sessions: int | None = None
 
 
@@ -73,6 +77,7 @@ class ProcessInfo:
     start_time_seconds: int
     uptime_seconds: int
     current_connections: int
+    stopping: bool
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -94,6 +99,7 @@ def parse_info(text: str) -> ProcessInfo:
             start_time_seconds=int(fields["Start_time_sec"]) if "Start_time_sec" in fields else 0,
             uptime_seconds=int(fields["Uptime_sec"]),
             current_connections=int(fields["CurrConns"]),
+            stopping=fields["Stopping"] != "0",
         )
     except (KeyError, ValueError) as exc:
         raise RemoteProtocolError(f"no answer of 'show info': {text[:200]!r}") from exc
@@ -145,10 +151,10 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
 
 def _server(values: tuple[str, ...]) -> ObservedServer:
     """``values``: of `_SERVER_COLUMNS`."""
-    name, ip, port, admin, operational, weight = values
-    return ObservedServer(
-        name, Address(ip, int(port)), _state(int(admin)), int(weight), operational != _STOPPED
-    )
+    name, ip, port, admin, operational, weight, since = values
+    address = Address(ip, int(port))
+    up = operational != _STOPPED
+    return ObservedServer(name, address, _state(int(admin)), int(weight), up, int(since))
 
 
 def _state(admin_state: int) -> State:
@@ -167,7 +173,7 @@ def parse_frontends(text: str) -> dict[int, bool]:
     return found
 
 
-def parse_sessions(text: str) -> dict[int, dict[str, int]]:
+def parse_server_sessions(text: str) -> dict[int, dict[str, int]]:
     """``show stat`` of servers: port -> server name -> sessions now (column ``scur``)."""
     found: dict[int, dict[str, int]] = {}
     for row in _stat_rows(text, ("pxname", "svname", "scur")):
@@ -177,6 +183,18 @@ def parse_sessions(text: str) -> dict[int, dict[str, int]]:
                 found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
             except ValueError as exc:
                 raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc
+    return found
+
+
+def parse_session_ids(text: str) -> dict[tuple[int, str], list[str]]:
+    """``show sess``: (port, server name) -> HAProxy's names of the sessions on it."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for line in text.split("\n"):
+        name, _, rest = line.partition(": ")
+        fields = dict(word.split("=", 1) for word in rest.split(" ") if "=" in word)
+        port = port_of_backend(fields.get("be", ""))
+        if port is not None and fields.get("srv", "<none>") != "<none>":
+            found.setdefault((port, fields["srv"]), []).append(name)
     return found
 
 

@@ -2,29 +2,20 @@
 
 Each operation is a frozen value (no tuple, or opening a port would equal closing it) with
 `line()`, the command as HAProxy reads it, and `done(reply)`, whether that reply says that it
-worked. The texts are those of HAProxy 2.4 to 3.5; any other text is failure, because HAProxy has
-no status codes and a reply that we do not know proves nothing.
+worked. The texts are in `sidecar.dialect`; any other text is failure, because HAProxy has no
+status codes and a reply that we do not know proves nothing.
 HAProxy checks little (port 99999 silently becomes 34463), so ranges are checked here. Pure.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from sidecar import dialect
 from sidecar.errors import LocalProtocolError
 from sidecar.pool import WEIGHT_MAX, Address, backend_name, frontend_name
 
 #: HAProxy's administrative states of a server (management.txt, "set server").
 State = Literal["ready", "drain", "maint"]
-
-# Up to 2.8 both halves are reported, changed or not; from 3.0 on only what changed, or that nothing
-# did, and it means "accepted": the address is applied a moment later, which a read-back shows.
-# A half that failed has a text of its own beside the half that worked.
-_IP_DONE = r"(?:IP changed from '[^']*' to '[^']*'|no need to change the addr)"
-_PORT_DONE = r"(?:port changed from '[^']*' to '[^']*'|no need to change the port)"
-_ADDRESS_DONE = re.compile(
-    rf"nothing changed|(?:{_IP_DONE}, {_PORT_DONE}|{_IP_DONE}|{_PORT_DONE})(?: by '[^']*')?"
-)
 
 
 def _line(*words: str) -> str:
@@ -54,7 +45,7 @@ class SetAddress:
         return _line("set", "server", where, "addr", ip, "port", str(port))
 
     def done(self, reply: str) -> bool:
-        return _ADDRESS_DONE.fullmatch(reply) is not None
+        return dialect.ADDRESS_SET.fullmatch(reply) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,7 @@ class SetWeight:
         return _line("set", "server", where, "weight", str(self.weight))
 
     def done(self, reply: str) -> bool:
-        return not reply
+        return reply in dialect.SILENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class SetState:
         return _line("set", "server", _server(self.port, self.server), "state", self.state)
 
     def done(self, reply: str) -> bool:
-        return not reply
+        return reply in dialect.SILENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,7 @@ class OpenPort:
         return f"enable frontend {frontend_name(self.port)}"
 
     def done(self, reply: str) -> bool:
-        return reply in ("", "All sockets are already enabled.")
+        return reply in dialect.PORT_OPENED
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +104,116 @@ class ClosePort:
         return f"disable frontend {frontend_name(self.port)}"
 
     def done(self, reply: str) -> bool:
-        return reply in ("", "All sockets are already disabled.")
+        return reply in dialect.PORT_CLOSED
 
 
-Operation = SetAddress | SetWeight | SetState | OpenPort | ClosePort
+@dataclass(frozen=True, slots=True)
+class AddServer:
+    """Give a backend one more server, in maint (management.txt, "add server").
+
+    ``options``: those of the pool's slots, since ``default-server`` is not inherited.
+    """
+
+    port: int
+    server: str
+    address: Address
+    weight: int
+    options: tuple[str, ...]
+
+    def line(self) -> str:
+        where = _server(self.port, self.server)
+        words = ("add", "server", where, str(self.address), "weight", str(self.weight))
+        return _line(*words, *self.options)
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SERVER_ADDED
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteServer:
+    """Take away an added server that is in maint and idle."""
+
+    port: int
+    server: str
+
+    def line(self) -> str:
+        return _line("del", "server", _server(self.port, self.server))
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SERVER_DELETED
+
+
+@dataclass(frozen=True, slots=True)
+class EnableHealth:
+    """Start the checks of an added server; a slot's run by themselves."""
+
+    port: int
+    server: str
+
+    def line(self) -> str:
+        return _line("enable", "health", _server(self.port, self.server))
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SILENCE
+
+
+@dataclass(frozen=True, slots=True)
+class SetHealthDown:
+    """Call a checked server unhealthy until its next good checks."""
+
+    port: int
+    server: str
+
+    def line(self) -> str:
+        return _line("set", "server", _server(self.port, self.server), "health", "down")
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SILENCE
+
+
+@dataclass(frozen=True, slots=True)
+class EndSessions:
+    """End sessions of a server: ``count`` of them, or ``all``.
+
+    Only the latter is one command; for the former the reconciler ends them one by one.
+    """
+
+    port: int
+    server: str
+    count: int
+    all: bool
+
+    def line(self) -> str:
+        return _line("shutdown", "sessions", "server", _server(self.port, self.server))
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SILENCE
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """End one session. ``session``: HAProxy's name for it, of ``show sess``."""
+
+    port: int
+    session: str
+
+    def line(self) -> str:
+        return _line("shutdown", "session", self.session)
+
+    def done(self, reply: str) -> bool:
+        return reply in dialect.SESSION_ENDED
+
+
+Operation = (
+    SetAddress
+    | SetWeight
+    | SetState
+    | OpenPort
+    | ClosePort
+    | AddServer
+    | DeleteServer
+    | EnableHealth
+    | SetHealthDown
+    | EndSessions
+    | EndSession
+)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from sidecar.durations import format_duration
+
 #: The largest weight HAProxy takes (management.txt, "set weight"); slots start with it, so that
 #: a Route with one Service never needs a weight command.
 WEIGHT_MAX = 256
@@ -65,6 +67,18 @@ class PortPool:
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.namespaces or namespace in self.namespaces
+
+    @property
+    def server_options(self) -> tuple[str, ...]:
+        """What every server of the pool has but address and weight, as haproxy.cfg and ``add
+        server`` write it alike."""
+        options: list[str] = []
+        if self.send_proxy != "none":
+            options.append({"v1": "send-proxy", "v2": "send-proxy-v2"}[self.send_proxy])
+        if self.check:
+            options += ["check", "inter", format_duration(self.check.interval_seconds)]
+            options += ["rise", str(self.check.rise), "fall", str(self.check.fall)]
+        return tuple(options)
 
     @cached_property
     def slot_names(self) -> tuple[str, ...]:

@@ -8,42 +8,41 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sidecar.errors import RuntimeAPIError
-from sidecar.metrics import Metrics
-from sidecar.observed import (
-    ObservedPort,
-    ObservedServer,
-    ProcessInfo,
-    parse_frontends,
-    parse_info,
-    parse_servers_state,
-    parse_sessions,
+from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
+from sidecar.dialect import SERVER_IN_USE, SERVERS_FIXED, Dialect
+from sidecar.errors import (
+    CommandRefusedError,
+    DisconnectedError,
+    RemoteProtocolError,
+    RuntimeAPIError,
 )
-from sidecar.operations import Operation
-from sidecar.planner import DesiredPort, PortPlan, leaving, plan, used
-from sidecar.pool import Pool, backend_name, format_ports, frontend_name
+from sidecar.metrics import Metrics
+from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.observer import OTHER_CONFIG, Observer, compare
+from sidecar.operations import (
+    EndSession,
+    EndSessions,
+    Operation,
+)
+from sidecar.planner import PortPlan, plan
+from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
 
 log = logging.getLogger(__name__)
 
+#: What a port is claimed for, or None; asked only for ports that are about to be compared.
+Claims = Callable[[int], Claimed | None]
+
 #: Rounds of look, plan and apply before a port that still differs has to wait. A replacement of
 #: all servers of a full backend takes four; more means that HAProxy does not do what it says.
 ROUNDS_MAX = 6
 
-#: A full dump costs as much as looking at about this part of the ports one by one.
-_FULL_DUMP_FRACTION = 8
-
 #: How long HAProxy may take to show an address that it accepted; measured: below 1 ms.
 READBACK_SECONDS = 2.0
-
-#: How soon idle slots are looked for after an endpoint left, doubling up to the resync.
-_LEAVING_FIRST_SECONDS = 1.0
-
-_OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,114 +60,32 @@ def backoff_seconds(attempts: int, first: float = 0.8, most: float = 30.0) -> fl
     return delay * random.uniform(1.0, 2.0)  # noqa: S311  no secret
 
 
-class Observer:
-    """Reads HAProxy; used by the loop and by commands that only look."""
-
-    def __init__(self, client: RuntimeClient, pool: Pool) -> None:
-        self._client = client
-        self._pool = pool
-        # What HAProxy has of the pool, as the last full look found it.
-        self._existing = frozenset(pool.ports)
-
-    def info(self) -> ProcessInfo:
-        return parse_info(self._client.ask("show info"))
-
-    def look(
-        self, ports: Collection[int], *, with_sessions: bool = False
-    ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
-        """Which process answers, and ``ports`` as it has them; a port of which HAProxy lacks the
-        frontend or the backend is left out. Sessions are counted where `plan` needs them, or on
-        all used servers."""
-        if len(ports) * _FULL_DUMP_FRACTION > len(self._pool.by_port):
-            lines = ["show info", "show servers state", "show stat -1 1 -1"]
-            info, *tables = self._client.ask_all(lines)
-            servers, frontends = parse_servers_state(tables[0]), parse_frontends(tables[1])
-            self._existing = frozenset(servers.keys() & frontends.keys())
-        else:
-            lines = ["show info"]
-            for port in self._existing.intersection(ports):
-                lines += [f"show servers state {backend_name(port)}"]
-                lines += [f"show stat {frontend_name(port)} 1 -1"]
-            info, *tables = self._client.ask_all(lines)
-            servers, frontends = {}, {}
-            for table in tables[0::2]:
-                servers.update(parse_servers_state(table))
-            for table in tables[1::2]:
-                frontends.update(parse_frontends(table))
-        found = {port for port in ports if port in servers and port in frontends}
-        counted = used if with_sessions else leaving
-        self._count_sessions({port: servers[port] for port in found if counted(servers[port])})
-        return parse_info(info), {
-            port: ObservedPort(port, frontends[port], servers[port]) for port in sorted(found)
-        }
-
-    def addresses_shown(self, plans: Collection[PortPlan]) -> set[int]:
-        """The ports among ``plans`` whose read-back addresses HAProxy shows."""
-        if len(plans) * _FULL_DUMP_FRACTION > len(self._pool.by_port):
-            tables = [self._client.ask("show servers state")]
-        else:
-            tables = self._client.ask_all(
-                [f"show servers state {backend_name(item.port)}" for item in plans]
-            )
-        servers: dict[int, dict[str, ObservedServer]] = {}
-        for table in tables:
-            servers.update(parse_servers_state(table))
-        return {
-            item.port
-            for item in plans
-            if all(
-                servers[item.port][name].address == address
-                for name, address in item.readback.items()
-            )
-        }
-
-    def sessions(self, ports: Iterable[int]) -> dict[int, dict[str, int]]:
-        """port -> server name -> sessions now."""
-        tables = self._client.ask_all([f"show stat {backend_name(port)} 4 -1" for port in ports])
-        found: dict[int, dict[str, int]] = {}
-        for table in tables:
-            found.update(parse_sessions(table))
-        return found
-
-    def _count_sessions(self, servers: Mapping[int, dict[str, ObservedServer]]) -> None:
-        for port, counts in self.sessions(servers).items() if servers else ():
-            for name, count in counts.items():
-                servers[port][name] = servers[port][name]._replace(sessions=count)
-
-
 class Reconciler:
-    """Brings HAProxy to what is claimed, and keeps it there.
-
-    ``close_after_seconds``: how long a port may be open without a server that takes connections.
-    ``resync_seconds``: how often everything is compared. ``clock``: monotonic seconds.
-    """
+    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds."""
 
     def __init__(
         self,
         client: RuntimeClient,
         pool: Pool,
         metrics: Metrics,
-        *,
-        close_after_seconds: float,
-        resync_seconds: float,
+        pace: Pace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
         self._pool = pool
         self._metrics = metrics
-        self._close_after_seconds = close_after_seconds
-        self._resync_seconds = resync_seconds
+        self._pace = pace
         self._clock = clock
-        # port -> since when a change to it is not verified yet
-        self._dirty: dict[int, float] = {}
-        # port -> since when it is open without a server that takes connections
-        self._unusable_since: dict[int, float] = {}
-        # port -> (when to look for slots that became idle, how long to wait after that)
-        self._idle_looks: dict[int, tuple[float, float]] = {}
+        self._agenda = Agenda(pool, pace)
+        self._dialect: Dialect | None = None
+        # ports whose backend refuses to have servers added
+        self._fixed: set[int] = set()
+        self._held: frozenset[int] = frozenset()
         self._resync_at = 0.0
         self._connection_attempts = 0
         self._retry_at = 0.0
+        self._touched: set[int] = set()
         self.process: ProcessInfo | None = None
         self.connection_error: RuntimeAPIError | None = None
         #: What HAProxy lacks of the pool, a line each.
@@ -177,17 +94,16 @@ class Reconciler:
         self.failures: dict[int, PortFailure] = {}
         #: port -> as last seen; for reports only.
         self.observed: dict[int, ObservedPort] = {}
-        #: port -> how many endpoints found no slot.
+        #: port -> how many endpoints found no room.
         self.left_out: dict[int, int] = {}
-        self._touched: set[int] = set()
         #: How often HAProxy was changed; the state file is saved when it grew.
         self.changes = 0
 
     @property
     def converged(self) -> bool:
-        """HAProxy was read back and shows what is desired, everywhere."""
+        """HAProxy was read back and shows what is desired, everywhere but on held ports."""
         return self.process is not None and not (
-            self._dirty or self.failures or self.connection_error
+            self._agenda.dirty or self.failures or self.connection_error
         )
 
     def mark(self, ports: Iterable[int]) -> None:
@@ -195,18 +111,25 @@ class Reconciler:
         now = self._clock()
         for port in ports:
             if port in self._pool:
-                self._dirty.setdefault(port, now)
-                self.failures.pop(port, None)
+                self._agenda.mark(port, now)
 
-    def step(self, claimed: Mapping[int, Claimed]) -> float:
+    def hold(self, ports: frozenset[int]) -> None:
+        """Leave ``ports`` as they are, whatever is desired, until they are released."""
+        released = self._held - ports
+        self._held = ports
+        for port in ports:
+            self._agenda.forget(port)
+            self.failures.pop(port, None)
+        self.mark(released)
+
+    def step(self, claims: Claims) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
 
         Never raises for a fault of HAProxy: it is kept, logged and tried again.
         """
-        now = self._clock()
-        if now >= self._retry_at:
+        if self._clock() >= self._retry_at:
             try:
-                self._step(claimed)
+                self._step(claims)
             except RuntimeAPIError as exc:
                 self._connection_failed(exc)
             else:
@@ -229,87 +152,86 @@ class Reconciler:
     def _next_call(self) -> float:
         if self.connection_error:
             return self._retry_at
-        times = [self._resync_at]
-        times += [failure.retry_at for failure in self.failures.values()]
-        times += [at for at, _ in self._idle_looks.values()]
-        times += [since + self._close_after_seconds for since in self._unusable_since.values()]
-        return min(times)
+        return min(self._resync_at, self._agenda.next_at())
 
-    def _step(self, claimed: Mapping[int, Claimed]) -> None:
+    def _step(self, claims: Claims) -> None:
         now = self._clock()
+        if self._client.superseded:
+            log.warning("another HAProxy has %s now: connecting to it", self._client.address)
+            self.disconnected()
         resync = now >= self._resync_at
-        ports = set(self._dirty)
-        ports |= {port for port, failure in self.failures.items() if failure.retry_at <= now}
-        ports |= {port for port, (at, _) in self._idle_looks.items() if at <= now}
-        ports |= {
-            port
-            for port, since in self._unusable_since.items()
-            if since + self._close_after_seconds <= now
-        }
+        due = self._agenda.take_due(now)
+        expected = due | self._agenda.dirty.keys()
+        ports = (set(self._pool.ports) if resync else due) - self._held
+        try:
+            if ports or resync:
+                self._converge(ports, expected, claims)
+        except RuntimeAPIError:
+            for port in due:
+                self._agenda.look_at(port, now)
+            raise
         if resync:
-            ports = set(self._pool.ports)
-        if ports:
-            self._converge(ports, claimed)
-        if resync:
-            self._resync_at = self._clock() + self._resync_seconds
+            self._resync_at = self._clock() + self._pace.resync_seconds
 
-    def _converge(self, ports: set[int], claimed: Mapping[int, Claimed]) -> None:
-        """Rounds of look, plan, apply, until ``ports`` show what is desired."""
-        expected = set(self._dirty) | set(self.failures) | set(self._idle_looks)
-        expected |= set(self._unusable_since)
-        everything = set(self._pool.ports)
+    def _converge(self, ports: set[int], expected: set[int], claims: Claims) -> None:
+        """Rounds of look, plan, apply, until ``ports`` show what is desired. Only ``expected``
+        may be found different without somebody else having changed them."""
+        met = False
         for number in range(ROUNDS_MAX + 1):
-            info, observed = self._observer.look(ports)
+            info, observed = self._look(ports)
             if self._is_new(info):
-                expected = everything
-                if ports != everything:
-                    ports = everything
-                    info, observed = self._observer.look(ports)
+                met = True
+                ports = expected = set(self._pool.ports) - self._held
+                info, observed = self._look(set(self._pool.ports))
                 self._meet(info, observed)
-            plans = self._plans(claimed, observed)
+                observed = {port: observed[port] for port in observed.keys() & ports}
+            plans = self._plans(claims, observed)
             work = {port: item for port, item in plans.items() if item}
             if number == 0 and (surprise := work.keys() - expected):
                 # Look twice: what we applied may show a moment later (3.0 and later).
-                _, again = self._observer.look(surprise)
-                self._found_drift(surprise, {**work, **self._plans(claimed, again)}, observed)
+                _, again = self._look(surprise)
+                self._found_drift(self._plans(claims, again), observed)
                 observed.update(again)
-                plans = self._plans(claimed, observed)
+                plans = self._plans(claims, observed)
                 work = {port: item for port, item in plans.items() if item}
-            self._settle(observed, plans, work)
+            self._settle(claims, observed, plans, work)
             for port in ports - observed.keys():
-                self._absent(port, claimed)
+                self._absent(port, claims)
             if not work:
                 return
             if number == ROUNDS_MAX:
                 break
             ports = set(work) - self._apply(work)
+            if met:
+                # What is put right at a first meeting is not a port that flaps.
+                self._agenda.may_toggle()
         for port in work:
             self._fail(port, f"still differs after {ROUNDS_MAX} rounds: {_shown(work[port])}")
 
-    def _plans(
-        self, claimed: Mapping[int, Claimed], observed: Mapping[int, ObservedPort]
-    ) -> dict[int, PortPlan]:
+    def _look(self, ports: Collection[int]) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+        info, observed = self._observer.look(ports)
+        if info.stopping:
+            # An old process goes on answering on our connection while a new one has the socket.
+            raise DisconnectedError(
+                self._client.address, "looking", f"HAProxy (PID {info.pid}) is stopping"
+            )
+        return info, observed
+
+    def _plans(self, claims: Claims, observed: Mapping[int, ObservedPort]) -> dict[int, PortPlan]:
+        can_add = self._dialect is not None and self._dialect.adds_servers
         return {
-            port: plan(self._desired(claimed.get(port), seen), seen)
+            port: plan(
+                self._agenda.desired(claims(port), seen, self._clock()),
+                seen,
+                self._pool.by_port[port],
+                can_add=can_add and port not in self._fixed,
+            )
             for port, seen in observed.items()
         }
 
-    def _desired(self, claimed: Claimed | None, observed: ObservedPort) -> DesiredPort:
-        """What the port should be now: an open one stays open for a while without servers."""
-        port = observed.port
-        servers = claimed.resolution.servers if claimed else ()
-        if any(server.state == "ready" for server in servers):
-            self._unusable_since.pop(port, None)
-            return DesiredPort(port, open=True, servers=servers)
-        if not (claimed and observed.open):
-            self._unusable_since.pop(port, None)
-            return DesiredPort(port, open=False, servers=servers)
-        since = self._unusable_since.setdefault(port, self._clock())
-        still = self._clock() < since + self._close_after_seconds
-        return DesiredPort(port, open=still, servers=servers)
-
     def _settle(
         self,
+        claims: Claims,
         observed: Mapping[int, ObservedPort],
         plans: Mapping[int, PortPlan],
         work: Collection[int],
@@ -322,27 +244,24 @@ class Reconciler:
                 self.left_out[port] = missing
             else:
                 self.left_out.pop(port, None)
-            if leaving(observed[port].servers):
-                at, wait = self._idle_looks.get(port, (0.0, _LEAVING_FIRST_SECONDS))
-                if at <= now:
-                    following = min(wait * 2, self._resync_seconds)
-                    self._idle_looks[port] = (now + wait, following)
-            else:
-                self._idle_looks.pop(port, None)
-            if port not in work:
-                self.failures.pop(port, None)
-                since = self._dirty.pop(port, None)
-                if since is not None:
-                    self._metrics.verified_seconds.observe(now - since)
+            if port in work:
+                continue
+            self.failures.pop(port, None)
+            took = self._agenda.settled(claims(port), observed[port], now)
+            if took is not None:
+                self._metrics.verified_seconds.observe(took)
 
     def _apply(self, plans: Mapping[int, PortPlan]) -> set[int]:
-        """Carry out ``plans`` in the planner's order: prepare, read back, activate.
+        """Carry out ``plans`` in the planner's order: prepare, read back, activate; tidying
+        comes last of all, since nobody waits for it.
 
         Returns the ports that failed; the rest of a failed port's plan is not carried out.
         """
         self.changes += 1
         self._touched.update(plans)
+        now = self._clock()
         for item in plans.values():
+            self._agenda.changed(item, now)
             for name in item.assignment.taken_busy:
                 log.warning(
                     "port %d: no slot is free; %s gets a new endpoint while sessions of the"
@@ -350,7 +269,15 @@ class Reconciler:
                     item.port,
                     name,
                 )
-        failed = self._carry_out([op for item in plans.values() for op in item.prepare])
+        failed = self._carry_out(plans, set(), lambda item: item.prepare)
+        self._await_addresses(plans, failed)
+        self._carry_out(plans, failed, lambda item: item.activate)
+        self._carry_out(plans, failed, self._single_sessions)
+        return failed
+
+    def _await_addresses(self, plans: Mapping[int, PortPlan], failed: set[int]) -> None:
+        """The barrier: until HAProxy shows the addresses that it was given. Ports on which it
+        does not are added to ``failed``."""
         waiting = [item for item in plans.values() if item.readback and item.port not in failed]
         deadline = self._clock() + READBACK_SECONDS
         while waiting:
@@ -360,62 +287,93 @@ class Reconciler:
                 for item in waiting:
                     self._fail(item.port, "HAProxy accepted an address and does not show it")
                     failed.add(item.port)
-                break
-        return failed | self._carry_out(
-            [op for item in plans.values() if item.port not in failed for op in item.activate]
-        )
+                return
 
-    def _carry_out(self, operations: list[Operation]) -> set[int]:
-        """Apply ``operations``; the ports of those that were refused."""
-        failed = set()
+    def _single_sessions(self, item: PortPlan) -> Iterator[Operation]:
+        """The tidying of a port, with a server's sessions by name where not all may end now."""
+        for operation in item.tidy:
+            if isinstance(operation, EndSessions) and not operation.all:
+                ids = self._observer.session_ids().get((item.port, operation.server), [])
+                for name in ids[: operation.count]:
+                    yield EndSession(item.port, name)
+            else:
+                yield operation
+
+    def _carry_out(
+        self,
+        plans: Mapping[int, PortPlan],
+        failed: set[int],
+        part: Callable[[PortPlan], Iterable[Operation]],
+    ) -> set[int]:
+        """Apply one part of the plans of all ports but ``failed``, to which those are added on
+        which HAProxy refuses something."""
+        operations = [
+            operation
+            for port, item in plans.items()
+            if port not in failed
+            for operation in part(item)
+        ]
         done: Counter[str] = Counter()
-        errors = self._client.apply(operations) if operations else []
-        for operation, error in zip(operations, errors, strict=True):
+        results = self._client.apply(operations) if operations else []
+        for operation, error in zip(operations, results, strict=True):
             kind = type(operation).__name__
             if error is None:
                 done[kind] += 1
+                continue
+            self._metrics.refusals.labels(kind).inc()
+            if operation.port in failed:
+                continue
+            failed.add(operation.port)
+            reply = error.reply if isinstance(error, CommandRefusedError) else ""
+            if reply == SERVERS_FIXED:
+                self._cannot_add(operation.port, reply)
+            elif reply == SERVER_IN_USE:
+                self._agenda.look_at(operation.port, self._clock() + TIDY_SECONDS)
             else:
-                self._metrics.refusals.labels(kind).inc()
-                if operation.port not in failed:
-                    self._fail(operation.port, str(error))
-                failed.add(operation.port)
+                self._fail(operation.port, str(error))
         for kind, count in done.items():
             self._metrics.operations.labels(kind).inc(count)
         return failed
 
-    def _absent(self, port: int, claimed: Collection[int]) -> None:
-        """HAProxy does not have ``port``: of no matter unless somebody claims it."""
-        self._dirty.pop(port, None)
-        self.observed.pop(port, None)
-        if port in claimed:
-            self._fail(port, f"HAProxy has no frontend {frontend_name(port)}; {_OTHER_CONFIG}")
-        else:
-            self.failures.pop(port, None)
+    def _cannot_add(self, port: int, reply: str) -> None:
+        """Plan without added servers from now on: more endpoints than slots are left out."""
+        self._fixed.add(port)
+        self._agenda.look_at(port, self._clock())
+        log.warning(
+            "port %d: HAProxy adds no server (%s); its backend stays at the slots that it has",
+            port,
+            reply,
+        )
 
     def _fail(self, port: int, message: str) -> None:
         former = self.failures.get(port)
         attempts = former.attempts + 1 if former else 1
         retry_at = self._clock() + backoff_seconds(attempts)
         self.failures[port] = PortFailure(message, attempts, retry_at)
-        self._dirty.pop(port, None)
+        self._agenda.look_at(port, retry_at)
         if former is None or former.message != message:
             log.error("port %d: %s; trying again until it works", port, message)
 
+    def _absent(self, port: int, claims: Claims) -> None:
+        """HAProxy does not have ``port``: of no matter unless somebody claims it."""
+        self._agenda.forget(port)
+        self.observed.pop(port, None)
+        if claims(port):
+            self._fail(port, f"HAProxy has no frontend {frontend_name(port)}; {OTHER_CONFIG}")
+        else:
+            self.failures.pop(port, None)
+
     def _found_drift(
-        self,
-        ports: Iterable[int],
-        plans: Mapping[int, PortPlan],
-        observed: Mapping[int, ObservedPort],
+        self, plans: Mapping[int, PortPlan], observed: Mapping[int, ObservedPort]
     ) -> None:
-        for port in sorted(ports):
-            if plans[port]:
+        for port, item in plans.items():
+            if item:
                 self._metrics.drift.inc()
-                state = "open" if observed[port].open else "closed"
                 log.warning(
                     "port %d (%s): somebody else changed it in HAProxy; repairing with: %s",
                     port,
-                    state,
-                    _shown(plans[port]),
+                    "open" if observed[port].open else "closed",
+                    _shown(item),
                 )
 
     def _is_new(self, info: ProcessInfo) -> bool:
@@ -433,17 +391,20 @@ class Reconciler:
                 self.process.pid,
             )
         self.process = info
-        self._idle_looks.clear()
+        self._dialect = Dialect(info.version_tuple)
+        self._agenda.begin(observed.keys() - self._held, self._clock())
         self.failures.clear()
-        # Nothing is known of when servers went: a port without any is closed at once.
-        self._unusable_since = dict.fromkeys(observed, float("-inf"))
+        self._fixed.clear()
         self.pool_problems = tuple(compare(self._pool, observed))
-        for problem in self.pool_problems:
+        for problem in (*self._dialect.problems, *self.pool_problems):
             log.error("%s", problem)
-        self.mark(self._pool.ports)
 
     def _connection_failed(self, error: RuntimeAPIError) -> None:
         self._client.close()
+        if self._client.address not in str(error):
+            # Who parses a reply does not know where it came from.
+            where = f"HAProxy's Runtime API at {self._client.address}"
+            error = RemoteProtocolError(f"{where}: {error}")
         self._metrics.connection_errors.inc()
         self._connection_attempts += 1
         # Soon at first, so that a restarted HAProxy has its servers back within a second.
@@ -453,22 +414,6 @@ class Reconciler:
         self.connection_error = error
         self._retry_at = self._clock() + delay
         self._resync_at = self._retry_at
-
-
-def compare(pool: Pool, observed: Mapping[int, ObservedPort]) -> Iterable[str]:
-    """What a running HAProxy lacks of the pool, in words for a person; nothing if all is there."""
-    if absent := [port for port in pool.ports if port not in observed]:
-        yield (
-            f"HAProxy has no frontend {frontend_name(absent[0])} with backend"
-            f" {backend_name(absent[0])} (missing ports: {format_ports(absent)}); {_OTHER_CONFIG}"
-        )
-    for port, seen in observed.items():
-        if lacking := [name for name in pool.slot_names(port) if name not in seen.servers]:
-            yield (
-                f"HAProxy's backend {backend_name(port)} lacks"
-                f" {len(lacking)} of {pool.by_port[port].slots} slots, first"
-                f" {lacking[0]}; {_OTHER_CONFIG}"
-            )
 
 
 def _shown(item: PortPlan) -> str:

@@ -8,7 +8,6 @@ from sidecar.model import Key
 from sidecar.observed import ObservedPort, ObservedServer, ProcessInfo
 from sidecar.pool import PARKED, Pool
 from sidecar.routing import Claimed, Routing
-from sidecar.slots import assign
 from sidecar.sources.base import Problem
 from sidecar.verdicts import Verdict
 
@@ -34,7 +33,8 @@ class ServerReport:
 class PortReport:
     """One port that is open, claimed or wanted.
 
-    ``sessions``: now, on all its servers. ``left_out``: endpoints for which there is no slot.
+    ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
+    ``held``: an operator keeps the port as it is.
     """
 
     port: int
@@ -46,6 +46,7 @@ class PortReport:
     servers: tuple[ServerReport, ...]
     sessions: int | None
     left_out: int
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,16 @@ def build_report(
     process: ProcessInfo | None,
     observed: Mapping[int, ObservedPort],
     problems: tuple[str, ...],
+    held: frozenset[int],
 ) -> Report:
     """``observed`` may lack ports, and sessions."""
     verdicts = routing.verdicts()
     by_route = {verdict.route: verdict for verdict in verdicts}
     ports = []
     for port in pool.ports:
-        claimed, seen = routing.claimed.get(port), observed.get(port)
-        if claimed or (seen and (seen.open or _used(seen))):
-            ports.append(_port_report(port, pool, claimed, seen, by_route))
+        claimed, seen = routing.claim(port), observed.get(port)
+        if claimed or port in held or (seen and (seen.open or _used(seen))):
+            ports.append(_port_report(port, pool, claimed, seen, by_route, held=port in held))
     return Report(
         router_name,
         process,
@@ -93,6 +95,8 @@ def _port_report(
     claimed: Claimed | None,
     seen: ObservedPort | None,
     by_route: Mapping[Key, Verdict],
+    *,
+    held: bool,
 ) -> PortReport:
     verdict = by_route[claimed.route.key] if claimed else None
     desired = {s.address: s for s in claimed.resolution.servers} if claimed else {}
@@ -111,7 +115,10 @@ def _port_report(
                 wanted.node if wanted else None,
             )
         )
-    left_out = assign(claimed.resolution.servers, seen.servers).left_out if claimed and seen else ()
+    left_out = 0
+    if claimed and seen:
+        known = {slot.address for slot in seen.servers.values()}
+        left_out = sum(s.state == "ready" and s.address not in known for s in desired.values())
     counts = [server.sessions for server in servers if server.sessions is not None]
     return PortReport(
         port,
@@ -122,7 +129,8 @@ def _port_report(
         verdict.message if verdict else "nobody claims it",
         tuple(servers),
         sum(counts) if counts or seen else None,
-        len(left_out),
+        left_out,
+        held,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sidecar.claims import Ledger
+from sidecar.durations import parse_duration
 from sidecar.endpoints import Resolution, resolve
 from sidecar.model import Key, Route
 from sidecar.pool import Pool
@@ -19,16 +20,20 @@ from sidecar.verdicts import Reason, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A port that a Route owns, with the servers it should have."""
+    """A port that a Route owns, with the servers it should have.
+
+    ``drain_deadline_seconds``: the Route's own; None where it names none, or none that is valid.
+    """
 
     port: int
     route: Route
     resolution: Resolution
+    drain_deadline_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What `Routing.apply` found: ``ports`` to compare, ``routes`` whose verdict may be new."""
+    """What a change may touch: ``ports`` to compare, ``routes`` whose verdict may be new."""
 
     ports: frozenset[int]
     routes: frozenset[Key]
@@ -53,33 +58,63 @@ class Routing:
         # (namespace, Service name) -> the Routes of ours that lead to it
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._targets: dict[Key, frozenset[tuple[str, str]]] = {}
+        # port -> its owner, to tell when it changes hands
+        self._owners: dict[int, Key] = {}
+        # port -> what it should be, as far as somebody asked since it last changed
         self._claimed: dict[int, Claimed] = {}
 
     def apply(self, changes: Iterable[Change]) -> Changed:
-        """Take ``changes``; which ports and Routes should be looked at again."""
+        """Take ``changes``; which ports and Routes should be looked at again.
+
+        Nothing is resolved yet: a Service that changes a hundred times between two looks at its
+        ports costs one resolution.
+        """
         dirty = self._store.apply(changes)
         routes = {key: self._store.route(key) for key in dirty if key.kind == "Route"}
-        queues = self._ledger.update(routes)
         touched = set(routes)
-        for port in queues:
+        ports = set()
+        for port in self._ledger.update(routes):
+            owner = self._ledger.owner(port)
+            before, now = self._owners.get(port), owner.key if owner else None
+            if before == now:
+                continue
+            ports.add(port)
+            # All who wait are told of the new owner; who comes or goes behind it touches nobody.
             touched.update(self._ledger.queue(port))
-            # An `auto` Route that lost its port stands in no queue when there is no other.
-            if claimed := self._claimed.get(port):
-                touched.add(claimed.route.key)
+            if before:
+                touched.add(before)
+            if now:
+                self._owners[port] = now
+            else:
+                del self._owners[port]
         for key in routes:
             self._index(key)
         for key in dirty:
             if key.kind == "Service":
                 touched |= self._users.get((key.namespace, key.name), set())
-        ports = queues | {
-            owned for key in touched if (owned := self._ledger.owned(key)) is not None
-        }
-        return Changed(frozenset(port for port in ports if self._resolve(port)), frozenset(touched))
+        ports.update(owned for key in touched if (owned := self._ledger.owned(key)) is not None)
+        for port in ports:
+            self._claimed.pop(port, None)
+        return Changed(frozenset(ports), frozenset(touched))
+
+    def claim(self, port: int) -> Claimed | None:
+        """What ``port`` should be; None when nobody owns it."""
+        claimed = self._claimed.get(port)
+        route = self._ledger.owner(port)
+        if claimed is None and route is not None:
+            claimed = Claimed(
+                port,
+                route,
+                resolve(route, self._store, self._denied),
+                _drain_deadline(route)[0],
+            )
+            self._claimed[port] = claimed
+        return claimed
 
     @property
     def claimed(self) -> Mapping[int, Claimed]:
-        """port -> its Route and servers, of the ports that somebody owns."""
-        return self._claimed
+        """port -> its Route and servers, of all ports that somebody owns."""
+        return {port: claimed for port in self._owners if (claimed := self.claim(port))}
 
     @property
     def auto_ports(self) -> Mapping[str, int]:
@@ -96,10 +131,14 @@ class Routing:
         verdict = self._ledger.verdict(key)
         if verdict is None or not verdict.admitted or verdict.port is None:
             return verdict
-        resolution = self._claimed[verdict.port].resolution
-        if resolution.reason == Reason.ADMITTED and not resolution.message:
+        claimed = self.claim(verdict.port)
+        if claimed is None:
             return verdict
-        return Verdict(key, verdict.port, resolution.reason, resolution.message)
+        resolution = claimed.resolution
+        notes = [note for note in (resolution.message, _drain_deadline(claimed.route)[1]) if note]
+        if resolution.reason == Reason.ADMITTED and not notes:
+            return verdict
+        return Verdict(key, verdict.port, resolution.reason, "; ".join(notes))
 
     def owner_port(self, key: Key) -> int | None:
         """The port that a Route has; None while it is refused or waits."""
@@ -118,13 +157,13 @@ class Routing:
             for service in self._targets[key]:
                 self._users.setdefault(service, set()).add(key)
 
-    def _resolve(self, port: int) -> bool:
-        """Recompute one port; whether it is different now."""
-        old = self._claimed.get(port)
-        route = self._ledger.owner(port)
-        if route is None:
-            self._claimed.pop(port, None)
-            return old is not None
-        new = Claimed(port, route, resolve(route, self._store, self._denied))
-        self._claimed[port] = new
-        return new != old
+
+def _drain_deadline(route: Route) -> tuple[float | None, str]:
+    """The Route's own drain deadline in seconds, and what is wrong with it ("" if nothing)."""
+    if route.drain_deadline is None:
+        return None, ""
+    try:
+        return parse_duration(route.drain_deadline), ""
+    except ValueError as exc:
+        given = route.drain_deadline[:40]
+        return None, f"drain deadline {given!r}: {exc}; until then the router's own holds"

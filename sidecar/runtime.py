@@ -9,6 +9,7 @@ import itertools
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,7 @@ class RuntimeClient:
         #: How often a connection was made; a change tells that there was a gap.
         self.connections = 0
         self._socket: socket.socket | None = None
+        self._connected_to: tuple[int, int] | None = None
         self._framing = ReplyFraming()
 
     def __enter__(self) -> Self:
@@ -62,6 +64,13 @@ class RuntimeClient:
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the path leads to another socket than the one that we are connected to: a new
+        HAProxy took it while the old one still answers us."""
+        now = self._identity()
+        return self._socket is not None and now is not None and now != self._connected_to
 
     def ask(self, line: str) -> str:
         """One command's reply. Raises DisconnectedError, RemoteProtocolError."""
@@ -119,6 +128,7 @@ class RuntimeClient:
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
+            self._connected_to = self._identity()
             self._socket = self._connect()
             self._framing = ReplyFraming()
             self.connections += 1
@@ -126,6 +136,14 @@ class RuntimeClient:
         else:
             self._expect_silence(self._socket)
         return self._socket
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file the socket is; None where there is none, or it is no file."""
+        try:
+            status = Path(self.address).stat()
+        except OSError:
+            return None
+        return (status.st_ino, status.st_ctime_ns)
 
     def _expect_silence(self, connection: socket.socket) -> None:
         """What came while nothing was asked would pass for the reply to the next command.

@@ -249,6 +249,8 @@ class DrainSettings(_Section):
     """What happens to the sessions of a removed endpoint; 0 lets them end by themselves."""
 
     deadline: Duration = 0.0
+    #: Of one port, once the deadline is over: those who reconnect shall not all come at once.
+    sessions_per_second: Annotated[int, Field(ge=1)] = 100
 
 
 class EndpointsSettings(_Section):
@@ -257,6 +259,13 @@ class EndpointsSettings(_Section):
     deny: tuple[Annotated[IPNetwork, BeforeValidator(_network)], ...] = tuple(
         ipaddress.ip_network(network) for network in DENIED_BY_DEFAULT
     )
+
+
+class LimitSettings(_Section):
+    """What one Route may take, so that it cannot take it from the others."""
+
+    #: Beyond the pool's slots servers are added while HAProxy runs, up to this many.
+    max_servers: Annotated[int, Field(ge=1, le=65535)] = 1024
 
 
 class HTTPSettings(_Section):
@@ -294,6 +303,7 @@ class Settings(_Section):
     )
     drain: DrainSettings = DrainSettings()
     endpoints: EndpointsSettings = EndpointsSettings()
+    limits: LimitSettings = LimitSettings()
     http: HTTPSettings = HTTPSettings()
     timing: TimingSettings = TimingSettings()
     log: LogSettings = LogSettings()

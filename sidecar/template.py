@@ -30,8 +30,8 @@ def render(settings: Settings) -> str:
     """The text of haproxy.cfg. Raises SettingsError if the user's template does not work, or
     HAProxy could not listen at the socket's path.
 
-    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``, ``maxconn`` and
-    ``metrics_listen``, and the filters below.
+    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``,
+    ``maxconn`` and ``metrics_listen``, and the filters below.
     """
     path = settings.haproxy.template or template_path()
     environment = jinja2.Environment(
@@ -49,7 +49,7 @@ def render(settings: Settings) -> str:
         backend=backend_name,
         ports=format_ports,
         duration=format_duration,
-        server_options=server_options,
+        server_options=_server_options,
     )
     pool = settings.pool()
     socket = settings.haproxy.socket
@@ -101,15 +101,9 @@ def _problem(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def server_options(pool: PortPool) -> str:
-    """What every server of a pool has, as haproxy.cfg and ``add server`` write it alike."""
-    options = [f"init-addr last,127.0.0.1 weight {WEIGHT_MAX}"]
-    if pool.send_proxy != "none":
-        options.append({"v1": "send-proxy", "v2": "send-proxy-v2"}[pool.send_proxy])
-    if pool.check:
-        interval = format_duration(pool.check.interval_seconds)
-        options.append(f"check inter {interval} rise {pool.check.rise} fall {pool.check.fall}")
-    return " ".join(options)
+def _server_options(pool: PortPool) -> str:
+    """What a slot has beside its name: the pool's options, and what makes it a slot."""
+    return " ".join(("init-addr last,127.0.0.1 weight", str(WEIGHT_MAX), *pool.server_options))
 
 
 def quote(text: str) -> str:

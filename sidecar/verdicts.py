@@ -34,7 +34,8 @@ class Verdict:
     """What a Route got.
 
     ``port``: the one that it owns, or that it asked for and did not get; None when it named none.
-    ``message``: for its author; never names a Route of another namespace.
+    ``message``: for its author, "" when there is nothing to say; never names a Route of another
+    namespace.
     """
 
     route: Key

@@ -1,11 +1,26 @@
 """Fixtures: HAProxy and servers that end with the test. See `stand` for what they are."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from stand import EchoServer, Stand
+
+# A busy machine is no fault; and what CI tries must not be luck: new examples are for us to find.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture
+def files() -> Iterator[contextlib.ExitStack]:
+    """What a test enters here ends with it."""
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

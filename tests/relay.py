@@ -15,7 +15,7 @@ from typing import Literal
 Mode = Literal["pass", "hang", "stall", "cut", "nonsense", "garbage", "refuse"]
 
 _PROMPT = b"\n> "
-_CHANGING = ("set ", "enable ", "disable ", "add ", "del ", "shutdown ", "clear ")
+CHANGING = ("set ", "enable ", "disable ", "add ", "del ", "shutdown ", "clear ")
 
 
 class Relay:
@@ -36,7 +36,7 @@ class Relay:
     @property
     def changing(self) -> list[str]:
         """The commands that change something in HAProxy."""
-        return [line for line in self.commands if line.startswith(_CHANGING)]
+        return [line for line in self.commands if line.startswith(CHANGING)]
 
     def set_mode(self, mode: Mode) -> None:
         """From now on; connections made before are broken."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from sidecar.child import answering, find_haproxy
@@ -35,12 +36,16 @@ from sidecar.model import (
 )
 from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.observer import Observer
 from sidecar.pool import PARKED, Address, Pool
-from sidecar.reconciler import Observer
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings, parse_settings
 from sidecar.sources.base import Change, Source
 from sidecar.sources.manifests import ManifestSource
+
+#: The fixtures `make_stand` and `make_server`.
+MakeStand = Callable[..., "Stand"]
+MakeServer = Callable[..., "EchoServer"]
 
 HAPROXY = find_haproxy(os.environ)
 ROUTER = "wzh-router-1"
@@ -54,7 +59,9 @@ def fresh_ip() -> str:
     return f"127.{10 + os.getpid() % 200}.{number // 250}.{1 + number % 250}"
 
 
-def await_(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+def await_(
+    condition: Callable[..., Any], what: str, seconds: float = 10.0, *, every_seconds: float = 0.005
+) -> Any:
     """The first true value of ``condition``; fails the test with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
@@ -63,7 +70,7 @@ def await_(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> An
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.005)
+        time.sleep(every_seconds)
 
 
 class EchoServer:
@@ -196,6 +203,7 @@ class Stand:
         return info
 
     def stop_haproxy(self, number: int = signal.SIGKILL) -> None:
+        self.client.close()
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(10)
@@ -455,3 +463,43 @@ def running(daemon: Any) -> Iterator[Any]:
         assert not thread.is_alive(), "the daemon did not stop"
         if raised:
             raise raised[0]
+
+
+def converged(daemon: Daemon) -> None:
+    await_(lambda: not daemon.ready(), f"converged, not: {daemon.ready()}")
+
+
+def leads_to(stand: Stand, port: int, server: EchoServer) -> bool:
+    """Whether a new connection on ``port`` gets to ``server``."""
+    try:
+        client = stand.connect(port)
+    except OSError:
+        return False
+    client.close()
+    return client.server == server.name
+
+
+def await_leads_to(stand: Stand, port: int, server: EchoServer, seconds: float = 10.0) -> None:
+    await_(lambda: leads_to(stand, port, server), f"port {port} leads to {server.name}", seconds)
+
+
+def await_ready(stand: Stand, port: int, *servers: EchoServer | Address) -> None:
+    """Until HAProxy itself shows just these as ready."""
+    wanted = sorted(item if isinstance(item, Address) else item.address for item in servers)
+    await_(lambda: stand.ready(port) == wanted, f"port {port} has {wanted}, not more or less")
+
+
+def await_refused(stand: Stand, port: int) -> None:
+    await_(lambda: stand.is_refused(port), f"port {port} is closed")
+
+
+def await_told(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Until the log, which comes after the deed, says ``text``."""
+    await_(lambda: text in caplog.text, f"the log says {text!r}: {caplog.text}")
+
+
+def held(files: contextlib.ExitStack, stand: Stand, port: int) -> Client:
+    """A connection that stays until the test ends, or closes it."""
+    client = stand.connect(port)
+    files.callback(client.close)
+    return client

@@ -5,74 +5,18 @@ A published endpoint may be dead already, as when a node went: a retry elsewhere
 
 import contextlib
 import logging
-import queue
 import random
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
+from drive import PORT, Feed, Load
 from stand import EchoServer, Stand, await_, changes, fresh_ip, route, running, service, slice_
 
 from sidecar.pool import Address
-from sidecar.sources.base import Change, Sink
+from sidecar.sources.base import Change
 
 CHANGES = 1000
-PORT = 30000
-
-
-class Feed:
-    """A `Source` whose changes a test pushes itself."""
-
-    origins = ("feed",)
-
-    def __init__(self, first: Sequence[Change]) -> None:
-        self._changes: queue.SimpleQueue[Sequence[Change]] = queue.SimpleQueue()
-        self._changes.put(first)
-
-    def push(self, changed: Sequence[Change]) -> None:
-        self._changes.put(changed)
-
-    def load(self, sink: Sink) -> None:
-        raise NotImplementedError
-
-    def run(self, sink: Sink, stop: threading.Event) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                sink.publish("feed", self._changes.get(timeout=0.1), ())
-
-
-class Load:
-    """Short connections without a pause, from some threads. ``failures``: what went wrong."""
-
-    def __init__(self, stand: Stand, threads: int) -> None:
-        self.failures: list[str] = []
-        self.served: Counter[str] = Counter()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._connect, args=(stand,), daemon=True)
-            for _ in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(20)
-
-    def _connect(self, stand: Stand) -> None:
-        while not self._stop.is_set():
-            try:
-                client = stand.connect(PORT)
-                try:
-                    client.echo()
-                    self.served[client.server] += 1
-                finally:
-                    client.close()
-            except (OSError, AssertionError) as exc:
-                self.failures.append(repr(exc))
 
 
 def endpoints(addresses: Sequence[Address]) -> list[Change]:

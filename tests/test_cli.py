@@ -43,6 +43,7 @@ def settings_file(tmp_path: Path) -> Path:
         },
         "source": {"path": str(tmp_path / "manifests")},
         "pools": [{"ports": ["30000-30003"], "slots": 2}],
+        "limits": {"max_servers": 8},
     }
     (tmp_path / "manifests").mkdir()
     path.write_text(yaml.safe_dump(data))
@@ -188,7 +189,7 @@ def test_check(settings_file: Path) -> None:
         "why",
         '  demo/bad: \'abc\' is no port; write a number from 1 to 65535, like "13306", or "auto"',
         "  demo/empty: no ready endpoint in Service 'empty'",
-        "  demo/many: 8 endpoints left out, the pool has 2 slots for a port",
+        "  demo/many: 2 endpoints left out, limits.max_servers is 8",
     ]
     assert problems.startswith(f"problems\n  {manifests}/torn.yaml, line ")
 
@@ -246,7 +247,7 @@ def test_status(
     make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
 ) -> None:
     stand, a, b = (
-        make_stand(pools=[{"ports": ["30000-30009"], "slots": 2}]),
+        make_stand(pools=[{"ports": ["30000-30009"], "slots": 2}], limits={"max_servers": 2}),
         *map(make_server, "ab"),
     )
     ours = ("-c", stand.settings_file)
@@ -286,7 +287,7 @@ def test_status(
     assert notes.splitlines() == [
         "notes",
         "  30001 demo/waits: NoEndpoints: no ready endpoint in Service 'waits'",
-        "  30002 demo/many: 1 endpoint left out, since all slots are taken; see pools.slots",
+        "  30002 demo/many: 1 endpoint left out; see limits.max_servers and pools.slots",
     ]
     assert waiting.startswith("without a port\n  demo/bad: InvalidPort: '70000' is no port")
 
@@ -305,6 +306,7 @@ def test_status(
         "reason": "Admitted",
         "sessions": 1,
         "left_out": 0,
+        "held": False,
     }
     assert {server["address"]: server for server in web["servers"]}[str(a.address)] == {
         "slot": slot_a,

@@ -17,8 +17,8 @@ from sidecar.observed import (
     ProcessInfo,
     parse_frontends,
     parse_info,
+    parse_server_sessions,
     parse_servers_state,
-    parse_sessions,
 )
 from sidecar.operations import SetAddress, SetState, SetWeight
 from sidecar.pool import PARKED, WEIGHT_MAX, Address
@@ -61,8 +61,16 @@ NEEDED = (
     "srv_admin_state",
     "srv_uweight",
     "srv_port",
+    "srv_time_since_last_change",
 )
-SEEN = ObservedServer("s1", Address("10.0.0.1", 9000), "ready", 7, up=True)
+SEEN = ObservedServer(
+    "s1",
+    Address("10.0.0.1", 9000),
+    "ready",
+    7,
+    up=True,
+    seconds_since_change=int(ROW["srv_time_since_last_change"]),
+)
 
 
 def state(*rows: dict[str, str], columns: Sequence[str] = tuple(ROW)) -> str:
@@ -227,7 +235,7 @@ def test_what_is_no_servers_state(text: str) -> None:
 
 @given(st.text(max_size=200) | st.text(alphabet="1\n# be_name-tcp30", max_size=200))
 def test_any_text_is_a_table_or_an_error(text: str) -> None:
-    for parse in (parse_servers_state, parse_frontends, parse_sessions, parse_info):
+    for parse in (parse_servers_state, parse_frontends, parse_server_sessions, parse_info):
         for start in ("", "1\n# be_name srv_name srv_addr\n", "# pxname,svname,status,scur\n"):
             with contextlib.suppress(RemoteProtocolError):
                 parse(start + text)
@@ -276,12 +284,14 @@ def test_sessions() -> None:
         "tcp-30000,FRONTEND,2,OPEN,-,",
         "other,s1,5,UP,-,",
     )
-    assert parse_sessions(text) == {30000: {"s1": 2, "s2": 0}, 30001: {"s1": 0}}
+    assert parse_server_sessions(text) == {30000: {"s1": 2, "s2": 0}, 30001: {"s1": 0}}
 
 
 def test_stat_columns_are_found_by_name() -> None:
     header = "# pxname,new,status,scur,svname,"
-    assert parse_sessions(stat("be_tcp-30000,x,UP,4,s1,", header=header)) == {30000: {"s1": 4}}
+    assert parse_server_sessions(stat("be_tcp-30000,x,UP,4,s1,", header=header)) == {
+        30000: {"s1": 4}
+    }
     assert parse_frontends(stat("tcp-30000,x,OPEN,4,FRONTEND,", header=header)) == {30000: True}
 
 
@@ -292,20 +302,20 @@ def test_stat_is_quoted_csv() -> None:
         'be_tcp-30000,"s2",,"UP",5,',
         header=header,
     )
-    assert parse_sessions(text) == {30000: {"s1": 4, "s2": 5}}
+    assert parse_server_sessions(text) == {30000: {"s1": 4, "s2": 5}}
 
 
 @pytest.mark.parametrize("column", ["svname", "status", "scur"])
 def test_a_stat_column_that_we_need_is_missed_by_name(column: str) -> None:
     header = stat().replace(column, "x")
-    parse = parse_frontends if column == "status" else parse_sessions
+    parse = parse_frontends if column == "status" else parse_server_sessions
     with pytest.raises(RemoteProtocolError, match=f"lacks a column: .*{column}"):
         parse(header)
 
 
 def test_stat_without_rows() -> None:
     assert parse_frontends(stat()) == {}
-    assert parse_sessions(stat("", "")) == {}
+    assert parse_server_sessions(stat("", "")) == {}
 
 
 @pytest.mark.parametrize(
@@ -315,17 +325,17 @@ def test_a_broken_stat_row_is_an_error_that_shows_it(row: str) -> None:
     with pytest.raises(
         RemoteProtocolError, match=f"'show stat' is broken: .*{row.partition(',')[0]}"
     ):
-        parse_sessions(stat("be_tcp-29999,s1,0,UP,-,", row))
+        parse_server_sessions(stat("be_tcp-29999,s1,0,UP,-,", row))
 
 
 def test_a_field_without_end_is_an_error() -> None:
     with pytest.raises(RemoteProtocolError, match="'show stat' is broken"):
-        parse_sessions(stat('be_tcp-30000,"s1' + "x" * 200_000))
+        parse_server_sessions(stat('be_tcp-30000,"s1' + "x" * 200_000))
 
 
 @pytest.mark.parametrize("text", ["", "No such proxy.", "pxname,svname", "\n# pxname,svname", "[]"])
 def test_what_is_no_stat(text: str) -> None:
-    for parse in (parse_frontends, parse_sessions):
+    for parse in (parse_frontends, parse_server_sessions):
         with pytest.raises(RemoteProtocolError, match="no answer of 'show stat'"):
             parse(text)
 
@@ -340,6 +350,7 @@ Pid: 18484
 Uptime: 0d 0h00m07s
 Uptime_sec: 7
 CurrConns: 3
+Stopping: 0
 node: somewhere
 description: what: Pid: 1
 Start_time_sec: 1795247980
@@ -348,7 +359,7 @@ Tainted: 0"""
 
 def test_info() -> None:
     info = parse_info(INFO)
-    assert info == ProcessInfo("2.6.12-1+deb12u4", 18484, 1795247980, 7, 3)
+    assert info == ProcessInfo("2.6.12-1+deb12u4", 18484, 1795247980, 7, 3, stopping=False)
     assert info.identity == (18484, 1795247980)
 
 
@@ -378,7 +389,7 @@ def test_info_of_versions_without_a_start_time() -> None:
     ],
 )
 def test_versions_compare_by_branch(version: str, expected: tuple[int, ...]) -> None:
-    assert ProcessInfo(version, 1, 1, 1, 1).version_tuple == expected
+    assert ProcessInfo(version, 1, 1, 1, 1, stopping=False).version_tuple == expected
 
 
 @pytest.mark.parametrize(
@@ -409,7 +420,9 @@ def test_a_pool_that_nobody_touched(make_stand: Callable[..., Stand]) -> None:
         assert seen.open
         assert list(seen.servers) == ["s1", "s2", "s3", "s4"]
         for name, server in seen.servers.items():
-            assert server == ObservedServer(name, PARKED, "maint", WEIGHT_MAX, up=False)
+            since = server.seconds_since_change
+            assert server == ObservedServer(name, PARKED, "maint", WEIGHT_MAX, False, since)
+            assert since <= stand.info().uptime_seconds + 1
 
 
 def test_states_and_weights(

@@ -9,18 +9,52 @@ from hypothesis import strategies as st
 from sidecar.endpoints import DesiredServer
 from sidecar.observed import ObservedPort, ObservedServer
 from sidecar.operations import (
+    AddServer,
     ClosePort,
+    DeleteServer,
+    EnableHealth,
+    EndSessions,
     OpenPort,
     Operation,
     SetAddress,
+    SetHealthDown,
     SetState,
     SetWeight,
 )
-from sidecar.planner import DesiredPort, PortPlan, plan
-from sidecar.pool import PARKED, Address
+from sidecar.planner import DesiredPort, PortPlan
+from sidecar.planner import plan as plan_port
+from sidecar.pool import PARKED, Address, HealthCheck, PortPool
 from sidecar.slots import assign
 
 PORT = 30000
+CHECK = HealthCheck(interval_seconds=2, rise=1, fall=3)
+
+
+def pool(slots: int = 9, check: HealthCheck | None = None) -> PortPool:
+    return PortPool(
+        name="default",
+        ports=(PORT,),
+        bind=("127.0.0.1",),
+        slots=slots,
+        balance="leastconn",
+        namespaces=("*",),
+        connect_timeout_seconds=0.5,
+        client_timeout_seconds=3600,
+        server_timeout_seconds=3600,
+        check=check,
+        accept_proxy=False,
+        send_proxy="none",
+    )
+
+
+def plan(
+    wanted: DesiredPort,
+    seen: ObservedPort,
+    *,
+    can_add: bool = False,
+    check: HealthCheck | None = None,
+) -> PortPlan:
+    return plan_port(wanted, seen, pool(check=check), can_add=can_add)
 
 
 def address(number: int) -> Address:
@@ -49,7 +83,9 @@ class Model:
     @classmethod
     def fresh(cls, slots: int) -> "Model":
         names = [f"s{number}" for number in range(1, slots + 1)]
-        return cls({name: ObservedServer(name, PARKED, "maint", 256, False, 0) for name in names})
+        return cls(
+            {name: ObservedServer(name, PARKED, "maint", 256, False, 0, 0) for name in names}
+        )
 
     def look(self) -> ObservedPort:
         return ObservedPort(PORT, self.open, dict(self.slots))
@@ -63,22 +99,43 @@ class Model:
                 slot = self.slots[operation.server]
                 assert slot.state == "maint", "an address may only change in maint"
                 self.slots[slot.name] = slot._replace(address=operation.address)
+            case AddServer():
+                assert operation.server not in self.slots, "a name that is taken"
+                self.slots[operation.server] = ObservedServer(
+                    operation.server, operation.address, "maint", operation.weight, False, 0, 0
+                )
+            case DeleteServer():
+                slot = self.slots.pop(operation.server)
+                assert slot.state == "maint", "only a server in maint can be deleted"
+                assert not slot.sessions, "one with sessions cannot be deleted"
+            case EndSessions():
+                slot = self.slots[operation.server]
+                left = (slot.sessions or 0) - operation.count
+                self.slots[slot.name] = slot._replace(sessions=left)
+            case EnableHealth():
+                assert self.slots[operation.server].state == "maint"
+            case SetHealthDown():
+                slot = self.slots[operation.server]
+                assert slot.state == "drain", "it would have had traffic, or forget it on leaving"
+                self.slots[slot.name] = slot._replace(up=False)
             case SetWeight():
                 slot = self.slots[operation.server]
                 self.slots[slot.name] = slot._replace(weight=operation.weight)
             case SetState():
                 slot = self.slots[operation.server]
-                up = operation.state != "maint"
+                up = slot.up if slot.state != "maint" else operation.state != "maint"
                 self.slots[slot.name] = slot._replace(state=operation.state, up=up)
 
     def usable(self) -> set[Address]:
         return {slot.address for slot in self.slots.values() if slot.state == "ready"}
 
-    def converge(self, wanted: DesiredPort, rounds: int = 6) -> list[PortPlan]:
+    def converge(
+        self, wanted: DesiredPort, rounds: int = 6, *, can_add: bool = False
+    ) -> list[PortPlan]:
         """Plan and apply until nothing is left to do."""
-        plans = []
+        plans: list[PortPlan] = []
         for _ in range(rounds):
-            item = plan(wanted, self.look())
+            item = plan(wanted, self.look(), can_add=can_add)
             if not item:
                 return plans
             plans.append(item)
@@ -109,7 +166,7 @@ models = st.builds(
     lambda slots, is_open: Model(
         {
             f"s{index}": ObservedServer(
-                f"s{index}", where, state, weight, state != "maint", sessions
+                f"s{index}", where, state, weight, state != "maint", 0, sessions
             )
             for index, (where, state, weight, sessions) in enumerate(slots, 1)
         },
@@ -161,8 +218,12 @@ def test_a_port_that_has_a_usable_server_keeps_one(
     wanted = desired(*servers)
     if not wanted.open or not model.usable() or len(model.slots) < 2:
         return
-    if all(slot.state == "ready" or slot.sessions for slot in model.slots.values()):
-        return  # every slot is serving or busy: one must be emptied first
+    draining = {item.address for item in servers if item.state == "drain"}
+    if all(
+        slot.state == "ready" or slot.sessions or slot.address in draining
+        for slot in model.slots.values()
+    ):
+        return  # every slot is taken: one must be emptied first
     for _ in range(6):
         for operation in plan(wanted, model.look()).operations:
             model.apply(operation)
@@ -277,13 +338,16 @@ def test_all_servers_of_a_full_backend_are_replaced(slots: int) -> None:
 
 def test_more_endpoints_than_slots_are_left_out_and_counted() -> None:
     slots = Model.fresh(4).slots
-    assignment = assign([server(number) for number in range(1, 10)], slots)
+    many = [server(number) for number in range(1, 10)]
+    assignment = assign(many, slots, reusable=list(slots), at_most=100, can_add=False)
     assert len(assignment.placed) == 4
     assert len(assignment.left_out) == 5
 
 
 def test_a_draining_server_without_a_slot_takes_none() -> None:
-    assert not assign([server(1, "drain")], Model.fresh(1).slots).placed
+    drained = [server(1, "drain")]
+    slots = Model.fresh(1).slots
+    assert not assign(drained, slots, reusable=["s1"], at_most=9, can_add=False).placed
 
 
 def test_of_two_slots_with_one_address_the_serving_one_stays() -> None:
@@ -295,3 +359,101 @@ def test_of_two_slots_with_one_address_the_serving_one_stays() -> None:
     model.converge(desired(server(1)))
     assert model.slots["s2"].state == "ready"
     assert model.slots["s1"].address == PARKED
+
+
+def test_more_endpoints_than_slots_are_added_and_deleted_when_they_are_gone() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(*(server(number) for number in range(1, 6))), can_add=True)
+    assert model.usable() == {address(number) for number in range(1, 6)}
+    assert set(model.slots) == {"s1", "s2", "x1", "x2", "x3"}
+    model.slots["x1"] = model.slots["x1"]._replace(sessions=1)
+    model.converge(desired(server(1)), can_add=True)
+    assert set(model.slots) == {"s1", "s2", "x1"}, "one with sessions is not deleted"
+    model.converge(desired(server(1), server(7), server(8)), can_add=True)
+    assert set(model.slots) == {"s1", "s2", "x1", "x2"}, "names do not clash"
+
+
+@given(models, servers_lists)
+def test_where_servers_can_be_added_none_is_left_out_and_no_slot_is_taken_by_force(
+    model: Model, servers: list[DesiredServer]
+) -> None:
+    busy = {name: slot for name, slot in model.slots.items() if slot.sessions}
+    plans = model.converge(desired(*servers), can_add=True)
+    assert model.usable() == {item.address for item in servers if item.state == "ready"}
+    assert not any(item.assignment.taken_busy for item in plans)
+    for name, slot in busy.items():
+        assert model.slots[name].address == slot.address
+        assert model.slots[name].sessions == slot.sessions
+
+
+@given(models, servers_lists, st.integers(1, 4))
+def test_no_more_than_the_limit_serve_and_those_that_do_stay(
+    model: Model, servers: list[DesiredServer], limit: int
+) -> None:
+    before = model.usable()
+    wanted = desired(*servers)
+    wanted = DesiredPort(wanted.port, wanted.open, wanted.servers, servers_max=limit)
+    model.converge(wanted, can_add=True)
+    ready = {item.address for item in servers if item.state == "ready"}
+    assert len(model.usable()) == min(limit, len(ready))
+    assert len(model.usable() & before) == min(limit, len(ready & before))
+
+
+def overdue(model: Model, *, deadline: float, budget: int) -> tuple[Operation, ...]:
+    wanted = DesiredPort(PORT, False, (), 9, deadline, {"s1": 9.0}, budget)
+    return plan(wanted, model.look(), can_add=True).tidy
+
+
+def test_sessions_end_after_the_deadline_and_not_before() -> None:
+    model = Model.fresh(2)
+    model.open = False
+    left = model.slots["s1"]._replace(address=address(1), sessions=30)
+    model.slots["s1"] = left
+    assert overdue(model, deadline=10, budget=100) == ()
+    assert overdue(model, deadline=0, budget=100) == (), "0 means never"
+    assert overdue(model, deadline=9, budget=0) == (), "not yet again"
+    assert overdue(model, deadline=9, budget=100) == (EndSessions(PORT, "s1", 30, all=True),)
+    assert overdue(model, deadline=9, budget=20) == (EndSessions(PORT, "s1", 20, all=False),)
+
+
+def test_sessions_of_a_serving_or_draining_endpoint_never_end() -> None:
+    model = Model.fresh(3)
+    model.converge(desired(server(1), server(2)))
+    for name in ("s1", "s2"):
+        model.slots[name] = model.slots[name]._replace(sessions=5)
+    servers = (server(1), server(2, "drain"))
+    wanted = DesiredPort(PORT, True, servers, 9, 1.0, {"s1": 9.0, "s2": 9.0}, 100)
+    assert plan(wanted, model.look()).operations == (SetState(PORT, "s2", "drain"),)
+
+
+def test_a_checked_server_waits_for_its_first_good_check_while_others_serve() -> None:
+    model = Model.fresh(3)
+    first = plan(desired(server(1)), model.look(), check=CHECK)
+    assert SetHealthDown(PORT, "s1") not in first.activate, "there is no other server"
+    for operation in first.operations:
+        model.apply(operation)
+    second = plan(desired(server(1), server(2)), model.look(), check=CHECK)
+    assert second.activate == (
+        SetState(PORT, "s2", "drain"),
+        SetHealthDown(PORT, "s2"),
+        SetState(PORT, "s2", "ready"),
+    )
+    replaced = plan(desired(server(2)), model.look(), check=CHECK)
+    assert SetHealthDown(PORT, "s2") not in replaced.activate, "the other one does not stay"
+
+
+def test_a_server_that_is_down_is_not_fought_over() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(server(1), server(2)))
+    model.slots["s1"] = model.slots["s1"]._replace(up=False)
+    assert not plan(desired(server(1), server(2)), model.look(), check=CHECK)
+
+
+def test_an_added_server_has_every_option_of_the_slots() -> None:
+    item = plan(desired(server(1)), Model({}).look(), can_add=True, check=CHECK)
+    added, *_ = item.prepare
+    assert isinstance(added, AddServer)
+    assert added.line() == (
+        f"add server be_tcp-{PORT}/x1 10.0.0.1:9000 weight 256 check inter 2s rise 1 fall 3"
+    )
+    assert item.activate[0] == EnableHealth(PORT, "x1")

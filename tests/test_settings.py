@@ -127,7 +127,8 @@ def test_every_key_means_what_it_says() -> None:
                 "send_proxy": "v2",
             },
         ),
-        "drain": {"deadline": 90.0},
+        "drain": {"deadline": 90.0, "sessions_per_second": 100},
+        "limits": {"max_servers": 1024},
         "endpoints": {
             "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
         },

@@ -282,7 +282,8 @@ def test_uptime_in_words(seconds: int, words: str) -> None:
 
 
 def test_the_header_says_which_haproxy_and_what_happens_to_changes() -> None:
-    text = header(ProcessInfo("2.6.12-1", 7, 0, 60, 0), "run/admin.sock", 30.0)
+    info = ProcessInfo("2.6.12-1", 7, 0, 60, 0, stopping=False)
+    text = header(info, "run/admin.sock", 30.0)
     assert "HAProxy 2.6.12-1, PID 7, up 1 minute, at run/admin.sock" in text
     assert "Ctrl-D" in text
     assert "within 30s" in text

@@ -17,9 +17,9 @@ import yaml
 from stand import HAPROXY, EchoServer, Stand, await_, fresh_ip
 
 from sidecar.errors import SettingsError
+from sidecar.observer import compare
 from sidecar.operations import Operation, SetAddress, SetState, SetWeight
 from sidecar.pool import Address
-from sidecar.reconciler import compare
 from sidecar.settings import Settings, parse_settings
 from sidecar.template import quote, render, template_path
 

@@ -1,8 +1,6 @@
 """The command line. `main` is the whole of it; each command's work is in a module of its own,
 imported when the command runs, so that ``--help`` is quick."""
 
-# ruff: noqa: PLC0415  see above
-
 import sys
 
 

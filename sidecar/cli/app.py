@@ -1,7 +1,5 @@
 """The commands and their options. Holds no logic: each calls the module that does the work."""
 
-# ruff: noqa: PLC0415  each command imports what it needs, so that --help is quick
-
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +60,7 @@ def render(
         ),
     ] = None,
 ) -> None:
-    """Write haproxy.cfg, the pool of ports and slots, from the settings."""
+    """Write haproxy.cfg, the pool of ports and slots."""
     from sidecar.cli import render as command
 
     command.render(config, output)
@@ -133,6 +131,25 @@ def status(config: Config = None, json: JSON = False) -> None:
     from sidecar.cli import status as command
 
     command.status(config, as_json=json)
+
+
+Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of a pool.")]
+
+
+@app.command()
+def hold(port: Port, config: Config = None) -> None:
+    """Leave a port as it is, until it is released."""
+    from sidecar.cli import hold as command
+
+    command.hold(config, port)
+
+
+@app.command()
+def release(port: Port, config: Config = None) -> None:
+    """Drive a held port again."""
+    from sidecar.cli import hold as command
+
+    command.release(config, port)
 
 
 @app.command()

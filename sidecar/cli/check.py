@@ -6,7 +6,7 @@ from rich.markup import escape
 from typer import Exit
 
 from sidecar.cli.context import Snapshot, load_settings, read_source
-from sidecar.cli.screen import is_plain, make_console, make_table, print_section
+from sidecar.cli.screen import make_console, make_table, print_section
 from sidecar.verdicts import Verdict
 
 
@@ -29,7 +29,9 @@ def check(config: Path | None, manifests: list[Path]) -> None:
             f"[{colour}]{verdict.reason}[/]",
             "-" if servers is None else str(servers),
         )
-        why += [f"{title}: {note}" for note in _notes(snapshot, verdict, servers)]
+        why += [
+            f"{title}: {note}" for note in _notes(verdict, servers, settings.limits.max_servers)
+        ]
     if verdicts:
         console.print(table)
     else:
@@ -50,10 +52,11 @@ def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:
     return None if port is None else len(snapshot.routing.claimed[port].resolution.servers)
 
 
-def _notes(snapshot: Snapshot, verdict: Verdict, servers: int | None) -> list[str]:
+def _notes(verdict: Verdict, servers: int | None, servers_max: int) -> list[str]:
     """What does not go without saying."""
-    notes = [] if is_plain(verdict.reason, verdict.message) else [verdict.message]
-    slots = len(snapshot.pool.slot_names(verdict.port)) if verdict.port and servers else 0
-    if servers and servers > slots:
-        notes.append(f"{servers - slots} endpoints left out, the pool has {slots} slots for a port")
+    notes = [verdict.message] if verdict.message else []
+    if servers and servers > servers_max:
+        notes.append(
+            f"{servers - servers_max} endpoints left out, limits.max_servers is {servers_max}"
+        )
     return notes

@@ -10,8 +10,8 @@ from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
 from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.observer import Observer
 from sidecar.pool import Pool
-from sidecar.reconciler import Observer
 from sidecar.report import problem_lines
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient

@@ -8,8 +8,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.verdicts import Reason
-
 #: Into a pipe nothing is wrapped or cut off, so that `grep` finds whole lines.
 _PIPE_COLUMNS = 100_000
 
@@ -41,8 +39,3 @@ def print_section(console: Console, title: str, lines: Iterable[str], style: str
         console.print(f"\n[bold]{title}[/]")
     for line in lines:
         console.print(Padding(Text(line, style, overflow="fold"), (0, 0, 0, 2), expand=False))
-
-
-def is_plain(reason: str | None, message: str) -> bool:
-    """Whether a verdict goes without saying: the Route has its port, and nothing is left out."""
-    return reason == Reason.ADMITTED and message.startswith("owns port")

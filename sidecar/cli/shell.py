@@ -7,8 +7,6 @@ from the HAProxy that answers. Must not know the pool, nor judge or change a com
 First the pure parts (lines, replies, HAProxy's help, candidates), then what asks and prints.
 """
 
-# ruff: noqa: PLC0415  prompt_toolkit is imported where it is used, so that -e is quick
-
 import csv
 import os
 import re

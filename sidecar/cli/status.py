@@ -11,11 +11,12 @@ from rich.markup import escape
 from typer import Exit
 
 from sidecar.cli.context import load_settings, read_haproxy, read_source
-from sidecar.cli.screen import is_plain, make_console, make_table, print_section
+from sidecar.cli.screen import make_console, make_table, print_section
 from sidecar.errors import RuntimeAPIError
+from sidecar.holds import holds_file, read_holds
 from sidecar.observed import ObservedPort, ProcessInfo
+from sidecar.observer import compare
 from sidecar.pool import Pool
-from sidecar.reconciler import compare
 from sidecar.report import PortReport, Report, build_report, report_json
 from sidecar.settings import Settings
 from sidecar.verdicts import Reason
@@ -42,6 +43,7 @@ def status(config: Path | None, *, as_json: bool) -> None:
         process=process,
         observed=observed,
         problems=problems,
+        held=read_holds(holds_file(settings)),
     )
     if as_json:
         json.dump(report_json(report), sys.stdout, indent=2)
@@ -81,7 +83,7 @@ def show(report: Report, console: Console) -> None:
     for item in report.ports:
         table.add_row(
             str(item.port),
-            f"[{_COLOURS[item.state]}]{item.state}[/]",
+            f"[{_COLOURS[item.state]}]{item.state}[/]" + (" held" if item.held else ""),
             escape(item.route or "-"),
             _states(item),
             "-" if item.sessions is None else str(item.sessions),
@@ -124,12 +126,14 @@ def _server_rows(item: PortReport) -> Iterator[tuple[str, str, str]]:
 
 def _notes(item: PortReport) -> Iterator[str]:
     """What does not go without saying."""
-    if not is_plain(item.reason, item.message):
+    if item.message:
         known = item.reason in (None, Reason.ADMITTED)
         yield item.message if known else f"{item.reason}: {item.message}"
     if item.left_out:
         count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
-        yield f"{count} left out, since all slots are taken; see pools.slots"
+        yield f"{count} left out; see limits.max_servers and pools.slots"
+    if item.held:
+        yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
 
 
 def _age(seconds: int) -> str:

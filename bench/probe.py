@@ -1,0 +1,79 @@
+"""How the benches change what a running sidecar should do, and see when HAProxy does it."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from sidecar.observed import ObservedPort
+from sidecar.sources.base import Change, Sink
+
+
+class Feed:
+    """A `Source` that publishes what a bench pushes, from the bench's own thread."""
+
+    origins = ("feed",)
+
+    def __init__(self, first: Sequence[Change]) -> None:
+        self._first = first
+        self._sink: Sink | None = None
+
+    def load(self, sink: Sink) -> None:
+        raise NotImplementedError
+
+    def run(self, sink: Sink, stop: threading.Event) -> None:
+        sink.publish("feed", self._first, ())
+        self._sink = sink
+        stop.wait()
+
+    def push(self, changed: Sequence[Change]) -> None:
+        if self._sink is None:
+            raise RuntimeError("the sidecar does not run yet")
+        self._sink.publish("feed", changed, ())
+
+
+class Effects(dict[int, ObservedPort]):
+    """Stands in for `Reconciler.observed`, which is updated with each look at HAProxy, and so
+    learns from the sidecar's own read-backs, without asking HAProxy anything, when a change
+    that it was told to `expect` shows.
+
+    ``seconds``: of each change, from `expect` (just before it is published) until then.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        super().__init__()
+        self._server_port = server_port
+        # port -> (when published, IPs of the servers that take connections), oldest first
+        self._expected: dict[int, list[tuple[float, frozenset[str]]]] = {}
+        self.seconds: list[float] = []
+
+    def expect(self, port: int, ips: Iterable[str]) -> None:
+        expected = self._expected.setdefault(port, [])
+        expected.append((time.perf_counter(), frozenset(ips)))
+
+    @property
+    def waiting(self) -> int:
+        """Changes that do not show yet."""
+        return sum(len(expected) for expected in list(self._expected.values()))
+
+    def update(self, observed: Mapping[int, ObservedPort]) -> None:  # type: ignore[override]
+        super().update(observed)
+        now = time.perf_counter()
+        for port in observed.keys() & self._expected.keys():
+            self._look(self._expected[port], observed[port], now)
+
+    def _look(
+        self, expected: list[tuple[float, frozenset[str]]], seen: ObservedPort, now: float
+    ) -> None:
+        """All up to the newest that shows are done: what came between was overtaken."""
+        if not (expected and seen.open):
+            return
+        ready = {
+            server.address.ip
+            for server in seen.servers.values()
+            if server.state == "ready" and server.address.port == self._server_port
+        }
+        for number in reversed(range(len(expected))):
+            if expected[number][1] == ready:
+                self.seconds += [now - since for since, _ in expected[: number + 1]]
+                del expected[: number + 1]
+                return

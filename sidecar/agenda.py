@@ -1,0 +1,186 @@
+"""When each port has to be compared, and what may be done to it then: all of the loop's times.
+
+Owns what is remembered between two looks: since when a port is dirty, open without servers,
+resting; since when a slot waits for its sessions' end. None of it is needed to be right (HAProxy
+and the source say what is), only to be in time. Reads no clock: ``now`` is given, in monotonic
+seconds. Imports no I/O.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sidecar.observed import ObservedPort
+from sidecar.operations import ClosePort, EndSessions, OpenPort
+from sidecar.planner import DesiredPort, PortPlan, leaving
+from sidecar.pool import Pool
+from sidecar.routing import Claimed
+
+#: A port that was just changed rests: a Route that flaps costs the others little.
+REST_SECONDS = 0.02
+
+#: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
+TOGGLE_SECONDS = 1.0
+
+#: How soon idle slots are looked for after an endpoint left, doubling up to the resync; and how
+#: often overdue sessions are ended.
+TIDY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The loop's times and limits, of the settings.
+
+    ``close_after_seconds``: how long a port may be open without a server that takes connections.
+    ``resync_seconds``: how often everything is compared. ``drain_deadline_seconds``: after how
+    long the sessions of a removed endpoint are ended, unless its Route says otherwise; 0 means
+    never. ``sessions_per_second``: how many of a port then. ``servers_max``: of a Route.
+    """
+
+    close_after_seconds: float = 5.0
+    resync_seconds: float = 30.0
+    drain_deadline_seconds: float = 0.0
+    sessions_per_second: int = 100
+    servers_max: int = 1024
+
+
+class Agenda:
+    """The times of all ports of ``pool``, kept at ``pace``."""
+
+    def __init__(self, pool: Pool, pace: Pace) -> None:
+        self._pool = pool
+        self._pace = pace
+        #: port -> since when a change to it is not verified yet.
+        self.dirty: dict[int, float] = {}
+        # port -> when to compare it, for whatever reason
+        self._due: dict[int, float] = {}
+        # port -> when it was last changed; opened or closed; had sessions ended
+        self._changed_at: dict[int, float] = {}
+        self._toggled_at: dict[int, float] = {}
+        self._ended_at: dict[int, float] = {}
+        # port -> since when it is open without a server that takes connections
+        self._unusable_since: dict[int, float] = {}
+        # port -> slot -> since when it is in maint with sessions left
+        self._left_at: dict[int, dict[str, float]] = {}
+        # port -> how long to wait until the next look for slots that became idle
+        self._idle_wait: dict[int, float] = {}
+
+    def mark(self, port: int, now: float) -> None:
+        """Something about ``port`` changed: compare it as soon as it has rested."""
+        self.dirty.setdefault(port, now)
+        self.look_at(port, self._changed_at.get(port, -REST_SECONDS) + REST_SECONDS)
+
+    def look_at(self, port: int, at: float) -> None:
+        """Compare ``port`` at a certain time, at the latest."""
+        self._due[port] = min(at, self._due.get(port, at))
+
+    def take_due(self, now: float) -> set[int]:
+        """The ports to compare now."""
+        due = {port for port, at in self._due.items() if at <= now}
+        for port in due:
+            del self._due[port]
+        return due
+
+    def next_at(self) -> float:
+        """When the next port is due; infinite when none is."""
+        return min(self._due.values(), default=float("inf"))
+
+    def forget(self, port: int) -> None:
+        """Nothing is due on ``port`` any more."""
+        for memory in (self.dirty, self._due, self._unusable_since, self._idle_wait):
+            memory.pop(port, None)
+        self._left_at.pop(port, None)
+
+    def begin(self, ports: Iterable[int], now: float) -> None:
+        """A HAProxy that we do not know has ``ports``: all of them are dirty. Since when their
+        servers are gone is not known, so one without any is closed at once."""
+        self.dirty = dict.fromkeys(ports, now)
+        self._unusable_since = dict.fromkeys(self.dirty, float("-inf"))
+        for memory in (self._due, self._changed_at, self._ended_at, self._left_at):
+            memory.clear()
+        self._idle_wait.clear()
+        self.may_toggle()
+
+    def may_toggle(self) -> None:
+        """What was opened and closed so far does not count as flapping."""
+        self._toggled_at.clear()
+
+    def desired(self, claimed: Claimed | None, observed: ObservedPort, now: float) -> DesiredPort:
+        """What the port should be now, all times considered."""
+        port, pace = observed.port, self._pace
+        servers = claimed.resolution.servers if claimed else ()
+        usable = is_open = any(server.state == "ready" for server in servers)
+        if usable or not (claimed and observed.open):
+            self._unusable_since.pop(port, None)
+        else:
+            # It stays open for a while: what closed it may be over in a moment.
+            closes_at = self._unusable_since.setdefault(port, now) + pace.close_after_seconds
+            if now < closes_at:
+                is_open = True
+                self.look_at(port, closes_at)
+        if is_open != observed.open:
+            toggle_at = self._toggled_at.get(port, -TOGGLE_SECONDS) + TOGGLE_SECONDS
+            if now < toggle_at:
+                is_open = observed.open
+                self.look_at(port, toggle_at)
+        return DesiredPort(
+            port,
+            is_open,
+            servers,
+            pace.servers_max,
+            self._drain_deadline(claimed),
+            self._left_seconds(observed, now),
+            pace.sessions_per_second if now >= self._may_end_at(port) else 0,
+        )
+
+    def changed(self, item: PortPlan, now: float) -> None:
+        """``item`` is about to be applied."""
+        self._changed_at[item.port] = now
+        self._idle_wait.pop(item.port, None)
+        for operation in item.operations:
+            if isinstance(operation, OpenPort | ClosePort):
+                self._toggled_at[item.port] = now
+            elif isinstance(operation, EndSessions):
+                self._ended_at[item.port] = now
+
+    def settled(self, claimed: Claimed | None, observed: ObservedPort, now: float) -> float | None:
+        """The port is as desired. Returns how long that took, if it was dirty."""
+        port = observed.port
+        if leaving(observed.servers):
+            self._look_for_idle(port, self._drain_deadline(claimed), now)
+        else:
+            self._idle_wait.pop(port, None)
+        since = self.dirty.pop(port, None)
+        return None if since is None else now - since
+
+    def _look_for_idle(self, port: int, deadline: float, now: float) -> None:
+        """Come back to slots that wait for their sessions' end: less and less often, but when
+        the time of some is over."""
+        wait = self._idle_wait.get(port, TIDY_SECONDS)
+        self._idle_wait[port] = min(wait * 2, self._pace.resync_seconds)
+        if deadline > 0:
+            left_at = self._left_at.get(port, {}).values()
+            ends = [max(at + deadline, self._may_end_at(port)) - now for at in left_at]
+            wait = min([wait, *ends])
+        self.look_at(port, now + wait)
+
+    def _may_end_at(self, port: int) -> float:
+        return self._ended_at.get(port, float("-inf")) + TIDY_SECONDS
+
+    def _left_seconds(self, observed: ObservedPort, now: float) -> Mapping[str, float]:
+        """slot -> for how long it has been in maint with sessions left, never too long."""
+        known = self._left_at.pop(observed.port, {})
+        checked = self._pool.by_port[observed.port].check
+        left_at = {}
+        for name, slot in observed.servers.items():
+            if slot.state == "maint" and slot.sessions:
+                # A sidecar that was not there has HAProxy's word, in whole seconds begun; but of
+                # a checked server HAProxy counts from when it last was up.
+                since = 0 if checked else max(0, slot.seconds_since_change - 1)
+                left_at[name] = known.get(name, now - since)
+        if left_at:
+            self._left_at[observed.port] = left_at
+        return {name: now - at for name, at in left_at.items()}
+
+    def _drain_deadline(self, claimed: Claimed | None) -> float:
+        own = claimed.drain_deadline_seconds if claimed else None
+        return self._pace.drain_deadline_seconds if own is None else own

@@ -1,0 +1,36 @@
+"""``hold`` and ``release``: keep the sidecar's hands off a port, and let it have it back."""
+
+import sys
+from pathlib import Path
+
+from sidecar.cli.context import load_settings
+from sidecar.errors import SettingsError, UsageError
+from sidecar.holds import holds_file, read_holds, write_holds
+from sidecar.pool import format_ports
+
+
+def hold(config: Path | None, port: int) -> None:
+    """Nothing of ``port`` is changed from now on, whatever is desired."""
+    _change(config, port, held=True)
+    sys.stdout.write(f"port {port} is held: the sidecar leaves it as it is until it is released\n")
+
+
+def release(config: Path | None, port: int) -> None:
+    """The sidecar brings ``port`` to what is desired again."""
+    _change(config, port, held=False)
+    sys.stdout.write(f"port {port} is released: the sidecar drives it again\n")
+
+
+def _change(config: Path | None, port: int, *, held: bool) -> None:
+    settings = load_settings(config)
+    pool = settings.pool()
+    if held and port not in pool:
+        raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
+    path = holds_file(settings)
+    try:
+        ports = read_holds(path)
+        if not held and port not in ports:
+            raise UsageError(f"port {port} is not held; held are: {format_ports(ports) or 'none'}")
+        write_holds(path, ports | {port} if held else ports - {port})
+    except (OSError, ValueError) as exc:
+        raise SettingsError("held ports", [f"{path}: {exc}"]) from exc

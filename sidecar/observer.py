@@ -1,0 +1,121 @@
+"""Reads HAProxy: which process answers, and the pool's ports as it has them.
+
+Used by the loop and by commands that only look. Changes nothing in HAProxy.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from sidecar.observed import (
+    ObservedPort,
+    ObservedServer,
+    ProcessInfo,
+    parse_frontends,
+    parse_info,
+    parse_server_sessions,
+    parse_servers_state,
+    parse_session_ids,
+)
+from sidecar.planner import PortPlan, leaving, used
+from sidecar.pool import Pool, backend_name, format_ports, frontend_name
+from sidecar.runtime import RuntimeClient
+
+#: A full dump costs as much as looking at about this part of the ports one by one.
+_FULL_DUMP_FRACTION = 8
+
+OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
+
+
+class Observer:
+    """Looks at one HAProxy over ``client``, as far as it concerns ``pool``."""
+
+    def __init__(self, client: RuntimeClient, pool: Pool) -> None:
+        self._client = client
+        self._pool = pool
+        # What HAProxy has of the pool, as the last full look found it.
+        self._existing = frozenset(pool.ports)
+
+    def info(self) -> ProcessInfo:
+        """Which HAProxy answers. Raises RuntimeAPIError."""
+        return parse_info(self._client.ask("show info"))
+
+    def look(
+        self, ports: Collection[int], *, with_sessions: bool = False
+    ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+        """Which process answers, and ``ports`` as it has them, in ascending order.
+
+        A port of which HAProxy lacks the frontend or the backend is left out. Sessions are
+        counted where `plan` needs them, or on all used servers. Raises RuntimeAPIError.
+        """
+        if self._is_cheaper_at_once(ports):
+            lines = ["show info", "show servers state", "show stat -1 1 -1"]
+        else:
+            lines = ["show info"]
+            for port in self._existing.intersection(ports):
+                lines += [f"show servers state {backend_name(port)}"]
+                lines += [f"show stat {frontend_name(port)} 1 -1"]
+        info, *tables = self._client.ask_all(lines)
+        servers: dict[int, dict[str, ObservedServer]] = {}
+        frontends: dict[int, bool] = {}
+        for table in tables[0::2]:
+            servers.update(parse_servers_state(table))
+        for table in tables[1::2]:
+            frontends.update(parse_frontends(table))
+        if self._is_cheaper_at_once(ports):
+            self._existing = frozenset(servers.keys() & frontends.keys())
+        found = sorted(servers.keys() & frontends.keys() & set(ports))
+        counted = used if with_sessions else leaving
+        self._count_sessions({port: servers[port] for port in found if counted(servers[port])})
+        return parse_info(info), {
+            port: ObservedPort(port, frontends[port], servers[port]) for port in found
+        }
+
+    def addresses_shown(self, plans: Collection[PortPlan]) -> set[int]:
+        """The ports among ``plans`` whose read-back addresses HAProxy shows."""
+        if self._is_cheaper_at_once(plans):
+            lines = ["show servers state"]
+        else:
+            lines = [f"show servers state {backend_name(item.port)}" for item in plans]
+        servers: dict[int, dict[str, ObservedServer]] = {}
+        for table in self._client.ask_all(lines):
+            servers.update(parse_servers_state(table))
+        return {
+            item.port
+            for item in plans
+            if all(
+                (slot := servers.get(item.port, {}).get(name)) and slot.address == address
+                for name, address in item.readback.items()
+            )
+        }
+
+    def session_ids(self) -> Mapping[tuple[int, str], list[str]]:
+        """(port, server name) -> HAProxy's names of the sessions that run on it now."""
+        return parse_session_ids(self._client.ask("show sess"))
+
+    def _count_sessions(self, servers: Mapping[int, dict[str, ObservedServer]]) -> None:
+        """Put the sessions of now into ``servers``."""
+        for table in self._client.ask_all(
+            [f"show stat {backend_name(port)} 4 -1" for port in servers]
+        ):
+            for port, counts in parse_server_sessions(table).items():
+                for name, count in counts.items():
+                    if slot := servers[port].get(name):
+                        servers[port][name] = slot._replace(sessions=count)
+
+    def _is_cheaper_at_once(self, ports: Collection[object]) -> bool:
+        return len(ports) * _FULL_DUMP_FRACTION > len(self._pool.by_port)
+
+
+def compare(pool: Pool, observed: Mapping[int, ObservedPort]) -> Iterable[str]:
+    """What a running HAProxy lacks of the pool, in words for a person; nothing if all is there."""
+    if absent := [port for port in pool.ports if port not in observed]:
+        yield (
+            f"HAProxy has no frontend {frontend_name(absent[0])} with backend"
+            f" {backend_name(absent[0])} (missing ports: {format_ports(absent)}); {OTHER_CONFIG}"
+        )
+    for port, seen in observed.items():
+        if lacking := [name for name in pool.slot_names(port) if name not in seen.servers]:
+            yield (
+                f"HAProxy's backend {backend_name(port)} lacks"
+                f" {len(lacking)} of {pool.by_port[port].slots} slots, first"
+                f" {lacking[0]}; {OTHER_CONFIG}"
+            )

@@ -1,0 +1,275 @@
+"""What a chaos run needs beside the stand: a sidecar that can be killed, a relay that can be cut
+in the middle of a batch, and clients that know what they were promised.
+"""
+
+import contextlib
+import os
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from relay import Relay
+from stand import Client, Stand
+from world import PORTS
+
+from sidecar.sources.base import Change
+
+STAYING_MAX = 60
+_CHANGING = (b"set ", b"add ", b"del ", b"enable ", b"disable ", b"shutdown ")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10)
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+class Sidecar:
+    """A sidecar process. The next one is always waiting, so that a restart takes no time.
+
+    ``everything``: what it is told at first.
+    """
+
+    def __init__(
+        self, stand: Stand, socket_path: str, everything: Callable[[], Sequence[Change]]
+    ) -> None:
+        self._settings = stand.folder / "chaos.yaml"
+        haproxy = stand.settings_data["haproxy"] | {"socket": socket_path, "timeout": "500ms"}
+        self._settings.write_text(yaml.safe_dump({**stand.settings_data, "haproxy": haproxy}))
+        self.log = stand.folder / "sidecar.log"
+        self._ready_url = f"http://{stand.settings.http.listen}/readyz"
+        self._everything = everything
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spare = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(Path(__file__).with_name("fed.py")), str(self._settings)]
+        path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, env=path)
+
+    def start(self) -> None:
+        """Nothing if one runs already."""
+        with self._lock:
+            if self._process is None:
+                self._process, self._spare = self._spare, self._spawn()
+                self.publish(self._everything())
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            # It may have been killed this instant.
+            with contextlib.suppress(BrokenPipeError):
+                pickle.dump(changes, process.stdin)
+                process.stdin.flush()
+
+    def kill(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None:
+                end(process)
+
+    def not_ready(self) -> str:
+        """What /readyz says; "" if it is ready."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            raise AssertionError(f"the sidecar ended by itself:\n{self.log.read_text()[-3000:]}")
+        try:
+            with urllib.request.urlopen(self._ready_url, timeout=5):
+                return ""
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.read().decode().strip()
+        except OSError as exc:
+            return str(exc)
+
+    def close(self) -> None:
+        self.kill()
+        end(self._spare)
+
+
+class Tripwire(Relay):
+    """A relay that can be cut between two commands of one batch, and waited for."""
+
+    def __init__(self, path: Path, target: str) -> None:
+        self._moved = threading.Condition()
+        self._left = 0
+        self._then: Callable[[], None] | None = None
+        self._crowd = contextlib.ExitStack()
+        self._faulty = False
+        super().__init__(path, target)
+
+    def trip(self, after: int, then: Callable[[], None] | None = None) -> None:
+        """Pass ``after`` more commands that change something, then cut, and do ``then``; with 0
+        never."""
+        self._left, self._then = after, then
+
+    def fault(self, mode: str) -> None:
+        """A mode, or "full": others take all of HAProxy's CLI connections."""
+        self._crowd.close()
+        if mode != "pass" or self._faulty:
+            self.set_mode("pass" if mode == "full" else mode)  # type: ignore[arg-type]
+        self._faulty = mode != "pass"
+        for _ in range(12 if mode == "full" else 0):
+            one = self._crowd.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            one.settimeout(0.1)
+            with contextlib.suppress(OSError):
+                one.connect(self._target)
+
+    def await_commands(self, count: int) -> None:
+        """Let the sidecar send some, if it has any."""
+        goal = len(self.commands) + count
+        with self._moved:
+            self._moved.wait_for(lambda: len(self.commands) >= goal, 0.1)
+
+    def close(self) -> None:
+        self._crowd.close()
+        super().close()
+
+    def _pass_commands(self, sidecar: socket.socket, haproxy: socket.socket) -> None:
+        pending = b""
+        while data := sidecar.recv(65536):
+            *lines, pending = (pending + data).split(b"\n")
+            for number, line in enumerate(lines):
+                self.commands.append(line.decode())
+                if self._left and line.startswith(_CHANGING):
+                    self._left -= 1
+                    if not self._left:
+                        haproxy.sendall(b"\n".join([*lines[: number + 1], b""]))
+                        if self._then:
+                            self._then()
+                        return
+            haproxy.sendall(b"\n".join([*lines, b""]))
+            with self._moved:
+                self._moved.notify_all()
+
+
+@dataclass
+class Promise:
+    """What new connections to one port may rely on.
+
+    ``wanted``: the servers it should have now. ``last_wanted``: server -> when it was still
+    wanted. ``right_at``: when HAProxy was seen to have just what is wanted. ``steady``: at every
+    moment since then there was a server for them. ``tampered``: by hand, so that anything goes.
+    """
+
+    wanted: frozenset[str] = frozenset()
+    last_wanted: dict[str, float] = field(default_factory=dict)
+    right_at: list[float] = field(default_factory=lambda: [0.0])
+    steady: bool = False
+    tampered: bool = False
+
+
+@dataclass(eq=False)
+class Staying:
+    """A connection that stays. ``process``: number of the HAProxy that has it. ``doomed_at``:
+    since when the drain deadline may run; None while its server is wanted, 0 once its port was
+    changed by hand, or kept from the sidecar."""
+
+    port: int
+    client: Client
+    process: int
+    doomed_at: float | None
+
+
+class Clients(threading.Thread):
+    """Clients of all ports: some that stay, and, in this thread, short ones without a pause.
+
+    ``faults``: promises that were broken. ``process``, ``quiet``: the number of HAProxy's process
+    and of the quiet point; a promise holds within one.
+    """
+
+    def __init__(self, stand: Stand) -> None:
+        super().__init__(daemon=True)
+        self.promises = {port: Promise() for port in PORTS}
+        self.staying: list[Staying] = []
+        self.faults: list[str] = []
+        self.served = self.process = self.quiet = 0
+        self._stand = stand
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        dice = random.Random(1)
+        while not self._over.is_set():
+            if client := self._connect(dice.choice(PORTS)):
+                client.close()
+                self.served += 1
+
+    def close(self) -> None:
+        self._over.set()
+        if self.is_alive():
+            self.join(20)
+        self.drop(self.staying)
+
+    def _connect(self, port: int) -> Client | None:
+        """A connection that echoes, if there is one to be had; broken promises are noted."""
+        promise = self.promises[port]
+        era, since, steady = (self.process, self.quiet), promise.right_at[-1], promise.steady
+        anything_goes = promise.tampered
+        client = None
+        try:
+            client = self._stand.connect(port)
+            known = client.server in promise.wanted
+            known |= promise.last_wanted.get(client.server, -1.0) >= since
+            if not (known or anything_goes or promise.tampered):
+                self.faults.append(f"port {port}: {client.server} greeted, not {promise.wanted}")
+            client.echo()
+        except (OSError, AssertionError) as exc:
+            if client:
+                client.close()
+            steady = steady and promise.steady and not (anything_goes or promise.tampered)
+            if steady and era == (self.process, self.quiet):
+                self.faults.append(f"port {port}: {exc!r} instead of one of {promise.wanted}")
+            return None
+        return client
+
+    def stay(self, port: int) -> None:
+        """Open a connection that stays, if there is one to be had."""
+        process, promise = self.process, self.promises[port]
+        if client := self._connect(port):
+            unwanted_since = None if client.server in promise.wanted else time.time()
+            doomed_at = 0.0 if promise.tampered else unwanted_since
+            self.staying.append(Staying(port, client, process, doomed_at))
+            self.drop(self.staying[:-STAYING_MAX])
+
+    def hang_up(self, which: int) -> None:
+        self.drop(self.staying[which % (len(self.staying) or 1) :][:1])
+
+    def drop(self, items: Sequence[Staying]) -> None:
+        for item in list(items):
+            item.client.close()
+            self.staying.remove(item)
+
+    def doom(self, port: int | None = None) -> None:
+        """After what is wanted changed; or after ``port`` was left to somebody else."""
+        for item in self.staying:
+            if item.port == port:
+                item.doomed_at = 0.0
+            elif item.client.server not in self.promises[item.port].wanted:
+                item.doomed_at = time.time() if item.doomed_at is None else item.doomed_at
+
+    def look_after(self, deadline_seconds: float) -> None:
+        """All that stay must echo, but those whose server went before the deadline."""
+        for item in list(self.staying):
+            try:
+                item.client.echo()
+            except (OSError, AssertionError) as exc:
+                went = float("inf") if item.doomed_at is None else item.doomed_at
+                age = time.time() - went
+                if not 0 < deadline_seconds <= age:
+                    what = f"port {item.port}: session on {item.client.server}: {exc!r}"
+                    self.faults.append(f"{what}, {age:.2f} s after its server went")
+                self.drop([item])

@@ -1,0 +1,284 @@
+"""What somebody else does to HAProxy is found and repaired, unless an operator holds the port."""
+
+import contextlib
+import json
+import logging
+
+import pytest
+from cli import run_cli
+from drive import PORT, World, app, await_parked, operations
+from stand import (
+    MakeServer,
+    MakeStand,
+    Stand,
+    await_,
+    await_leads_to,
+    await_ready,
+    await_refused,
+    await_told,
+    converged,
+    fresh_ip,
+    running,
+    slice_,
+)
+from stand import app as manifests
+
+from sidecar.daemon import Daemon
+from sidecar.holds import holds_file
+from sidecar.pool import Address
+
+#: What is done by hand -> its commands, on a port of one endpoint in slot s1 of three, and what
+#: the log must say of the repair.
+BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
+    "to maint": (("set server {be}/s1 state maint",), "set server {be}/s1 state ready"),
+    "to drain": (("set server {be}/s1 state drain",), "set server {be}/s1 state ready"),
+    "weight": (("set server {be}/s1 weight 7",), "set server {be}/s1 weight 256"),
+    "weight 0": (("set server {be}/s1 weight 0",), "set server {be}/s1 weight 256"),
+    "re-addressed": (
+        ("set server {be}/s1 addr {foreign} port 9000",),
+        "set server {be}/s1 state maint",
+    ),
+    "re-addressed and parked": (
+        (
+            "set server {be}/s1 state maint",
+            "set server {be}/s1 addr {foreign} port 9000",
+            "set server {be}/s1 state ready",
+        ),
+        "set server {be}/s1 state maint",
+    ),
+    "another port of its address": (
+        ("set server {be}/s1 addr {mine} port 9001",),
+        "set server {be}/s1 state maint",
+    ),
+    "deleted": (
+        ("set server {be}/s1 state maint", "del server {be}/s1"),
+        "set server {be}/s2 addr {mine} port 9000",
+    ),
+    "free slot used": (
+        (
+            "set server {be}/s2 addr {foreign} port 9000",
+            "set server {be}/s2 state ready",
+        ),
+        "set server {be}/s2 state maint",
+    ),
+    "free slot addressed": (
+        ("set server {be}/s2 addr {foreign} port 9000",),
+        "set server {be}/s2 addr 127.0.0.1 port 1",
+    ),
+    "foreign server": (
+        ("add server {be}/stranger {foreign}:9000", "set server {be}/stranger state ready"),
+        "set server {be}/stranger state maint",
+    ),
+    "foreign server in maint": (
+        ("add server {be}/stranger {foreign}:9000",),
+        "del server {be}/stranger",
+    ),
+    "closed": (("disable frontend {fe}",), "enable frontend {fe}"),
+    "unclaimed opened": (("enable frontend {fe}",), "disable frontend {fe}"),
+}
+
+
+def drift(daemon: Daemon) -> int:
+    return int(daemon.metrics.drift._value.get())
+
+
+def test_each_way_to_change_a_port_by_hand(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All at once, each on a port of its own: none is missed, and none costs another port."""
+    caplog.set_level(logging.INFO, "sidecar")
+    ports = dict(zip(BY_HAND, range(PORT, PORT + len(BY_HAND)), strict=True))
+    untouched = max(ports.values()) + 1
+    stand = make_stand(
+        pools=[{"ports": [f"{PORT}-{untouched + 1}"], "slots": 3}], timing={"resync": "1s"}
+    )
+    mine, foreign = make_server("mine"), make_server("foreign")
+    claimed = [port for what, port in ports.items() if what != "unclaimed opened"]
+    world = World(stand)
+    for port in (*claimed, untouched):
+        world.put(*app(f"web-{port}", port, mine))
+    daemon = files.enter_context(world.sidecar())
+    world.settle()
+    before = operations(daemon)
+    assert drift(daemon) == 0
+
+    def fill(text: str, port: int) -> str:
+        return text.format(
+            be=f"be_tcp-{port}", fe=f"tcp-{port}", mine=mine.address.ip, foreign=foreign.address.ip
+        )
+
+    somebody = [
+        fill(command, ports[what])
+        for what, (commands, _) in BY_HAND.items()
+        for command in commands
+    ]
+    await_resync(daemon)  # so that none falls into the middle
+    stand.client.ask_all(somebody)
+    await_(lambda: drift(daemon) >= len(ports), f"all are found, not {drift(daemon)}")
+    for port in claimed:
+        await_ready(stand, port, mine)
+        await_leads_to(stand, port, mine)
+    await_refused(stand, ports["unclaimed opened"])
+    for port in claimed:
+        # Nothing of it is left behind either.
+        await_(lambda port=port: stand.slots(port).keys() == {mine.address}, f"{port} is clean")
+        await_(lambda port=port: "stranger" not in stand.port(port).servers, f"{port} is clean")
+    converged(daemon)
+    assert drift(daemon) == len(ports), "each is counted once"
+    found = {m.split(" ")[1]: m for m in caplog.messages if "somebody else changed it" in m}
+    for what, (_, repair) in BY_HAND.items():
+        port = ports[what]
+        assert fill(repair, port) in found[str(port)], what
+    assert str(untouched) not in found
+    # And then it is quiet.
+    done = operations(daemon)
+    assert done != before
+    await_resync(daemon)
+    assert operations(daemon) == done
+    assert drift(daemon) == len(ports)
+
+
+def await_resync(daemon: Daemon) -> None:
+    """Until everything was compared once more."""
+    last = daemon.reconciler._resync_at
+    await_(lambda: daemon.reconciler._resync_at > last, "a whole compare")
+
+
+def test_a_hand_that_does_it_again_and_again(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, a, b = make_stand(timing={"resync": "1s"}), make_server("a"), make_server("b")
+    world = World(stand, *app("web", PORT, a))
+    daemon = files.enter_context(world.sidecar())
+    for number in range(1, 3):
+        stand.client.ask(f"set server be_tcp-{PORT}/s1 state maint")
+        await_ready(stand, PORT, a)
+        await_(lambda n=number: drift(daemon) == n, f"counted {number} times")
+    # A change of ours is none of it.
+    world.serve(b)
+    await_ready(stand, PORT, b)
+    world.settle()
+    await_parked(stand, "s1")
+    await_resync(daemon)
+    assert drift(daemon) == 2
+
+
+def held_by_status(stand: Stand) -> dict[int, bool]:
+    status = run_cli("status", "-c", stand.settings_file, "--json")
+    assert status.code == 0
+    return {item["port"]: item["held"] for item in json.loads(status.out)["ports"]}
+
+
+def test_a_held_port_is_left_alone_until_it_is_released(
+    make_stand: MakeStand, make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sidecar")
+    stand = make_stand(timing={"resync": "1s"})
+    a, b, other = make_server("a"), make_server("b"), make_server("other")
+    stand.write("web.yaml", *manifests("web", PORT, [a]))
+    stand.write("other.yaml", *manifests("other", PORT + 1, [a]))
+
+    def somebody(*commands: str) -> None:
+        for command in commands:
+            assert stand.client.ask(command) == ""
+
+    def as_somebody_left_it() -> bool:
+        seen = stand.port(PORT)
+        states = {server.address: server.state for server in seen.servers.values()}
+        return not seen.open and states[a.address] == "maint" and b.address not in states
+
+    with running(stand.daemon()) as daemon:
+        await_leads_to(stand, PORT, a)
+        held = run_cli("hold", "-c", stand.settings_file, PORT)
+        assert (held.code, held.out) == (
+            0,
+            f"port {PORT} is held: the sidecar leaves it as it is until it is released\n",
+        )
+        somebody(f"set server be_tcp-{PORT}/s1 state maint", f"disable frontend tcp-{PORT}")
+        await_resync(daemon)
+        assert as_somebody_left_it()
+        await_told(caplog, f"held ports, left as they are: {PORT}")
+        # What its Route wants is of no matter, and other ports go on.
+        stand.write("web.yaml", *manifests("web", PORT, [b]))
+        stand.write("other.yaml", *manifests("other", PORT + 1, [other]))
+        await_ready(stand, PORT + 1, other)
+        await_resync(daemon)
+        assert as_somebody_left_it()
+        converged(daemon)
+        assert drift(daemon) == 0
+        assert held_by_status(stand) == {PORT: True, PORT + 1: False}
+        shown = run_cli("status", "-c", stand.settings_file)
+        assert "closed held" in shown.out
+        assert f"haproxy-sidecar release {PORT}" in shown.out
+    # Over a restart of the sidecar, too.
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        await_resync(daemon)
+        assert as_somebody_left_it()
+        released = run_cli("release", "-c", stand.settings_file, PORT)
+        assert released.code == 0
+        await_(lambda: stand.ready(PORT) == [b.address], "it is repaired", 2.5)
+        await_leads_to(stand, PORT, b, seconds=2.5)
+        assert held_by_status(stand) == {PORT: False, PORT + 1: False}
+        assert drift(daemon) == 0, "what was held is not somebody's fault"
+
+
+def test_a_held_port_that_changes_leaves_the_sidecar_ready(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    world = World(stand, *app("web", PORT, a))
+    daemon = files.enter_context(world.sidecar())
+    assert run_cli("hold", "-c", stand.settings_file, PORT).code == 0
+    world.settle()
+    for end in (b, a, b, a, b):
+        # Both at one stroke, so that nothing else makes the sidecar look again.
+        other = fresh_ip()
+        world.put(slice_("web", [end.address.ip]), slice_("marker", [other]))
+        await_ready(stand, max(stand.pool.ports), Address(other, 9000))
+        await_(lambda: not daemon.ready(), "it is ready at once", 0.2)
+    assert stand.ready(PORT) == [a.address]
+    assert run_cli("release", "-c", stand.settings_file, PORT).code == 0
+    await_ready(stand, PORT, b)
+
+
+def test_a_held_port_outlives_a_restart_of_haproxy(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    """It is as HAProxy starts it; all others are given back."""
+    stand, a = make_stand(), make_server("a")
+    world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
+    daemon = files.enter_context(world.sidecar())
+    assert run_cli("hold", "-c", stand.settings_file, PORT).code == 0
+    stand.stop_haproxy()
+    stand.settings.haproxy.state_file.unlink(missing_ok=True)
+    stand.start_haproxy()
+    await_leads_to(stand, PORT + 1, a)
+    converged(daemon)
+    assert stand.ready(PORT) == []
+    assert run_cli("release", "-c", stand.settings_file, PORT).code == 0
+    await_leads_to(stand, PORT, a)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("hold", 40000), "port 40000 is in no pool; there are 30000-30009"),
+        (("hold", 0), "port 0 is in no pool"),
+        (("hold", "web"), "Invalid value for 'PORT'"),
+        (("hold",), "Missing argument"),
+        (("release", PORT), f"port {PORT} is not held; held are: none"),
+        (("release", 40000), "port 40000 is not held"),
+    ],
+)
+def test_a_wrong_port_is_wrong_usage(
+    make_stand: MakeStand, arguments: tuple[object, ...], told: str
+) -> None:
+    stand = make_stand(start=False)
+    result = run_cli(arguments[0], "-c", stand.settings_file, *arguments[1:])
+    assert result.code == 2
+    assert told in " ".join(result.err.split())
+    assert not holds_file(stand.settings).exists()
