@@ -2,9 +2,11 @@
 VENV    ?= .venv
 PYTHON  ?= python3
 CONFIG  ?= manifests/laptop/sidecar.yaml
+STEPS   ?= 20000
+SEED    ?= 1
 SIDECAR  = $(VENV)/bin/haproxy-sidecar
 
-.PHONY: help run test check format shell status bench build clean
+.PHONY: help run test check format shell status chaos bench build clean
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -31,8 +33,13 @@ shell: $(VENV)/run         ## HAProxy's Runtime API of the running `make run`
 status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
 	@$(SIDECAR) status -c $(CONFIG)
 
+chaos: $(VENV)/dev haproxy ## a longer random run: STEPS=20000 SEED=1
+	@CHAOS_STEPS=$(STEPS) CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos --timeout 0 $(ARGS)
+
 bench: $(VENV)/dev haproxy ## the figures in docs/, measured on this machine
 	@$(VENV)/bin/python bench/churn.py
+	@$(VENV)/bin/python bench/zero_loss.py
+	@$(VENV)/bin/python bench/hostile.py
 
 build: $(VENV)/dev         ## the wheel, into dist/
 	@$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -41,6 +41,9 @@ STUCK_SECONDS = 60.0
 _SAVE_SECONDS = 1.0
 _SAVE_SHARE = 50
 
+#: HAProxy has at most 8 kB of a former sidecar's commands unread, which is a millisecond's work.
+_PREDECESSOR_SECONDS = 0.05
+
 _NEVER_SECONDS = 3600.0
 
 
@@ -114,6 +117,7 @@ class Daemon:
         self._holds = Holds(holds_file(settings))
         self._said_held: frozenset[int] = frozenset()
         self._stopping = threading.Event()
+        self._began = False
         self._busy_since: float | None = None
         self._said: dict[Key, Verdict] = {}
         self._said_ports: dict[int, str] = {}
@@ -187,6 +191,10 @@ class Daemon:
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return 1.0
+        if not self._began:
+            # A predecessor that was killed in mid-batch may have commands under way still.
+            self._began = True
+            time.sleep(_PREDECESSOR_SECONDS)
         changed = self._routing.apply(self._inbox.take())
         self._keep_auto_ports()
         self.reconciler.hold(self._held())

@@ -158,14 +158,15 @@ class EnableHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class SetHealthDown:
-    """Call a checked server unhealthy until its next good checks."""
+class SetHealth:
+    """Call a checked server healthy or not, until its next checks say otherwise."""
 
     port: int
     server: str
+    health: Literal["up", "down"]
 
     def line(self) -> str:
-        return _line("set", "server", _server(self.port, self.server), "health", "down")
+        return _line("set", "server", _server(self.port, self.server), "health", self.health)
 
     def done(self, reply: str) -> bool:
         return reply in dialect.SILENCE
@@ -213,7 +214,7 @@ Operation = (
     | AddServer
     | DeleteServer
     | EnableHealth
-    | SetHealthDown
+    | SetHealth
     | EndSessions
     | EndSession
 )

@@ -19,7 +19,7 @@ empty one; each round is planned from a fresh look, so a lost, doubled or refuse
 costs another round.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sidecar.endpoints import DesiredServer
@@ -33,7 +33,7 @@ from sidecar.operations import (
     OpenPort,
     Operation,
     SetAddress,
-    SetHealthDown,
+    SetHealth,
     SetState,
     SetWeight,
 )
@@ -130,7 +130,10 @@ def plan(
         activate += _make_ready(pool, port, name, checked=checked)
     if desired.open and not observed.open:
         activate.append(OpenPort(port))
-    activate += _retire(observed, assignment, _spared(observed, assignment))
+    retire = list(_retire(observed, assignment, _spared(observed, assignment)))
+    if pool.check is not None and not any(isinstance(op, SetState) for op in activate):
+        activate += _trust(port, placed, slots, retire)
+    activate += retire
     tidy = tuple(_tidy(desired, observed, pool, assignment))
     return PortPlan(port, tuple(prepare), readback, tuple(activate), tidy, assignment)
 
@@ -164,8 +167,21 @@ def _make_ready(pool: PortPool, port: int, name: str, *, checked: bool) -> Itera
         yield EnableHealth(port, name)
     if checked:
         yield SetState(port, name, "drain")
-        yield SetHealthDown(port, name)
+        yield SetHealth(port, name, "down")
     yield SetState(port, name, "ready")
+
+
+def _trust(
+    port: int,
+    placed: Mapping[str, DesiredServer],
+    slots: Mapping[str, ObservedServer],
+    retire: Iterable[SetState],
+) -> Iterator[Operation]:
+    """The last server that is up leaves, and those that stay wait for a good check: they get
+    traffic on trust, once. If they deserve none, their next checks take them down again."""
+    staying = [name for name, server in placed.items() if server.state == "ready"]
+    if any(slots[op.server].up for op in retire) and not any(slots[name].up for name in staying):
+        yield from (SetHealth(port, name, "up") for name in staying)
 
 
 def _spared(observed: ObservedPort, assignment: Assignment) -> str | None:
@@ -179,7 +195,7 @@ def _spared(observed: ObservedPort, assignment: Assignment) -> str | None:
 
 def _retire(
     observed: ObservedPort, assignment: Assignment, spared: str | None
-) -> Iterator[Operation]:
+) -> Iterator[SetState]:
     """Take out of service what is leaving, and what nobody wants any more."""
     for name, slot in observed.servers.items():
         server = assignment.placed.get(name)

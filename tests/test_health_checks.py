@@ -199,3 +199,26 @@ def test_checks_survive_a_restart_of_haproxy(
     await_up(checked, a, up=True)
     await_up(checked, dead, up=False)
     assert served_by(checked) == {"a"}
+
+
+def test_when_the_last_that_is_up_leaves_those_that_wait_for_a_check_are_trusted(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    """Two changes within one check's interval must not leave the port without a server."""
+    slow = {"enabled": True, "interval": "1h"}
+    stand = make_stand(pools=[{"ports": ["30000"], "slots": 4, "check": slow}])
+    old, new = make_server("old"), make_server("new")
+    world = World(stand, *app("web", PORT, old))
+    files.enter_context(world.sidecar())
+    await_up(stand, old, up=True)
+    load = Load(stand, threads=2)
+    files.callback(load.stop)
+    world.serve(old, new)
+    await_state(stand, new, "ready")
+    await_up(stand, new, up=False)
+    world.serve(new)
+    await_state(stand, old, "maint")
+    enough = load.served["new"] + 100
+    await_(lambda: load.served["new"] > enough, "it is served by the new one")
+    load.stop()
+    assert not load.failures

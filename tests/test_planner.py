@@ -17,7 +17,7 @@ from sidecar.operations import (
     OpenPort,
     Operation,
     SetAddress,
-    SetHealthDown,
+    SetHealth,
     SetState,
     SetWeight,
 )
@@ -114,10 +114,11 @@ class Model:
                 self.slots[slot.name] = slot._replace(sessions=left)
             case EnableHealth():
                 assert self.slots[operation.server].state == "maint"
-            case SetHealthDown():
+            case SetHealth():
                 slot = self.slots[operation.server]
-                assert slot.state == "drain", "it would have had traffic, or forget it on leaving"
-                self.slots[slot.name] = slot._replace(up=False)
+                if operation.health == "down":
+                    assert slot.state == "drain", "it would have traffic, or forget it on leaving"
+                self.slots[slot.name] = slot._replace(up=operation.health == "up")
             case SetWeight():
                 slot = self.slots[operation.server]
                 self.slots[slot.name] = slot._replace(weight=operation.weight)
@@ -429,17 +430,17 @@ def test_sessions_of_a_serving_or_draining_endpoint_never_end() -> None:
 def test_a_checked_server_waits_for_its_first_good_check_while_others_serve() -> None:
     model = Model.fresh(3)
     first = plan(desired(server(1)), model.look(), check=CHECK)
-    assert SetHealthDown(PORT, "s1") not in first.activate, "there is no other server"
+    assert SetHealth(PORT, "s1", "down") not in first.activate, "there is no other server"
     for operation in first.operations:
         model.apply(operation)
     second = plan(desired(server(1), server(2)), model.look(), check=CHECK)
     assert second.activate == (
         SetState(PORT, "s2", "drain"),
-        SetHealthDown(PORT, "s2"),
+        SetHealth(PORT, "s2", "down"),
         SetState(PORT, "s2", "ready"),
     )
     replaced = plan(desired(server(2)), model.look(), check=CHECK)
-    assert SetHealthDown(PORT, "s2") not in replaced.activate, "the other one does not stay"
+    assert SetHealth(PORT, "s2", "down") not in replaced.activate, "the other one does not stay"
 
 
 def test_a_server_that_is_down_is_not_fought_over() -> None:
@@ -457,3 +458,20 @@ def test_an_added_server_has_every_option_of_the_slots() -> None:
         f"add server be_tcp-{PORT}/x1 10.0.0.1:9000 weight 256 check inter 2s rise 1 fall 3"
     )
     assert item.activate[0] == EnableHealth(PORT, "x1")
+
+
+def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves() -> None:
+    model = Model.fresh(3)
+    model.converge(desired(server(1), server(2), server(3)))
+    for name in ("s1", "s2"):
+        model.slots[name] = model.slots[name]._replace(up=False)
+    last_leaves = plan(desired(server(1), server(2)), model.look(), check=CHECK)
+    assert last_leaves.activate == (
+        SetHealth(PORT, "s1", "up"),
+        SetHealth(PORT, "s2", "up"),
+        SetState(PORT, "s3", "maint"),
+    )
+    one_down_leaves = plan(desired(server(2), server(3)), model.look(), check=CHECK)
+    assert one_down_leaves.activate == (SetState(PORT, "s1", "maint"),)
+    new_one_comes = plan(desired(server(1), server(4)), model.look(), can_add=True, check=CHECK)
+    assert not any(isinstance(op, SetHealth) for op in new_one_comes.activate)
