@@ -18,6 +18,9 @@ from sidecar.routing import Claimed
 #: A port that was just changed rests: a Route that flaps costs the others little.
 REST_SECONDS = 0.02
 
+#: A port may take one part of this many of the loop's time.
+REST_SHARE = 20
+
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
 TOGGLE_SECONDS = 1.0
 
@@ -53,8 +56,8 @@ class Agenda:
         self.dirty: dict[int, float] = {}
         # port -> when to compare it, for whatever reason
         self._due: dict[int, float] = {}
-        # port -> when it was last changed; opened or closed; had sessions ended
-        self._changed_at: dict[int, float] = {}
+        # port -> until when it rests; when it was last opened or closed, had sessions ended
+        self._rests_until: dict[int, float] = {}
         self._toggled_at: dict[int, float] = {}
         self._ended_at: dict[int, float] = {}
         # port -> since when it is open without a server that takes connections
@@ -67,7 +70,7 @@ class Agenda:
     def mark(self, port: int, now: float) -> None:
         """Something about ``port`` changed: compare it as soon as it has rested."""
         self.dirty.setdefault(port, now)
-        self.look_at(port, self._changed_at.get(port, -REST_SECONDS) + REST_SECONDS)
+        self.look_at(port, self._rests_until.get(port, now))
 
     def look_at(self, port: int, at: float) -> None:
         """Compare ``port`` at a certain time, at the latest."""
@@ -95,7 +98,7 @@ class Agenda:
         servers are gone is not known, so one without any is closed at once."""
         self.dirty = dict.fromkeys(ports, now)
         self._unusable_since = dict.fromkeys(self.dirty, float("-inf"))
-        for memory in (self._due, self._changed_at, self._ended_at, self._left_at):
+        for memory in (self._due, self._rests_until, self._ended_at, self._left_at):
             memory.clear()
         self._idle_wait.clear()
         self.may_toggle()
@@ -134,13 +137,21 @@ class Agenda:
 
     def changed(self, item: PortPlan, now: float) -> None:
         """``item`` is about to be applied."""
-        self._changed_at[item.port] = now
+        self._rest(item.port, now + REST_SECONDS)
         self._idle_wait.pop(item.port, None)
         for operation in item.operations:
             if isinstance(operation, OpenPort | ClosePort):
                 self._toggled_at[item.port] = now
             elif isinstance(operation, EndSessions):
                 self._ended_at[item.port] = now
+
+    def cost(self, port: int, seconds: float, now: float) -> None:
+        """What it took to find out what ``port`` should be: thousands of endpoints take their
+        time from all other ports, so theirs rests the longer."""
+        self._rest(port, now + REST_SHARE * seconds)
+
+    def _rest(self, port: int, until: float) -> None:
+        self._rests_until[port] = max(until, self._rests_until.get(port, until))
 
     def settled(self, claimed: Claimed | None, observed: ObservedPort, now: float) -> float | None:
         """The port is as desired. Returns how long that took, if it was dirty."""

@@ -97,7 +97,9 @@ class Daemon:
         self._inbox = Inbox(source.origins, self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._auto_ports_file = auto_ports_file(settings)
+        # as they are in the file, and as they are now
         self._kept = read_auto_ports(self._auto_ports_file)
+        self._auto_ports = self._kept
         self._routing = Routing(
             self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
         )
@@ -150,7 +152,7 @@ class Daemon:
                     self.reconciler.disconnected()
             # What changed last is not to wait for its turn any more.
             self._save_at = float("-inf")
-            self._save_state()
+            self._save()
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -196,12 +198,13 @@ class Daemon:
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changed = self._routing.apply(self._inbox.take())
-        self._keep_auto_ports()
-        self.reconciler.hold(self._held())
+        if changed.routes:
+            self._auto_ports = dict(self._routing.auto_ports)
         self.reconciler.mark(changed.ports)
+        self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
         self._tell(changed.routes, changed.ports)
-        return min(seconds, _LOOK_SECONDS, self._save_state())
+        return min(seconds, _LOOK_SECONDS, self._save())
 
     def _held(self) -> frozenset[int]:
         """What the operator holds now, said once when it changes."""
@@ -211,43 +214,36 @@ class Daemon:
             self._said_held = ports
         return ports
 
-    def _save_state(self) -> float:
-        """Write HAProxy's own memory to where it reads it at its next start; in how many seconds
-        to come again.
-
-        Between two steps no port is half way: each is as desired, or still as it was.
-        """
+    def _save(self) -> float:
+        """Write what is to outlive HAProxy and us; in how many seconds to come again."""
         changes = self.reconciler.changes
-        if changes == self._saved_changes or self.reconciler.connection_error:
+        stale = changes != self._saved_changes and not self.reconciler.connection_error
+        if not stale and self._auto_ports == self._kept:
             return _NEVER_SECONDS
         wait = self._save_at - time.monotonic()
         if wait > 0:
             return wait
         started = time.monotonic()
         try:
-            state = self._client.ask("show servers state")
-            write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
-            self._saved_changes = changes
+            if self._auto_ports != self._kept:
+                text = json.dumps(self._auto_ports, indent=1) + "\n"
+                write_atomically(self._auto_ports_file, text)
+                self._kept = self._auto_ports
+            if stale:
+                # Between two steps no port is half way: each is as desired, or still as it was.
+                state = self._client.ask("show servers state")
+                write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
+                self._saved_changes = changes
         except RuntimeAPIError:
             # The loop finds out what it is, and says so.
             self.reconciler.disconnected()
             return 0.0
         except OSError as exc:
-            log.error("the state file %s: %s", self.settings.haproxy.state_file, exc)  # noqa: TRY400
+            log.error("what should outlive a restart cannot be saved: %s", exc)  # noqa: TRY400
         ended = time.monotonic()
         pause = max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started))
         self._save_at = ended + pause
-        return _NEVER_SECONDS if self._saved_changes == changes else pause
-
-    def _keep_auto_ports(self) -> None:
-        ports = dict(self._routing.auto_ports)
-        if ports == self._kept:
-            return
-        self._kept = ports
-        try:
-            write_atomically(self._auto_ports_file, json.dumps(ports, indent=1) + "\n")
-        except OSError as exc:
-            log.error("the ports of auto Routes cannot be kept: %s", exc)  # noqa: TRY400
+        return pause
 
     def _report_problems(self) -> None:
         problems = problem_lines(self._inbox.problems())

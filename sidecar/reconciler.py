@@ -219,15 +219,18 @@ class Reconciler:
 
     def _plans(self, claims: Claims, observed: Mapping[int, ObservedPort]) -> dict[int, PortPlan]:
         can_add = self._dialect is not None and self._dialect.adds_servers
-        return {
-            port: plan(
-                self._agenda.desired(claims(port), seen, self._clock()),
+        plans = {}
+        for port, seen in observed.items():
+            began = self._clock()
+            plans[port] = plan(
+                self._agenda.desired(claims(port), seen, began),
                 seen,
                 self._pool.by_port[port],
                 can_add=can_add and port not in self._fixed,
             )
-            for port, seen in observed.items()
-        }
+            ended = self._clock()
+            self._agenda.cost(port, ended - began, ended)
+        return plans
 
     def _settle(
         self,

@@ -79,11 +79,11 @@ class Routing:
             if before == now:
                 continue
             ports.add(port)
-            # All who wait are told of the new owner; who comes or goes behind it touches nobody.
-            touched.update(self._ledger.queue(port))
+            # Thousands may wait behind them; for those it is still somebody else's port.
             if before:
                 touched.add(before)
             if now:
+                touched.add(now)
                 self._owners[port] = now
             else:
                 del self._owners[port]

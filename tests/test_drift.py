@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import time
 
 import pytest
 from cli import run_cli
@@ -23,6 +24,7 @@ from stand import (
 )
 from stand import app as manifests
 
+from sidecar.agenda import REST_SECONDS
 from sidecar.daemon import Daemon
 from sidecar.holds import holds_file
 from sidecar.pool import Address
@@ -235,7 +237,9 @@ def test_a_held_port_that_changes_leaves_the_sidecar_ready(
     assert run_cli("hold", "-c", stand.settings_file, PORT).code == 0
     world.settle()
     for end in (b, a, b, a, b):
-        # Both at one stroke, so that nothing else makes the sidecar look again.
+        # Both at one stroke and after a rest, so that nothing else makes the sidecar look again.
+        rested_at = time.monotonic() + 3 * REST_SECONDS
+        await_(lambda at=rested_at: time.monotonic() > at, "a rest")
         other = fresh_ip()
         world.put(slice_("web", [end.address.ip]), slice_("marker", [other]))
         await_ready(stand, max(stand.pool.ports), Address(other, 9000))

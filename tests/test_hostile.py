@@ -37,7 +37,7 @@ from sidecar.model import Endpoint
 from sidecar.pool import Address
 
 #: What a change of another port may take while somebody is hostile; alone it takes some 5 ms.
-NOTICEABLE_SECONDS = 0.5
+NOTICEABLE_SECONDS = 1.0
 
 
 def change_seconds(world: World, port: int, ends: list[EchoServer], times: int) -> list[float]:
@@ -74,7 +74,7 @@ def test_thousands_of_routes_on_one_port(
     busy = change_seconds(world, other, [b, a], 10)
     await_leads_to(stand, PORT, c)
     world.settle()
-    assert max(busy[1:]) < NOTICEABLE_SECONDS, f"{busy}, alone {quiet}"
+    assert max(busy) < NOTICEABLE_SECONDS, f"{busy}, alone {quiet}"
     verdicts = [daemon._routing.verdict(item.key) for item in crowd]
     assert [verdict.admitted for verdict in verdicts if verdict] == [True] + [False] * 4999
     assert {verdict.reason for verdict in verdicts[1:] if verdict} == {"PortAlreadyClaimed"}

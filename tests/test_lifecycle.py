@@ -17,7 +17,7 @@ from drive import (
     session_on,
     slot_of,
 )
-from relay import CHANGING
+from relay import CHANGING, Relay
 from stand import (
     Client,
     EchoServer,
@@ -130,6 +130,33 @@ def test_at_each_instant_of_a_change_the_port_serves(
         fit.clear()
         seen.clear()
         former = ends
+
+
+def test_an_address_is_read_back_before_its_server_is_ready(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack, tmp_path: Path
+) -> None:
+    """From 3.0 on HAProxy applies an address after its reply."""
+    stand = make_stand(pools=[{"ports": ["30000-30001"], "slots": 2}])
+    servers = [make_server(name) for name in "abcd"]
+    relay = Relay(tmp_path / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    world = World(stand, *app("web", PORT, servers[0]))
+    files.enter_context(world.sidecar(socket=relay.path))
+    for ends in (servers[1:2], servers[2:], servers):
+        world.serve(*ends)
+        await_ready(stand, PORT, *ends)
+    unread: set[str] = set()
+    made_ready = set()
+    for line in relay.commands:
+        match line.split():
+            case ["set", "server", where, "addr", *_] | ["add", "server", where, *_]:
+                unread.add(where)
+            case ["show", "servers", "state", *_]:
+                unread.clear()
+            case ["set", "server", where, "state", "ready"]:
+                assert where not in unread, relay.commands
+                made_ready.add(where)
+    assert {where.split("/")[1] for where in made_ready} >= {"s1", "s2", "x1"}
 
 
 def test_an_idle_slot_is_used_again(

@@ -109,7 +109,10 @@ class Tripwire(Relay):
         self._left = 0
         self._then: Callable[[], None] | None = None
         self._crowd = contextlib.ExitStack()
-        self._faulty = False
+        self._faulty = self._slow = False
+        self._readdressed: set[str] = set()
+        #: Servers that were made ready before HAProxy was asked for their new address.
+        self.too_soon: list[str] = []
         super().__init__(path, target)
 
     def trip(self, after: int, then: Callable[[], None] | None = None) -> None:
@@ -118,10 +121,12 @@ class Tripwire(Relay):
         self._left, self._then = after, then
 
     def fault(self, mode: str) -> None:
-        """A mode, or "full": others take all of HAProxy's CLI connections."""
+        """A mode, or "full": others take all of HAProxy's CLI connections, or "slow": each command
+        takes its time, so that clients come between any two of them."""
         self._crowd.close()
+        self._slow = mode == "slow"
         if mode != "pass" or self._faulty:
-            self.set_mode("pass" if mode == "full" else mode)  # type: ignore[arg-type]
+            self.set_mode("pass" if mode in ("full", "slow") else mode)  # type: ignore[arg-type]
         self._faulty = mode != "pass"
         for _ in range(12 if mode == "full" else 0):
             one = self._crowd.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -143,18 +148,29 @@ class Tripwire(Relay):
         pending = b""
         while data := sidecar.recv(65536):
             *lines, pending = (pending + data).split(b"\n")
-            for number, line in enumerate(lines):
-                self.commands.append(line.decode())
-                if self._left and line.startswith(_CHANGING):
+            for line in lines:
+                self._note(line.decode())
+                haproxy.sendall(line + b"\n")
+                if line.startswith(_CHANGING):
+                    if self._slow:
+                        time.sleep(0.002)
                     self._left -= 1
-                    if not self._left:
-                        haproxy.sendall(b"\n".join([*lines[: number + 1], b""]))
+                    if self._left == 0:
                         if self._then:
                             self._then()
                         return
-            haproxy.sendall(b"\n".join([*lines, b""]))
             with self._moved:
                 self._moved.notify_all()
+
+    def _note(self, command: str) -> None:
+        self.commands.append(command)
+        match command.split():
+            case ["set", "server", server, "addr", *_]:
+                self._readdressed.add(server)
+            case ["show", "servers", "state", *_]:
+                self._readdressed.clear()
+            case ["set", "server", server, "state", "ready"] if server in self._readdressed:
+                self.too_soon.append(server)
 
 
 @dataclass
@@ -163,13 +179,15 @@ class Promise:
 
     ``wanted``: the servers it should have now. ``last_wanted``: server -> when it was still
     wanted. ``right_at``: when HAProxy was seen to have just what is wanted. ``steady``: at every
-    moment since then there was a server for them. ``tampered``: by hand, so that anything goes.
+    moment since then there was a server for them. ``lasting``: servers that HAProxy used then, and
+    that were wanted ever since. ``tampered``: by hand, so that anything goes.
     """
 
     wanted: frozenset[str] = frozenset()
     last_wanted: dict[str, float] = field(default_factory=dict)
     right_at: list[float] = field(default_factory=lambda: [0.0])
     steady: bool = False
+    lasting: frozenset[str] = frozenset()
     tampered: bool = False
 
 

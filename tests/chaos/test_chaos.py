@@ -112,7 +112,7 @@ class Run:
         saved_at = state.stat().st_mtime if state.exists() else 0.0
         clients.process += 1
         for promise in clients.promises.values():
-            promise.steady = False
+            promise.steady, promise.lasting = False, frozenset()
             promise.right_at = [moment for moment in promise.right_at if moment <= saved_at]
         self.held = dict.fromkeys(self.held)
         self.relay.fault("pass")
@@ -141,6 +141,7 @@ class Run:
         clients.quiet += 1
         observed = self.stand.observed()
         self.check_slots(observed)
+        assert not self.relay.too_soon, f"ready before its read-back: {self.relay.too_soon}"
         for port, promise in clients.promises.items():
             if port in self.held:
                 shown = (observed[port].open, _shown(observed[port].servers.values(), "sx"))
@@ -149,6 +150,7 @@ class Run:
             else:
                 promise.right_at.append(time.time())
                 promise.tampered, promise.steady = False, world.serves(port)
+                promise.lasting = self.used(observed[port])
         for item in clients.staying:
             if item.doomed_at and item.client.server in world.takers(item.port):
                 item.doomed_at = None
@@ -208,6 +210,8 @@ class Run:
             promise.last_wanted |= dict.fromkeys(known, now)
             promise.wanted = frozenset(wanted)
             promise.steady &= world.serves(port)
+            limited = len(world.takers(port)) > self.settings.limits.max_servers
+            promise.lasting = frozenset() if limited else promise.lasting & promise.wanted
         owners = {uid: world.owner(world.given[uid]) for uid in self.sticky & world.autos.keys()}
         self.sticky = {uid for uid, owner in owners.items() if owner and owner.uid == uid}
 
@@ -248,6 +252,11 @@ class Run:
         observed = self.stand.observed()
         return {port: _shown(seen.servers.values(), "s") for port, seen in observed.items()}
 
+    def used(self, seen: ObservedPort) -> frozenset[str]:
+        """The servers whose sessions HAProxy thinks of."""
+        used = [item.address.ip for item in seen.servers.values() if item.state != "maint"]
+        return frozenset(self.names.get(ip, ip) for ip in used)
+
     def problems(self, thorough: bool) -> Iterator[str]:
         if said := self.sidecar.not_ready():
             yield f"/readyz: {said}"
@@ -284,6 +293,9 @@ class Run:
             yield f"ready: {sorted(ready)}, wanted are {sorted(takers)}"
         elif seen.open != bool(takers):
             yield f"open: {seen.open}, wanted are {sorted(takers)}"
+        promise = self.clients.promises[seen.port]
+        if not (promise.tampered or promise.lasting <= self.used(seen)):
+            yield f"{promise.lasting - self.used(seen)} were given up, wanted are {wanted}"
         for slot in seen.servers.values():
             name, state = names[slot.name], slot.state
             if (
@@ -333,7 +345,7 @@ def test_chaos(
         sys.stderr.write(f"\nchaos: seed {SEED}, {steps} steps, drain deadline {deadline}\n")
     ips = {name: make_server(name).address.ip for name in LIVE} | {DEAD: stand.fresh_ip()}
     quick = {"slots": 3, "timeouts": {"connect": "200ms"}}
-    check = {"enabled": True, "interval": "1s"}
+    check = {"enabled": True, "interval": "500ms"}
     its_stand = make_stand(
         pools=[{"ports": [*PLAIN], **quick}, {"ports": [*CHECKED], **quick, "check": check}],
         drain={"deadline": deadline},

@@ -282,5 +282,14 @@ class Dice:
         return Step("hold", (port,))
 
     def _fault(self) -> Step:
-        modes = ("hang", "stall", "cut", "nonsense", "garbage", "refuse", "full", *["pass"] * 5)
+        modes = (
+            "hang",
+            "stall",
+            "cut",
+            "nonsense",
+            "garbage",
+            "refuse",
+            "full",
+            *["pass", "slow"] * 4,
+        )
         return Step("relay.fault", (self._random.choice(modes),))
