@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -33,6 +33,7 @@ HAPROXY_VARIABLE = "HAPROXY"
 _ALSO = "/usr/local/sbin:/usr/sbin:/sbin"
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
@@ -168,15 +169,20 @@ class HAProxyChild:
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log_file.open("ab") as output:
             self._log_offset = output.tell()
-            self._process = subprocess.Popen(  # noqa: S603  the user's own HAProxy
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Ctrl-C is for us: we stop HAProxy when we have said goodbye.
-                start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509  one call, no allocation
-            )
+            # A Ctrl-C between fork and exec must not run our handlers in the child.
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  the user's own HAProxy
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Ctrl-C is for us: we stop HAProxy when we have said goodbye.
+                    start_new_session=True,
+                    preexec_fn=_before_exec(os.getpid(), unblocked),  # noqa: PLW1509
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     def _alerts(self) -> str:
         """What HAProxy said since it was started, its alerts first."""
@@ -188,17 +194,19 @@ class HAProxyChild:
         return f"  (see {self._log_file})"
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """For the child between fork and exec: let Linux end it when this process is gone, so that
-    even a killed sidecar leaves no HAProxy behind. Elsewhere it does nothing."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        return lambda: None
+def _before_exec(parent: int, unblocked: Iterable[int]) -> Callable[[], None]:
+    """What the child does between fork and exec: take the signals of a fresh process, and, on
+    Linux, ask to be ended when this process is gone, so that even a killed sidecar leaves no
+    HAProxy behind."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
-    def set_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
+    def prepare() -> None:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
 
-    return set_signal
+    return prepare
