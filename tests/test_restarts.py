@@ -68,6 +68,10 @@ def shown(stand: Stand) -> Shown:
     }
 
 
+#: What `render` leaves for HAProxy's first start.
+NO_STATE = "1\n"
+
+
 def await_saved(stand: Stand) -> None:
     """Until the state file has what HAProxy shows."""
     path = stand.settings.haproxy.state_file
@@ -82,7 +86,8 @@ def await_saved(stand: Stand) -> None:
 
     def saved() -> bool:
         now = servers(stand.client.ask("show servers state"))
-        return path.exists() and servers(path.read_text()) == now
+        text = path.read_text()
+        return text != NO_STATE and servers(text) == now
 
     await_(saved, "the state is saved")
 
