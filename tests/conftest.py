@@ -1,4 +1,6 @@
-"""Fixtures: HAProxy and servers that end with the test. See `stand` for what they are."""
+"""Fixtures: HAProxy, servers and clients that end with the test. See `stand` and `peers` for what
+they are.
+"""
 
 import contextlib
 import os
@@ -8,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from peers import MakeClient, MakePeer, clients, peers_in
 from stand import EchoServer, Stand
 
 # A busy machine is no fault; and what CI tries must not be luck: new examples are for us to find.
@@ -52,3 +55,15 @@ def make_server() -> Iterator[Callable[..., EchoServer]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def make_peer(tmp_path: Path) -> Iterator[MakePeer]:
+    with peers_in(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    with clients() as make:
+        yield make

@@ -70,6 +70,11 @@ def healthy(connection: Connection) -> None:
     connection.answer()
 
 
+def closes_between_replies(connection: Connection) -> None:
+    connection.greet()
+    connection.answer(1)
+
+
 class Peer:
     """Something that listens where HAProxy should. Each connection is served by the next of
     ``scripts``, and by the last one from then on; when a script ends, its connection is closed.
@@ -131,8 +136,12 @@ class Peer:
             raise self.failures[0]
 
 
+MakePeer = Callable[..., Peer]
+MakeClient = Callable[..., RuntimeClient]
+
+
 @contextlib.contextmanager
-def peers_in(folder: Path) -> Iterator[Callable[..., Peer]]:
+def peers_in(folder: Path) -> Iterator[MakePeer]:
     """Makes peers, on a unix socket unless told otherwise."""
     peers: list[Peer] = []
 
@@ -151,7 +160,7 @@ def peers_in(folder: Path) -> Iterator[Callable[..., Peer]]:
 
 
 @contextlib.contextmanager
-def clients() -> Iterator[Callable[..., RuntimeClient]]:
+def clients() -> Iterator[MakeClient]:
     """Makes clients that are closed in the end."""
     with contextlib.ExitStack() as stack:
 

@@ -4,26 +4,18 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peers import clients, fails
+from peers import MakeClient, fails
 from stand import Stand, fresh_ip
 
 from sidecar.errors import DisconnectedError, RuntimeAPIError
 from sidecar.observed import parse_info, parse_servers_state
 from sidecar.protocol import IN_FLIGHT_MAX_BYTES
-from sidecar.runtime import RuntimeClient
 
 MakeStand = Callable[..., Stand]
-MakeClient = Callable[..., RuntimeClient]
-
-
-@pytest.fixture
-def make_client() -> Iterator[MakeClient]:
-    with clients() as make:
-        yield make
 
 
 def test_twenty_thousand_commands_at_once(make_stand: MakeStand) -> None:
