@@ -254,10 +254,11 @@ def slot_of(stand: Stand, end: EchoServer | Address, port: int = PORT) -> Observ
 
 
 def await_state(stand: Stand, end: EchoServer | Address, state: str, port: int = PORT) -> str:
-    """Until ``end``'s slot is in ``state``; the slot's name."""
+    """Until ``end``'s slot is in ``state``; the slot's name. A slot without sessions is in
+    ``maint`` only for a moment, before it is parked."""
     address = end if isinstance(end, Address) else end.address
     await_(lambda: address in stand.slots(port, state), f"{address} is in {state}")
-    return stand.slots(port, state)[address]
+    return slot_of(stand, end, port).name
 
 
 def await_parked(stand: Stand, *names: str, port: int = PORT) -> None:

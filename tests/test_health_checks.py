@@ -217,7 +217,7 @@ def test_when_the_last_that_is_up_leaves_those_that_wait_for_a_check_are_trusted
     await_state(stand, new, "ready")
     await_up(stand, new, up=False)
     world.serve(new)
-    await_state(stand, old, "maint")
+    await_(lambda: old.address not in stand.slots(PORT, "ready"), "the old one has left")
     enough = load.served["new"] + 100
     await_(lambda: load.served["new"] > enough, "it is served by the new one")
     load.stop()
