@@ -1,10 +1,11 @@
 """Every error that this package raises on purpose, sorted by whose fault it is.
 
 Each carries data (what was asked, what was answered) beside its text, and the exit code that the
-command line gives for it. Must not import anything: all layers raise these.
+command line gives for it. Must not import anything of ours: all layers raise these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class SidecarError(Exception):
@@ -96,3 +97,50 @@ class DisconnectedError(RuntimeAPIError):
         self.doing = doing
         self.problem = problem
         super().__init__(f"HAProxy's Runtime API at {address}: {doing}: {problem}")
+
+
+class APIServerError(SidecarError):
+    """The base of what goes wrong between us and the Kubernetes API server."""
+
+    exit_code = 3
+
+
+class ApiError(APIServerError):
+    """The API server answered ``asked`` (verb and path) with something other than success.
+
+    ``status``: of HTTP. ``reason``, ``message``, ``details``: those of the Status object, where
+    the body is one (``reason`` is HTTP's otherwise). ``retry_after_seconds``: None where it names
+    no time.
+    """
+
+    def __init__(
+        self,
+        asked: str,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.asked = asked
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+        self.details = details or {}
+        super().__init__(f"{asked}: {status} {reason}: {message}")
+
+
+class ApiUnreachableError(APIServerError):
+    """There is no API server at ``host``, it hangs, the connection broke, or TLS or credentials
+    do not work. ``doing`` says when.
+
+    What was asked may or may not have been carried out: look again.
+    """
+
+    def __init__(self, host: str, doing: str, problem: str) -> None:
+        self.host = host
+        self.doing = doing
+        self.problem = problem
+        super().__init__(f"the API server at {host}: {doing}: {problem}")

@@ -1,0 +1,1 @@
+"""The Kubernetes API: the connection to it, and what is written there."""
