@@ -162,7 +162,7 @@ class Reconciler:
         resync = now >= self._resync_at
         due = self._agenda.take_due(now)
         expected = due | self._agenda.dirty.keys()
-        ports = (set(self._pool.ports) if resync else due) - self._held
+        ports = set(self._pool.ports) if resync else due - self._held
         try:
             if ports or resync:
                 self._converge(ports, expected, claims)
@@ -174,17 +174,19 @@ class Reconciler:
             self._resync_at = self._clock() + self._pace.resync_seconds
 
     def _converge(self, ports: set[int], expected: set[int], claims: Claims) -> None:
-        """Rounds of look, plan, apply, until ``ports`` show what is desired. Only ``expected``
-        may be found different without somebody else having changed them."""
+        """Rounds of look, plan, apply, until ``ports`` show what is desired; held ones are only
+        looked at. Only ``expected`` may be found different without somebody else having changed
+        them."""
         met = False
         for number in range(ROUNDS_MAX + 1):
             info, observed = self._look(ports)
             if self._is_new(info):
                 met = True
-                ports = expected = set(self._pool.ports) - self._held
-                info, observed = self._look(set(self._pool.ports))
+                expected = set(self._pool.ports)
+                if ports != expected:
+                    ports = expected
+                    info, observed = self._look(ports)
                 self._meet(info, observed)
-                observed = {port: observed[port] for port in observed.keys() & ports}
             plans = self._plans(claims, observed)
             work = {port: item for port, item in plans.items() if item}
             if number == 0 and (surprise := work.keys() - expected):
@@ -195,7 +197,7 @@ class Reconciler:
                 plans = self._plans(claims, observed)
                 work = {port: item for port, item in plans.items() if item}
             self._settle(claims, observed, plans, work)
-            for port in ports - observed.keys():
+            for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)
             if not work:
                 return
@@ -221,6 +223,8 @@ class Reconciler:
         can_add = self._dialect is not None and self._dialect.adds_servers
         plans = {}
         for port, seen in observed.items():
+            if port in self._held:
+                continue
             began = self._clock()
             plans[port] = plan(
                 self._agenda.desired(claims(port), seen, began),
