@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sidecar.agenda import Pace
+from sidecar.durations import format_duration
 from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
 from sidecar.files import write_atomically
@@ -119,6 +120,8 @@ class Daemon:
         self._holds = Holds(holds_file(settings))
         self._said_held: frozenset[int] = frozenset()
         self._stopping = threading.Event()
+        self._leaving = threading.Event()
+        self._leaves_at = float("inf")
         self._began = False
         self._busy_since: float | None = None
         self._said: dict[Key, Verdict] = {}
@@ -133,8 +136,15 @@ class Daemon:
         self._stopping.set()
         self._wakeup.set()
 
+    def leave(self) -> None:
+        """Be unready from now on, so that load balancers look elsewhere, and make `run` return when
+        HAProxy is gone, or the grace time over."""
+        self._leaving.set()
+        self._wakeup.set()
+
     def run(self) -> None:
-        """Watch and drive until `stop`. Raises SettingsError if the HTTP port is taken."""
+        """Watch and drive until `stop`, or after `leave`. Raises SettingsError if the HTTP port is
+        taken."""
         listen = self.settings.http.listen
         with contextlib.ExitStack() as ending:
             ending.callback(self._wakeup.close)
@@ -148,6 +158,9 @@ class Daemon:
                 self._busy_since = time.monotonic()
                 seconds = self._step()
                 self._busy_since = None
+                if self._has_left():
+                    break
+                seconds = max(0.0, min(seconds, self._leaves_at - time.monotonic()))
                 if self._wakeup.wait(seconds, self._client.fileno()):
                     self.reconciler.disconnected()
             # What changed last is not to wait for its turn any more.
@@ -176,7 +189,7 @@ class Daemon:
 
     def ready(self) -> str:
         """For /readyz: why HAProxy does not yet do what the source says, or ""."""
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._leaving.is_set():
             return "stopping"
         if missing := self._inbox.missing():
             return f"not synced yet: {', '.join(sorted(missing))}"
@@ -186,6 +199,18 @@ class Daemon:
             failing = sorted(self.reconciler.failures)
             return f"not converged; failing ports: {failing}" if failing else "not converged"
         return ""
+
+    def _has_left(self) -> bool:
+        """Whether nothing is left to do after `leave`."""
+        if not self._leaving.is_set():
+            return False
+        now = time.monotonic()
+        if self._leaves_at == float("inf"):
+            grace = self.settings.timing.grace
+            log.info("stopping: unready, and driving on for %s at most", format_duration(grace))
+            self._leaves_at = now + grace
+            self.reconciler.leave()
+        return now >= self._leaves_at or self.reconciler.gone or bool(self._inbox.missing())
 
     def _step(self) -> float:
         """Take what changed, drive HAProxy; in how many seconds to look again."""

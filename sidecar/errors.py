@@ -99,6 +99,15 @@ class DisconnectedError(RuntimeAPIError):
         super().__init__(f"HAProxy's Runtime API at {address}: {doing}: {problem}")
 
 
+class StoppingError(DisconnectedError):
+    """HAProxy got SIGUSR1: its ports are closed, it takes no changes, and it ends with the last of
+    its ``sessions``; not before our own connection ends, though."""
+
+    def __init__(self, address: str, pid: int, sessions: int) -> None:
+        self.sessions = sessions
+        super().__init__(address, "looking", f"HAProxy (PID {pid}) is stopping")
+
+
 class APIServerError(SidecarError):
     """The base of what goes wrong between us and the Kubernetes API server."""
 

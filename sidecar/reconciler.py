@@ -15,9 +15,9 @@ from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
 from sidecar.dialect import SERVER_IN_USE, SERVERS_FIXED, Dialect
 from sidecar.errors import (
     CommandRefusedError,
-    DisconnectedError,
     RemoteProtocolError,
     RuntimeAPIError,
+    StoppingError,
 )
 from sidecar.metrics import Metrics
 from sidecar.observed import ObservedPort, ProcessInfo
@@ -43,6 +43,9 @@ ROUNDS_MAX = 6
 
 #: How long HAProxy may take to show an address that it accepted; measured: below 1 ms.
 READBACK_SECONDS = 2.0
+
+#: How often to ask an idle HAProxy whether it is stopping: our connection would keep it from it.
+ALIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Reconciler:
         self._fixed: set[int] = set()
         self._held: frozenset[int] = frozenset()
         self._resync_at = 0.0
+        self._asked_at = float("-inf")
+        self._leaving = False
         self._connection_attempts = 0
         self._retry_at = 0.0
         self._touched: set[int] = set()
@@ -122,6 +127,16 @@ class Reconciler:
             self.failures.pop(port, None)
         self.mark(released)
 
+    def leave(self) -> None:
+        """From now on HAProxy is expected to stop: that is no error, and it is not waited for."""
+        self._leaving = True
+
+    @property
+    def gone(self) -> bool:
+        """While leaving: nobody answers at HAProxy's socket any more."""
+        # One failure may be a hiccup, or our letting go of it.
+        return self._leaving and self._connection_attempts > 1
+
     def step(self, claims: Claims) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
 
@@ -131,7 +146,10 @@ class Reconciler:
             try:
                 self._step(claims)
             except RuntimeAPIError as exc:
-                self._connection_failed(exc)
+                if self._leaving and isinstance(exc, StoppingError) and exc.sessions:
+                    self._watch_drain(exc)
+                else:
+                    self._connection_failed(exc)
             else:
                 if self.connection_error:
                     log.info("HAProxy answers again")
@@ -166,6 +184,8 @@ class Reconciler:
         try:
             if ports or resync:
                 self._converge(ports, expected, claims)
+            elif now >= self._asked_at + ALIVE_SECONDS:
+                self._must_go_on(self._observer.info())
         except RuntimeAPIError:
             for port in due:
                 self._agenda.look_at(port, now)
@@ -212,12 +232,14 @@ class Reconciler:
 
     def _look(self, ports: Collection[int]) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
         info, observed = self._observer.look(ports)
-        if info.stopping:
-            # An old process goes on answering on our connection while a new one has the socket.
-            raise DisconnectedError(
-                self._client.address, "looking", f"HAProxy (PID {info.pid}) is stopping"
-            )
+        self._must_go_on(info)
         return info, observed
+
+    def _must_go_on(self, info: ProcessInfo) -> None:
+        """A stopping HAProxy answers on our connection, while a new one may have the socket."""
+        self._asked_at = self._clock()
+        if info.stopping:
+            raise StoppingError(self._client.address, info.pid, info.current_connections)
 
     def _plans(self, claims: Claims, observed: Mapping[int, ObservedPort]) -> dict[int, PortPlan]:
         can_add = self._dialect is not None and self._dialect.adds_servers
@@ -406,6 +428,13 @@ class Reconciler:
         for problem in (*self._dialect.problems, *self.pool_problems):
             log.error("%s", problem)
 
+    def _watch_drain(self, error: StoppingError) -> None:
+        """Keep the connection, over which alone it can be told when the last session has ended."""
+        if not isinstance(self.connection_error, StoppingError):
+            log.info("%s: %d sessions are left", error.problem, error.sessions)
+        self.connection_error = error
+        self._retry_at = self._clock() + ALIVE_SECONDS
+
     def _connection_failed(self, error: RuntimeAPIError) -> None:
         self._client.close()
         if self._client.address not in str(error):
@@ -416,7 +445,9 @@ class Reconciler:
         self._connection_attempts += 1
         # Soon at first, so that a restarted HAProxy has its servers back within a second.
         delay = backoff_seconds(self._connection_attempts, first=0.05, most=0.4)
-        if self.connection_error is None or str(self.connection_error) != str(error):
+        if self._leaving:
+            log.info("%s", error)
+        elif self.connection_error is None or str(self.connection_error) != str(error):
             log.error("%s; trying again until it answers", error)
         self.connection_error = error
         self._retry_at = self._clock() + delay

@@ -282,6 +282,9 @@ class TimingSettings(_Section):
     close_after: Duration = 5.0
     #: How often everything is compared even though nothing was reported.
     resync: Annotated[Duration, AfterValidator(_at_least_1s)] = 30.0
+    #: After SIGTERM: how long to be unready and still drive, while load balancers look elsewhere
+    #: and HAProxy ends its sessions; as long as Kubernetes' own default for all of it.
+    grace: Duration = 30.0
 
 
 class LogSettings(_Section):

@@ -3,16 +3,77 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+from stand import HAPROXY, await_
+
 from sidecar.cli import main
 
 ROOT = Path(__file__).parent.parent
+
+
+class Process:
+    """A command in a process of its own, with what it has said so far."""
+
+    def __init__(self, arguments: list[str], cwd: Path, **environment: str) -> None:
+        # A group of its own, so that Ctrl-C goes to all of it, as from a terminal.
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=cwd,
+            env={**clean_environment(), "HAPROXY": HAPROXY, **environment},
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self.said += line
+
+    def await_said(self, text: str, seconds: float = 15) -> None:
+        await_(lambda: text in self.said or self.ended, f"it says {text!r}: {self.said}", seconds)
+        assert text in self.said, self.said
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None and not self._reader.is_alive()
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ctrl_c(self) -> None:
+        os.killpg(self.pid, signal.SIGINT)
+
+    def wait(self, seconds: float = 15) -> int:
+        code = self._process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+    def close(self) -> None:
+        # Its children too, should it have left any.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(10)
+        self._reader.join(5)
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+#: The fixture `start`.
+Start = Callable[..., Process]
 
 
 class Result(NamedTuple):

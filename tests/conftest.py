@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from cli import ROOT, Process, Start
 from peers import MakeClient, MakePeer, clients, peers_in
 from stand import EchoServer, Stand
 
@@ -41,6 +42,20 @@ def make_stand(tmp_path: Path) -> Iterator[Callable[..., Stand]]:
     yield make
     for stand in stands:
         stand.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts commands in processes of their own: ``start(command(…), cwd=…, NAME=value)``."""
+    processes: list[Process] = []
+
+    def make(arguments: list[str], cwd: Path = ROOT, **environment: str) -> Process:
+        processes.append(Process(arguments, cwd, **environment))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        process.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from relay import Relay
 from stand import (
@@ -166,10 +167,16 @@ class Intercept(Relay):
                 haproxy.sendall(line + b"\n")
 
 
+class Entrance(Protocol):
+    """Where clients come in."""
+
+    def connect(self, port: int) -> Client: ...
+
+
 class Load:
     """Short connections without a pause, from some threads. ``failures``: what went wrong."""
 
-    def __init__(self, stand: Stand, threads: int, port: int = PORT) -> None:
+    def __init__(self, stand: Entrance, threads: int, port: int = PORT) -> None:
         self.failures: list[str] = []
         self.served: Counter[str] = Counter()
         self._stop = threading.Event()
@@ -185,7 +192,7 @@ class Load:
         for thread in self._threads:
             thread.join(20)
 
-    def _connect(self, stand: Stand, port: int) -> None:
+    def _connect(self, stand: Entrance, port: int) -> None:
         while not self._stop.is_set():
             try:
                 client = stand.connect(port)

@@ -67,7 +67,7 @@ pools:
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
 http: {listen: null}
-timing: {close_after: 0, resync: 1m}
+timing: {close_after: 0, resync: 1m, grace: 1h}
 log: {format: json, level: debug}
 """
 
@@ -133,7 +133,7 @@ def test_every_key_means_what_it_says() -> None:
             "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
         },
         "http": {"listen": None},
-        "timing": {"close_after": 0.0, "resync": 60.0},
+        "timing": {"close_after": 0.0, "resync": 60.0, "grace": 3600.0},
         "log": {"format": "json", "level": "debug"},
     }
     assert settings.pool().classes[0].check == HealthCheck(0.25, 2, 5)

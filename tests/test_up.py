@@ -2,94 +2,22 @@
 say, what they start, and that nothing of it is left behind.
 """
 
-import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from cli import ROOT, clean_environment, command
-from stand import HAPROXY, EchoServer, Stand, app, await_, fresh_ip
+from cli import ROOT, Start, command
+from stand import EchoServer, Stand, app, await_, fresh_ip
 
 from sidecar.child import answering
 
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
-
-
-class Process:
-    """A command in a process of its own, with what it has said so far."""
-
-    def __init__(self, arguments: list[str], cwd: Path, **environment: str) -> None:
-        # A group of its own, so that Ctrl-C goes to all of it, as from a terminal.
-        self._process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=cwd,
-            env={**clean_environment(), "HAPROXY": HAPROXY, **environment},
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-        self.said = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self.said += line
-
-    def await_said(self, text: str, seconds: float = 15) -> None:
-        await_(lambda: text in self.said or self.ended, f"it says {text!r}: {self.said}", seconds)
-        assert text in self.said, self.said
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None and not self._reader.is_alive()
-
-    def send(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def ctrl_c(self) -> None:
-        os.killpg(self.pid, signal.SIGINT)
-
-    def wait(self, seconds: float = 15) -> int:
-        code = self._process.wait(seconds)
-        self._reader.join(5)
-        return code
-
-    def close(self) -> None:
-        # Its children too, should it have left any.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(10)
-        self._reader.join(5)
-        if self._process.stdout:
-            self._process.stdout.close()
-
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    processes: list[Process] = []
-
-    def make(arguments: list[str], cwd: Path = ROOT, **environment: str) -> Process:
-        processes.append(Process(arguments, cwd, **environment))
-        return processes[-1]
-
-    yield make
-    for process in processes:
-        process.close()
 
 
 @pytest.fixture
@@ -316,7 +244,7 @@ def test_run_leaves_haproxy_as_it_is(
     process = start(command("run", "-c", stand.settings_file))
     await_leads_to(stand, 30000, server)
     process.await_said("port 30000: open -> Route demo/web")
-    process.send(signal.SIGTERM)
+    process.send(signal.SIGINT)
     assert process.wait() == 0
     assert stand.info().identity == before
     await_leads_to(stand, 30000, server)

@@ -23,11 +23,13 @@ from sidecar.settings import Settings
 
 
 def run(config: Path | None) -> None:
-    """Watch and drive until SIGTERM or SIGINT; HAProxy is left as it is."""
+    """Watch and drive until SIGINT, or for a grace time after SIGTERM; HAProxy is left as it is."""
     settings = load_settings(config)
     set_up_logging(settings.log.format, settings.log.level)
     with _Signals() as signals:
-        _drive(Daemon(settings, make_source(settings)), signals)
+        daemon = Daemon(settings, make_source(settings))
+        signals.call(daemon.stop, daemon.leave)
+        daemon.run()
 
 
 def up(config: Path | None, manifests: Sequence[Path]) -> None:
@@ -61,7 +63,9 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
             _done(say, f"watching {watched}; edit, add or delete a manifest there")
             _print_hints(say, settings, config)
             child.supervise()
-            _drive(Daemon(settings, source), signals)
+            daemon = Daemon(settings, source)
+            signals.call(daemon.stop)
+            daemon.run()
         except HAProxyError:
             if not signals.received:
                 raise
@@ -92,11 +96,6 @@ def _own_name() -> str:
     return called.name if shutil.which(called.name) else str(called)
 
 
-def _drive(daemon: Daemon, signals: "_Signals") -> None:
-    signals.call(daemon.stop)
-    daemon.run()
-
-
 class _Signals:
     """SIGINT and SIGTERM as a request to stop, which never interrupts what is being done.
 
@@ -106,7 +105,8 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = False
-        self._action: Callable[[], None] | None = None
+        self._stop: Callable[[], None] | None = None
+        self._leave: Callable[[], None] | None = None
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -118,15 +118,18 @@ class _Signals:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def call(self, action: Callable[[], None]) -> None:
-        """From now on ``action`` is what a signal leads to; at once if there was one."""
-        self._action = action
+    def call(self, stop: Callable[[], None], leave: Callable[[], None] | None = None) -> None:
+        """From now on ``stop`` is what a signal leads to; at once if there was one. ``leave``: what
+        SIGTERM leads to instead, when it is the first signal."""
+        self._stop, self._leave = stop, leave
         if self.received:
-            action()
+            stop()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        leaves = number == signal.SIGTERM and not self.received
+        action = (self._leave if leaves else None) or self._stop
         self.received = True
         # A handler runs between two instructions of what it interrupts, whose locks it must not
         # wait for.
-        if self._action:
-            threading.Thread(target=self._action, name="stop").start()
+        if action:
+            threading.Thread(target=action, name="stop").start()
