@@ -4,11 +4,15 @@ PYTHON  ?= python3
 CONFIG  ?= manifests/laptop/sidecar.yaml
 STEPS   ?= 20000
 SEED    ?= 1
+OVERLAY ?= kubernetes
+IMAGE   ?= haproxy-sidecar:latest
+NAMESPACE ?= haproxy-sidecar
+KUBECTL ?= kubectl
 SIDECAR  = $(VENV)/bin/haproxy-sidecar
 
-.PHONY: help run test check format shell status chaos bench build clean
+.PHONY: help run test test-cluster check format shell status deploy undeploy chaos bench build clean
 help:           ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this machine
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
@@ -16,6 +20,9 @@ run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this
 test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses another)
 	@haproxy/install haproxy mariadb redis
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test-cluster: $(VENV)/dev haproxy ## tests on a real API server, which Go builds once (minutes)
+	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/cluster/run $(ARGS)
 
 check: $(VENV)/dev         ## ruff, mypy --strict, import rules
 	@$(VENV)/bin/ruff check .
@@ -27,11 +34,24 @@ format: $(VENV)/dev        ## let ruff lay out and mend what it can
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-shell: $(VENV)/run         ## HAProxy's Runtime API of the running `make run`
+shell:                     ## HAProxy's Runtime API, of `make run`; or of POD=name in kubectl's cluster
+ifdef POD
+	@$(KUBECTL) exec -it -n $(NAMESPACE) $(POD) -c sidecar -- haproxy-sidecar shell
+else
+	@$(MAKE) -s $(VENV)/run
 	@$(SIDECAR) shell -c $(CONFIG)
+endif
 
 status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
 	@$(SIDECAR) status -c $(CONFIG)
+
+deploy:                    ## into kubectl's cluster: OVERLAY=kubernetes IMAGE=where/haproxy-sidecar:tag
+	@$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
+		sed 's#image: haproxy-sidecar:latest$$#image: $(IMAGE)#' | \
+		$(KUBECTL) apply --server-side $(ARGS) -f -
+
+undeploy:                  ## remove what deploy made, but for the kind Route and its Routes
+	@$(KUBECTL) delete -k manifests/overlays/$(OVERLAY) -l 'undeploy!=keep' --ignore-not-found $(ARGS)
 
 chaos: $(VENV)/dev haproxy ## a longer random run: STEPS=20000 SEED=1
 	@CHAOS_STEPS=$(STEPS) CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos --timeout 0 $(ARGS)

@@ -14,6 +14,9 @@ from cli import ROOT, Process, Start
 from peers import MakeClient, MakePeer, clients, peers_in
 from stand import EchoServer, Stand
 
+# Those need an API server, and the network that `make test-cluster` makes for them.
+collect_ignore = [] if "CLUSTER_BINARIES" in os.environ else ["cluster"]
+
 # A busy machine is no fault; and what CI tries must not be luck: new examples are for us to find.
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

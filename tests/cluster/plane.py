@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class ControlPlane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._binaries = Path(os.environ["CLUSTER_BINARIES"])
+        #: An admin's kubectl, as a command.
+        self.command = [str(self._binaries / "kubectl"), f"--kubeconfig={folder}/admin.kubeconfig"]
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         (folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT_POLICY))
@@ -77,8 +79,6 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.folder / 'accounts.key'}",
             f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
-            # ServiceAccounts of Pods are made by a controller, which is not here.
-            "--disable-admission-plugins=ServiceAccount",
             f"--audit-policy-file={self.folder / 'audit.yaml'}",
             f"--audit-log-path={self.folder / 'audit.log'}",
             "--audit-log-mode=blocking",
@@ -134,7 +134,7 @@ class ControlPlane:
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What kubectl prints, as admin; what it complains of is the test's failure."""
         done = subprocess.run(
-            [self._binaries / "kubectl", "--kubeconfig", self.folder / "admin.kubeconfig", *arguments],
+            [*self.command, *arguments],
             input=stdin,
             capture_output=True,
             text=True,
@@ -146,8 +146,18 @@ class ControlPlane:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done.stdout.strip()
 
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    def apply(self, *objects: Mapping[str, Any], options: Sequence[str] = ()) -> str:
+        """Server-side, so that the API server itself finds unknown and doubled fields."""
+        return self.kubectl(
+            *("apply", "--server-side", "--validate=strict", *options, "-f", "-"),
+            stdin=yaml.safe_dump_all(objects),
+        )
+
+    def overlay(self, name: str) -> list[dict[str, Any]]:
+        """The objects of that overlay, as kustomize makes them."""
+        return list(
+            yaml.safe_load_all(self.kubectl("kustomize", str(MANIFESTS / "overlays" / name)))
+        )
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", "-o", "json", *arguments))
