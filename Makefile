@@ -21,7 +21,8 @@ test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses
 	@haproxy/install haproxy mariadb redis
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-test-cluster: $(VENV)/dev haproxy ## tests on a real API server, which Go builds once (minutes)
+test-cluster: $(VENV)/dev ## tests on a real API server, which Go builds once (minutes)
+	@haproxy/install haproxy ip openssl
 	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/cluster/run $(ARGS)
 
 check: $(VENV)/dev         ## ruff, mypy --strict, import rules
