@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
@@ -51,8 +51,6 @@ class Run:
         self.stand, self.settings = its_stand, its_stand.settings
         self.ips, self.names = ips, {ip: name for name, ip in ips.items()}
         self.world = World()
-        #: UIDs of `auto` Routes that must keep the port that they had at the last quiet point.
-        self.sticky: set[str] = set()
         #: Held port -> how it was at the last quiet point, if nobody touched it since.
         self.held: dict[int, object] = {}
         self.old_haproxy: subprocess.Popen[bytes] | None = None
@@ -127,6 +125,8 @@ class Run:
                 self.old_haproxy = None
             clients.drop(clients.staying)
         self.stand.start_haproxy()
+        # So that the stand has its connection when others take all.
+        self.stand.info()
 
     def be_quiet(self, thorough: bool) -> None:
         """Await that HAProxy shows what is wanted; from then on clients are promised just that.
@@ -135,7 +135,8 @@ class Run:
         self.relay.trip(0)
         self.relay.fault("pass")
         self.sidecar.start()
-        self.until_no(lambda: next(self.problems(thorough), ""))
+        kept = world.given
+        self.until_no(lambda: next(self.problems(kept, thorough), ""))
         clients.look_after(self.settings.drain.deadline)
         self.promise()
         clients.quiet += 1
@@ -169,7 +170,12 @@ class Run:
         def unsaved() -> str:
             saved = parse_servers_state(state.read_text()) if state.exists() else {}
             before = {port: _shown(servers.values(), "s") for port, servers in saved.items()}
-            return "" if before == self.shown() else "the state file is not what HAProxy shows"
+            differ = [
+                port
+                for port, shown in self.shown().items()
+                if port not in self.held and before.get(port) != shown
+            ]
+            return f"the state file is not what HAProxy shows of {differ}" if differ else ""
 
         self.until_no(unsaved)
         shown = self.shown()
@@ -212,8 +218,6 @@ class Run:
             promise.steady &= world.serves(port)
             limited = len(world.takers(port)) > self.settings.limits.max_servers
             promise.lasting = frozenset() if limited else promise.lasting & promise.wanted
-        owners = {uid: world.owner(world.given[uid]) for uid in self.sticky & world.autos.keys()}
-        self.sticky = {uid for uid, owner in owners.items() if owner and owner.uid == uid}
 
     def change(self, fact: Fact) -> Change:
         """As a source says it."""
@@ -257,23 +261,24 @@ class Run:
         used = [item.address.ip for item in seen.servers.values() if item.state != "maint"]
         return frozenset(self.names.get(ip, ip) for ip in used)
 
-    def problems(self, thorough: bool) -> Iterator[str]:
+    def problems(self, kept: Mapping[str, int], thorough: bool) -> Iterator[str]:
+        """``kept``: `auto` Routes with the ports that they must have still."""
         if said := self.sidecar.not_ready():
             yield f"/readyz: {said}"
-        yield from self.auto_problems()
+        yield from self.auto_problems(kept)
         for port, seen in self.stand.observed().items():
             if port not in self.held:
                 yield from (f"port {port}: {text}" for text in self.port_problems(seen, thorough))
 
-    def auto_problems(self) -> Iterator[str]:
+    def auto_problems(self, kept: Mapping[str, int]) -> Iterator[str]:
         """Which `auto` Route has which port, the sidecar says; here is judged if that can be."""
-        file, world, before = auto_ports_file(self.settings), self.world, self.world.given
+        file, world = auto_ports_file(self.settings), self.world
         given = world.given = json.loads(file.read_text()) if file.exists() else {}
         if not given.keys() <= world.autos.keys():
             yield f"auto ports of Routes that are gone: {given.keys() - world.autos.keys()}"
-        for uid in self.sticky:
-            if given.get(uid) != before[uid]:
-                yield f"auto Route {uid} had port {before[uid]}, has {given.get(uid)}"
+        for uid, port in kept.items():
+            if given.get(uid) != port:
+                yield f"auto Route {uid} had port {port}, has {given.get(uid)}"
         for uid, port in given.items():
             owner = world.owner(port)
             if owner is None or owner.uid != uid or port not in PLAIN:
@@ -281,7 +286,6 @@ class Run:
         free = [port for port in PLAIN if world.owner(port) is None]
         if free and world.autos.keys() - given.keys():
             yield f"auto Routes {world.autos.keys() - given.keys()} have no port, {free} are free"
-        self.sticky = set(given)
 
     def port_problems(self, seen: ObservedPort, thorough: bool) -> Iterator[str]:
         wanted, takers = self.world.wanted(seen.port), self.world.takers(seen.port)

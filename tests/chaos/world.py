@@ -67,7 +67,8 @@ class Step(NamedTuple):
 
 
 class World:
-    """All facts, the newest of each thing. ``given``: UID of an ``auto`` Route -> its port."""
+    """All facts, the newest of each thing. ``given``: UID of an ``auto`` Route -> its port, as far
+    as that is known: one that lost its port is given another."""
 
     def __init__(self) -> None:
         self.facts: dict[tuple[object, ...], Fact] = {}
@@ -76,6 +77,12 @@ class World:
     def take(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
             self.facts[fact[:2] if isinstance(fact, Slice) else fact[:1]] = fact
+        owners = {port: self.owner(port) for port in self.given.values()}
+        self.given = {
+            uid: port
+            for uid, port in self.given.items()
+            if (owner := owners[port]) and owner.uid == uid
+        }
 
     @property
     def routes(self) -> list[Route]:
