@@ -127,7 +127,8 @@ class Daemon:
         self._said: dict[Key, Verdict] = {}
         self._said_ports: dict[int, str] = {}
         self._problems: tuple[str, ...] = ()
-        self._saved_changes = 0
+        # None: whether a predecessor lived to save what it changed is not known
+        self._saved_changes: int | None = None
         self._save_at = float("-inf")
         self._count_on_scrape()
 

@@ -225,6 +225,23 @@ def test_what_changed_last_is_saved_when_the_sidecar_stops(
     assert served_by(stand) == {"b"}
 
 
+def test_what_a_killed_sidecar_did_not_save_its_successor_does(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    """Though it finds nothing to change."""
+    stand, a, b = make_stand(pools=SIX), make_server("a"), make_server("b")
+    world, path = World(stand, *app("web", PORT, a)), stand.settings.haproxy.state_file
+    with world.sidecar():
+        await_saved(stand)
+        before = path.read_text()
+        world.serve(b)
+        await_ready(stand, PORT, b)
+        world.settle()
+    path.write_text(before)
+    with world.sidecar():
+        await_saved(stand)
+
+
 def hand_over(files: contextlib.ExitStack, stand: Stand) -> subprocess.Popen[bytes]:
     """Start a HAProxy that takes over all sockets and lets the old one end by itself; the old."""
     old = stand._process
