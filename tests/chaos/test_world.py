@@ -16,3 +16,11 @@ def test_an_auto_route_that_lost_its_port_does_not_get_it_back() -> None:
     assert world.owner(30002) == older
     world.take([older._replace(exists=False)])
     assert not world.serves(30002)
+
+
+def test_an_auto_route_that_names_its_port_is_no_auto_route_any_more() -> None:
+    world, auto = World(), Route("r0", 0, True, True, AUTO, 50, TARGETS)
+    world.take([auto])
+    world.given = {"r0-0": 30002}
+    world.take([auto._replace(port="30002")])
+    assert world.given == {}

@@ -81,7 +81,7 @@ class World:
         self.given = {
             uid: port
             for uid, port in self.given.items()
-            if (owner := owners[port]) and owner.uid == uid
+            if (owner := owners[port]) and owner.uid == uid and owner.port == AUTO
         }
 
     @property
