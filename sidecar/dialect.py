@@ -38,6 +38,11 @@ SERVER_IN_USE = "Server still has connections attached to it, cannot remove it."
 PORT_OPENED = frozenset({"", "All sockets are already enabled."})
 PORT_CLOSED = frozenset({"", "All sockets are already disabled."})
 
+#: What HAProxy refuses for ever -> what to do about it.
+REMEDIES = {
+    "Frontend was previously shut down, cannot enable.": "only a restart of HAProxy brings it back",
+}
+
 #: When ``shutdown session`` worked; a session that ended by itself meanwhile is no failure.
 SESSION_ENDED = frozenset({"", "No such session (use 'show sess')."})
 

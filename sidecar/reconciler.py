@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
-from sidecar.dialect import SERVER_IN_USE, SERVERS_FIXED, Dialect
+from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
+from sidecar.drift import changes, summary
 from sidecar.errors import (
     CommandRefusedError,
     RemoteProtocolError,
@@ -91,6 +92,9 @@ class Reconciler:
         self._connection_attempts = 0
         self._retry_at = 0.0
         self._touched: set[int] = set()
+        # ports that were not as desired when last seen, or that somebody else may change: what is
+        # different on them at the next look may be our own doing
+        self._unsettled: set[int] = set()
         self.process: ProcessInfo | None = None
         self.connection_error: RuntimeAPIError | None = None
         #: What HAProxy lacks of the pool, a line each.
@@ -122,6 +126,7 @@ class Reconciler:
         """Leave ``ports`` as they are, whatever is desired, until they are released."""
         released = self._held - ports
         self._held = ports
+        self._unsettled |= ports
         for port in ports:
             self._agenda.forget(port)
             self.failures.pop(port, None)
@@ -179,11 +184,10 @@ class Reconciler:
             self.disconnected()
         resync = now >= self._resync_at
         due = self._agenda.take_due(now)
-        expected = due | self._agenda.dirty.keys()
         ports = set(self._pool.ports) if resync else due - self._held
         try:
             if ports or resync:
-                self._converge(ports, expected, claims)
+                self._converge(ports, claims)
             elif now >= self._asked_at + ALIVE_SECONDS:
                 self._must_go_on(self._observer.info())
         except RuntimeAPIError:
@@ -193,29 +197,28 @@ class Reconciler:
         if resync:
             self._resync_at = self._clock() + self._pace.resync_seconds
 
-    def _converge(self, ports: set[int], expected: set[int], claims: Claims) -> None:
+    def _converge(self, ports: set[int], claims: Claims) -> None:
         """Rounds of look, plan, apply, until ``ports`` show what is desired; held ones are only
-        looked at. Only ``expected`` may be found different without somebody else having changed
-        them."""
+        looked at."""
         met = False
         for number in range(ROUNDS_MAX + 1):
             info, observed = self._look(ports)
             if self._is_new(info):
                 met = True
-                expected = set(self._pool.ports)
-                if ports != expected:
-                    ports = expected
+                whole = set(self._pool.ports)
+                if ports != whole:
+                    ports = whole
                     info, observed = self._look(ports)
                 self._meet(info, observed)
+            drift = {}
+            if number == 0 and (surprise := self._changed_by_others(observed)):
+                # Look twice: what we applied may show a moment later (3.0 and later).
+                _, again = self._look(surprise.keys())
+                drift = self._changed_by_others(again)
+                observed.update(again)
             plans = self._plans(claims, observed)
             work = {port: item for port, item in plans.items() if item}
-            if number == 0 and (surprise := work.keys() - expected):
-                # Look twice: what we applied may show a moment later (3.0 and later).
-                _, again = self._look(surprise)
-                self._found_drift(self._plans(claims, again), observed)
-                observed.update(again)
-                plans = self._plans(claims, observed)
-                work = {port: item for port, item in plans.items() if item}
+            self._found_drift(drift, work)
             self._settle(claims, observed, plans, work)
             for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)
@@ -227,8 +230,8 @@ class Reconciler:
             if met:
                 # What is put right at a first meeting is not a port that flaps.
                 self._agenda.may_toggle()
-        for port in work:
-            self._fail(port, f"still differs after {ROUNDS_MAX} rounds: {_shown(work[port])}")
+        for port, item in work.items():
+            self._fail(port, f"still differs after {ROUNDS_MAX} rounds: {_shown(item)}")
 
     def _look(self, ports: Collection[int]) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
         info, observed = self._observer.look(ports)
@@ -268,6 +271,8 @@ class Reconciler:
         """Remember what was seen, and which ports are as desired now."""
         now = self._clock()
         self.observed.update(observed)
+        self._unsettled.difference_update(plans.keys() - work)
+        self._unsettled.update(work)
         for port, item in plans.items():
             if missing := len(item.assignment.left_out):
                 self.left_out[port] = missing
@@ -359,7 +364,8 @@ class Reconciler:
             elif reply == SERVER_IN_USE:
                 self._agenda.look_at(operation.port, self._clock() + TIDY_SECONDS)
             else:
-                self._fail(operation.port, str(error))
+                remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
+                self._fail(operation.port, str(error) + remedy)
         for kind, count in done.items():
             self._metrics.operations.labels(kind).inc(count)
         return failed
@@ -392,18 +398,28 @@ class Reconciler:
         else:
             self.failures.pop(port, None)
 
-    def _found_drift(
-        self, plans: Mapping[int, PortPlan], observed: Mapping[int, ObservedPort]
-    ) -> None:
-        for port, item in plans.items():
-            if item:
+    def _changed_by_others(
+        self, observed: Mapping[int, ObservedPort]
+    ) -> dict[int, tuple[str, ...]]:
+        """port -> what is not as it was when the port was last seen, and was as desired."""
+        return {
+            port: found
+            for port, seen in observed.items()
+            if port not in self._unsettled
+            and (before := self.observed.get(port))
+            and (found := changes(before, seen))
+        }
+
+    def _found_drift(self, drift: Mapping[int, tuple[str, ...]], work: Collection[int]) -> None:
+        for port, found in drift.items():
+            if port in work:
                 self._metrics.drift.inc()
-                log.warning(
-                    "port %d (%s): somebody else changed it in HAProxy; repairing with: %s",
-                    port,
-                    "open" if observed[port].open else "closed",
-                    _shown(item),
-                )
+            log.warning(
+                "port %d: changed by somebody else: %s; %s",
+                port,
+                summary(found),
+                "repairing" if port in work else "it needs no repair",
+            )
 
     def _is_new(self, info: ProcessInfo) -> bool:
         return self.process is None or info.identity != self.process.identity
@@ -423,6 +439,7 @@ class Reconciler:
         self._dialect = Dialect(info.version_tuple)
         self._agenda.begin(observed.keys() - self._held, self._clock())
         self.failures.clear()
+        self._unsettled.update(self._pool.ports)
         self._fixed.clear()
         self.pool_problems = tuple(compare(self._pool, observed))
         for problem in (*self._dialect.problems, *self.pool_problems):

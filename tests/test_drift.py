@@ -9,6 +9,7 @@ import pytest
 from cli import run_cli
 from drive import PORT, World, app, await_parked, operations
 from stand import (
+    ROUTER,
     MakeServer,
     MakeStand,
     Stand,
@@ -17,66 +18,97 @@ from stand import (
     await_ready,
     await_refused,
     await_told,
+    changes,
     converged,
     fresh_ip,
+    held,
     running,
     slice_,
 )
 from stand import app as manifests
 
-from sidecar.agenda import REST_SECONDS
+from sidecar.agenda import REST_SECONDS, TIDY_SECONDS, Pace
 from sidecar.daemon import Daemon
+from sidecar.endpoints import denier
 from sidecar.holds import holds_file
+from sidecar.metrics import Metrics
+from sidecar.model import EndpointSet, Route, Service
 from sidecar.pool import Address
+from sidecar.reconciler import Reconciler
+from sidecar.routing import Routing
+
+ALL_OF_IT = (
+    "s1 is in maint, was ready; s2 is of weight 1, was of weight 256; s3 is of weight 2, was of"
+    " weight 256; stranger was added, is in maint and at {foreign}:9000; and 1 more; repairing"
+)
 
 #: What is done by hand -> its commands, on a port of one endpoint in slot s1 of three, and what
-#: the log must say of the repair.
+#: the log must say of it.
 BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
-    "to maint": (("set server {be}/s1 state maint",), "set server {be}/s1 state ready"),
-    "to drain": (("set server {be}/s1 state drain",), "set server {be}/s1 state ready"),
-    "weight": (("set server {be}/s1 weight 7",), "set server {be}/s1 weight 256"),
-    "weight 0": (("set server {be}/s1 weight 0",), "set server {be}/s1 weight 256"),
+    "to maint": (("set server {be}/s1 state maint",), "s1 is in maint, was ready; repairing"),
+    "to drain": (("set server {be}/s1 state drain",), "s1 is in drain, was ready; repairing"),
+    "weight": (
+        ("set server {be}/s1 weight 7",),
+        "s1 is of weight 7, was of weight 256; repairing",
+    ),
+    "weight 0": (
+        ("set server {be}/s1 weight 0",),
+        "s1 is of weight 0, was of weight 256; repairing",
+    ),
     "re-addressed": (
         ("set server {be}/s1 addr {foreign} port 9000",),
-        "set server {be}/s1 state maint",
+        "s1 is at {foreign}:9000, was at {mine}:9000; repairing",
     ),
-    "re-addressed and parked": (
+    "re-addressed and drained": (
         (
-            "set server {be}/s1 state maint",
+            "set server {be}/s1 state drain",
             "set server {be}/s1 addr {foreign} port 9000",
-            "set server {be}/s1 state ready",
         ),
-        "set server {be}/s1 state maint",
+        "s1 is in drain and at {foreign}:9000, was ready and at {mine}:9000; repairing",
     ),
     "another port of its address": (
         ("set server {be}/s1 addr {mine} port 9001",),
-        "set server {be}/s1 state maint",
+        "s1 is at {mine}:9001, was at {mine}:9000; repairing",
     ),
     "deleted": (
         ("set server {be}/s1 state maint", "del server {be}/s1"),
-        "set server {be}/s2 addr {mine} port 9000",
+        "s1 was deleted, was ready and at {mine}:9000; repairing",
     ),
     "free slot used": (
         (
             "set server {be}/s2 addr {foreign} port 9000",
             "set server {be}/s2 state ready",
         ),
-        "set server {be}/s2 state maint",
+        "s2 is ready and at {foreign}:9000, was in maint and parked; repairing",
     ),
     "free slot addressed": (
         ("set server {be}/s2 addr {foreign} port 9000",),
-        "set server {be}/s2 addr 127.0.0.1 port 1",
+        "s2 is at {foreign}:9000, was parked; repairing",
+    ),
+    "free slot deleted": (
+        ("del server {be}/s3",),
+        "s3 was deleted, was in maint and parked; it needs no repair",
     ),
     "foreign server": (
         ("add server {be}/stranger {foreign}:9000", "set server {be}/stranger state ready"),
-        "set server {be}/stranger state maint",
+        "stranger was added, is ready and at {foreign}:9000; repairing",
     ),
     "foreign server in maint": (
         ("add server {be}/stranger {foreign}:9000",),
-        "del server {be}/stranger",
+        "stranger was added, is in maint and at {foreign}:9000; repairing",
     ),
-    "closed": (("disable frontend {fe}",), "enable frontend {fe}"),
-    "unclaimed opened": (("enable frontend {fe}",), "disable frontend {fe}"),
+    "closed": (("disable frontend {fe}",), "the port is closed, was open; repairing"),
+    "unclaimed opened": (("enable frontend {fe}",), "the port is open, was closed; repairing"),
+    "everything": (
+        (
+            "set server {be}/s1 state maint",
+            "set server {be}/s2 weight 1",
+            "set server {be}/s3 weight 2",
+            "add server {be}/stranger {foreign}:9000",
+            "disable frontend {fe}",
+        ),
+        ALL_OF_IT,
+    ),
 }
 
 
@@ -119,7 +151,8 @@ def test_each_way_to_change_a_port_by_hand(
     ]
     await_resync(daemon)  # so that none falls into the middle
     stand.client.ask_all(somebody)
-    await_(lambda: drift(daemon) >= len(ports), f"all are found, not {drift(daemon)}")
+    repaired = len(ports) - 1  # all but the free slot that was deleted
+    await_(lambda: drift(daemon) >= repaired, f"all are found, not {drift(daemon)}")
     for port in claimed:
         await_ready(stand, port, mine)
         await_leads_to(stand, port, mine)
@@ -129,24 +162,74 @@ def test_each_way_to_change_a_port_by_hand(
         await_(lambda port=port: stand.slots(port).keys() == {mine.address}, f"{port} is clean")
         await_(lambda port=port: "stranger" not in stand.port(port).servers, f"{port} is clean")
     converged(daemon)
-    assert drift(daemon) == len(ports), "each is counted once"
-    found = {m.split(" ")[1]: m for m in caplog.messages if "somebody else changed it" in m}
-    for what, (_, repair) in BY_HAND.items():
-        port = ports[what]
-        assert fill(repair, port) in found[str(port)], what
-    assert str(untouched) not in found
+    assert drift(daemon) == repaired, "each is counted once"
+    found = {m for m in caplog.messages if "changed by somebody else" in m}
+    assert found == {
+        f"port {ports[what]}: changed by somebody else: {fill(told, ports[what])}"
+        for what, (_, told) in BY_HAND.items()
+    }
     # And then it is quiet.
     done = operations(daemon)
     assert done != before
     await_resync(daemon)
     assert operations(daemon) == done
-    assert drift(daemon) == len(ports)
+    assert drift(daemon) == repaired
 
 
 def await_resync(daemon: Daemon) -> None:
     """Until everything was compared once more."""
     last = daemon.reconciler._resync_at
     await_(lambda: daemon.reconciler._resync_at > last, "a whole compare")
+
+
+def test_what_ends_by_itself_is_not_somebodys_doing(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    """A slot that waited for its last session is put away, whichever look finds it idle."""
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    routing = Routing(stand.pool, ROUTER, denier([]), {})
+    now, metrics = [0.0], Metrics()
+    # Everything is compared before the next look for idle slots.
+    pace = Pace(resync_seconds=TIDY_SECONDS / 2)
+    reconciler = Reconciler(stand.client, stand.pool, metrics, pace, clock=lambda: now[0])
+
+    def step(*objects: Route | Service | EndpointSet) -> None:
+        reconciler.mark(routing.apply(changes(*objects)).ports)
+        reconciler.step(routing.claim)
+        assert reconciler.converged
+
+    step(*app("web", PORT, a))
+    client = held(files, stand, PORT)
+    now[0] += REST_SECONDS
+    step(slice_("web", [b.address.ip]))
+    assert stand.slots(PORT, "maint") == {a.address: "s1"}
+    client.close()
+    await_(lambda: not stand.port(PORT).servers["s1"].sessions, "the session is over")
+    now[0] += pace.resync_seconds
+    step()
+    assert stand.slots(PORT).keys() == {b.address}
+    assert metrics.drift._value.get() == 0
+
+
+def test_a_port_that_was_shut_down_for_ever_says_so(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """HAProxy has no way back from that: a restart of it is the remedy."""
+    stand, a, b = make_stand(timing={"resync": "1s"}), make_server("a"), make_server("b")
+    world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
+    daemon = files.enter_context(world.sidecar())
+    stand.client.ask(f"shutdown frontend tcp-{PORT}")
+    await_told(caplog, f"port {PORT}: changed by somebody else: the port is closed, was open")
+    await_told(caplog, "only a restart of HAProxy brings it back")
+    world.serve(b, service="other")
+    await_leads_to(stand, PORT + 1, b)
+    stand.stop_haproxy()
+    stand.start_haproxy()
+    await_leads_to(stand, PORT, a)
+    converged(daemon)
 
 
 def test_a_hand_that_does_it_again_and_again(

@@ -453,7 +453,7 @@ def test_what_somebody_else_changes_is_repaired(
         await_leads_to(stand, 30000, a)
         await_ready(stand, 30000, a)
         await_refused(stand, 30007)
-        await_told(caplog, "port 30000 (closed): somebody else changed it")
+        await_told(caplog, "port 30000: changed by somebody else: ")
         assert daemon.metrics.drift._value.get() >= 2
 
 
