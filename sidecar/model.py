@@ -4,8 +4,10 @@ Owns the vocabulary that sources produce and that admission reads. Must not know
 come from, and imports no I/O. `sidecar.objects` makes these from API-shaped mappings.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: created_seconds of an object that does not say when it was created: younger than all that do.
 AGE_UNKNOWN = float("inf")
@@ -38,6 +40,7 @@ class Route:
     ``created_seconds``: metadata.creationTimestamp as Unix time, or `AGE_UNKNOWN`.
     ``uid``: metadata.uid, or ``namespace/name`` where a manifest has none.
     ``router_name``, ``port``: the values of our annotations, or None.
+    ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
     ``target_port``: spec.port.targetPort as text, number or name alike; None when absent.
     ``targets``: spec.to first, then the alternate backends.
     """
@@ -49,6 +52,7 @@ class Route:
     router_name: str | None
     port: str | None
     drain_deadline: str | None
+    kept_port: str | None
     target_port: str | None
     targets: tuple[RouteTarget, ...]
     tls_termination: str | None
@@ -61,6 +65,79 @@ class Route:
     def title(self) -> str:
         """``namespace/name``, as a person writes it."""
         return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class IngressCondition:
+    """A condition of a Route's ``status.ingress[]``; ``last_transition_time`` as it is written."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteIngress:
+    """What one router says of a Route."""
+
+    router_name: str
+    host: str
+    conditions: tuple[IngressCondition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStatus:
+    """What the routers of a cluster say of a Route, apart from it: what is written there is not to
+    make anybody look at the Route's port again.
+
+    ``resource_version``: of the whole Route, for a write that must not overwrite another.
+    ``ingress_json``: status.ingress as compact JSON, whole, since entries of other routers have to
+    be written back as they are; None where it is too long to be kept, and must be asked for.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    ingress_json: str | None
+
+    @property
+    def key(self) -> Key:
+        return Key("RouteStatus", self.namespace, self.name)
+
+    @property
+    def ingress(self) -> tuple[RouteIngress, ...]:
+        """The entries, parsed anew at each call; what has not the API's shape is left out."""
+        return tuple(
+            RouteIngress(
+                _text(entry, "routerName"),
+                _text(entry, "host"),
+                tuple(
+                    IngressCondition(
+                        _text(condition, "type"),
+                        _text(condition, "status"),
+                        _text(condition, "reason"),
+                        _text(condition, "message"),
+                        _text(condition, "lastTransitionTime"),
+                    )
+                    for condition in _mappings(entry.get("conditions"))
+                ),
+            )
+            for entry in _mappings(json.loads(self.ingress_json or "[]"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A Namespace that a selector matched; sources use it, nothing else does."""
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return Key("Namespace", "", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +215,13 @@ class EndpointSet:
         return Key("Endpoints" if self.legacy else "EndpointSlice", self.namespace, self.name)
 
 
-Object = Route | Service | EndpointSet
+Object = Route | RouteStatus | Service | EndpointSet | Namespace
+
+
+def _mappings(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    return value if isinstance(value, str) else ""

@@ -8,6 +8,7 @@ A field of the wrong shape raises ObjectError with its path, the value and what 
 null counts as absent everywhere, as it does for the API server.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from sidecar.model import (
     EndpointPort,
     EndpointSet,
     Key,
+    Namespace,
     Object,
     Route,
+    RouteStatus,
     RouteTarget,
     Service,
     ServicePort,
@@ -41,6 +44,9 @@ API_VERSIONS: Mapping[str, str] = {
 #: The label by which an EndpointSlice names its Service (discovery.k8s.io/v1).
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
+#: Beyond, a Route's status is not kept: one router's entry is some 300 characters.
+INGRESS_MAX_CHARACTERS = 16 * 1024
+
 _RFC3339 = re.compile(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})")
 
 
@@ -51,6 +57,7 @@ class AnnotationKeys:
     router_name: str
     port: str
     drain_deadline: str
+    kept_port: str
 
 
 def identify(data: object) -> Key | None:
@@ -102,6 +109,30 @@ def project(data: Mapping[str, Any], keys: AnnotationKeys) -> Object:
             raise root.at("kind").wrong(f"we read {', '.join(API_VERSIONS)}", "is not used")
 
 
+def project_status(data: Mapping[str, Any]) -> RouteStatus:
+    """The other half of a Route from a cluster; ``data`` is one that `project` makes a Route of.
+
+    Controllers write a status, so what is odd in it is nobody's to mend: it counts as empty.
+    """
+    root = Field("", data)
+    metadata = root.at("metadata")
+    status = data.get("status")
+    ingress = status.get("ingress") if isinstance(status, Mapping) else None
+    text = json.dumps(ingress if isinstance(ingress, list) else [], separators=(",", ":"))
+    return RouteStatus(
+        namespace=metadata.at("namespace").name(),
+        name=metadata.at("name").name(),
+        uid=metadata.at("uid").word("a uid is text"),
+        resource_version=metadata.at("resourceVersion").word("a resourceVersion is text"),
+        ingress_json=text if len(text) <= INGRESS_MAX_CHARACTERS else None,
+    )
+
+
+def project_namespace(data: Mapping[str, Any]) -> Namespace:
+    """A Namespace, of which only the name is of interest."""
+    return Namespace(Field("", data).at("metadata").at("name").name())
+
+
 def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
     metadata, spec = root.at("metadata"), root.at("spec")
     annotations = metadata.at("annotations")
@@ -117,6 +148,7 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
         router_name=annotation(keys.router_name),
         port=annotation(keys.port),
         drain_deadline=annotation(keys.drain_deadline),
+        kept_port=annotation(keys.kept_port),
         target_port=spec.at("port").at("targetPort").port_or_name(),
         targets=tuple(
             _route_target(target)

@@ -5,13 +5,13 @@ Keeps no copy of HAProxy's state to decide on: each round looks afresh. One thre
 """
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
+from sidecar.backoff import backoff_seconds
 from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
 from sidecar.drift import changes, summary
 from sidecar.errors import (
@@ -56,12 +56,6 @@ class PortFailure:
     message: str
     attempts: int
     retry_at: float
-
-
-def backoff_seconds(attempts: int, first: float = 0.8, most: float = 30.0) -> float:
-    """client-go's numbers: doubling from 0.8 s to 30 s, with up to as much again of jitter."""
-    delay = min(most, first * 2.0 ** min(attempts - 1, 16))
-    return delay * random.uniform(1.0, 2.0)  # noqa: S311  no secret
 
 
 class Reconciler:

@@ -26,6 +26,7 @@ from sidecar.addresses import is_unix_socket, split_host_port
 from sidecar.durations import DURATION_RULE, parse_duration
 from sidecar.errors import SettingsError
 from sidecar.fields import shown
+from sidecar.objects import AnnotationKeys
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
 from sidecar.sources.documents import DocumentError, read_entries
 
@@ -131,6 +132,34 @@ def _socket(value: str) -> str:
     return value
 
 
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
+        raise ValueError("write the name of a namespace: lower-case letters, digits and '-'")
+    return value
+
+
+_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?"
+_LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_LABEL_TERM = (
+    rf"(!?{_LABEL}"
+    rf"|{_LABEL}\s*(=|==|!=)\s*{_LABEL_VALUE}"
+    rf"|{_LABEL}\s+(not)?in\s+\(\s*{_LABEL_VALUE}(\s*,\s*{_LABEL_VALUE})*\s*\))"
+)
+_FIELD_TERM = r"[A-Za-z0-9.]+\s*(=|==|!=)\s*[-A-Za-z0-9_.:/*]*"
+
+
+def _label_selector(value: str) -> str:
+    if value and not re.fullmatch(rf"\s*{_LABEL_TERM}\s*(,\s*{_LABEL_TERM}\s*)*", value):
+        raise ValueError("write a label selector, like tier=edge,shard in (a, b),!internal")
+    return value
+
+
+def _field_selector(value: str) -> str:
+    if value and not re.fullmatch(rf"\s*{_FIELD_TERM}\s*(,\s*{_FIELD_TERM}\s*)*", value):
+        raise ValueError("write a field selector, like metadata.namespace!=test")
+    return value
+
+
 def _ports(value: object) -> object:
     """``["13306", "30000-30099"]`` as ascending numbers, each once."""
     items = value if isinstance(value, list) else [value]
@@ -176,12 +205,21 @@ class HAProxySettings(_Section):
 
 
 class SourceSettings(_Section):
-    """What is watched."""
+    """What is watched: a folder at ``path``, or a cluster with all other keys."""
 
     kind: Literal["directory", "kubernetes"] = "directory"
     path: FilePath = Path("examples/")
-    namespaces: tuple[str, ...] = ()
-    route_labels: str = ""
+    #: Empty means all, which needs a ClusterRole; with names a Role in each of them will do.
+    namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = ()
+    #: Selectors, in kubectl's words, so that several routers can share out the Routes.
+    namespace_labels: Annotated[str, AfterValidator(_label_selector)] = ""
+    route_labels: Annotated[str, AfterValidator(_label_selector)] = ""
+    route_fields: Annotated[str, AfterValidator(_field_selector)] = ""
+    #: v1 Endpoints are for clusters whose EndpointSlices may not be read.
+    endpoints: Literal["slices", "endpoints"] = "slices"
+    #: None finds the cluster by KUBECONFIG, else the pod's, else ~/.kube/config.
+    kubeconfig: FilePath | None = None
+    context: Annotated[str, Field(min_length=1)] | None = None
 
 
 class AnnotationSettings(_Section):
@@ -190,6 +228,11 @@ class AnnotationSettings(_Section):
     router_name: str = "haproxy.router.openshift.io/wzh-router-name"
     port: str = "haproxy.router.openshift.io/external-tcp-port"
     drain_deadline: str = "haproxy.router.openshift.io/drain-deadline"
+    #: Where a cluster keeps the port that an ``auto`` Route was given.
+    kept_port: str = "haproxy-sidecar/port"
+
+    def keys(self) -> AnnotationKeys:
+        return AnnotationKeys(**self.model_dump())
 
 
 class TimeoutSettings(_Section):

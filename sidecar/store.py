@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from sidecar.model import EndpointSet, Key, Object, Route, Service
+from sidecar.model import EndpointSet, Key, Object, Route, RouteStatus, Service
 from sidecar.sources.base import Change, Problem
 
 
@@ -47,6 +47,11 @@ class Store:
     def route(self, key: Key) -> Route | None:
         found = self._objects.get(key)
         return found if isinstance(found, Route) else None
+
+    def route_status(self, namespace: str, name: str) -> RouteStatus | None:
+        """What routers say of a Route; None where the source has none to say."""
+        found = self._objects.get(Key("RouteStatus", namespace, name))
+        return found if isinstance(found, RouteStatus) else None
 
     def routes(self) -> Iterable[Route]:
         return (item for item in self._objects.values() if isinstance(item, Route))

@@ -10,7 +10,9 @@ from sidecar.objects import AnnotationKeys, project
 
 PORT = "haproxy.router.openshift.io/external-tcp-port"
 ROUTER = "haproxy.router.openshift.io/wzh-router-name"
-KEYS = AnnotationKeys(ROUTER, PORT, "haproxy.router.openshift.io/drain-deadline")
+KEYS = AnnotationKeys(
+    ROUTER, PORT, "haproxy.router.openshift.io/drain-deadline", "haproxy-sidecar/port"
+)
 
 
 def route(

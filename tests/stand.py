@@ -29,12 +29,12 @@ from sidecar.model import (
     EndpointGroup,
     EndpointPort,
     EndpointSet,
+    Object,
     Route,
     RouteTarget,
     Service,
     ServicePort,
 )
-from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import Observer
 from sidecar.pool import PARKED, Address, Pool
@@ -228,13 +228,12 @@ class Stand:
         otherwise. ``haproxy``: settings of that section that differ from HAProxy's own."""
         section = self.settings.haproxy.model_copy(update=haproxy)
         settings = self.settings.model_copy(update={"haproxy": section})
-        keys = settings.annotations
         return Daemon(
             settings,
             source
             or ManifestSource(
                 [self.manifests],
-                AnnotationKeys(keys.router_name, keys.port, keys.drain_deadline),
+                settings.annotations.keys(),
                 poll_seconds=0.05,
             ),
         )
@@ -296,6 +295,7 @@ def route(
     termination: str | None = None,
     uid: str | None = None,
     drain_deadline: str | None = None,
+    kept_port: str | None = None,
 ) -> Route:
     """A Route of the model; its Service has its own name unless told otherwise."""
     targets = [RouteTarget("Service", service or name, weight)]
@@ -308,6 +308,7 @@ def route(
         router_name=router_name,
         port=None if port is None else str(port),
         drain_deadline=drain_deadline,
+        kept_port=kept_port,
         target_port=target_port,
         targets=tuple(targets),
         tls_termination=termination,
@@ -438,7 +439,7 @@ def app(
     )
 
 
-def changes(*objects: Route | Service | EndpointSet) -> list[Change]:
+def changes(*objects: Object) -> list[Change]:
     return [Change(item.key, item) for item in objects]
 
 

@@ -24,7 +24,9 @@ from sidecar.sources.documents import MAX_BYTES
 from sidecar.sources.manifests import SECOND_LOOK_SECONDS, ManifestSource, Reader, Watch
 
 PORT = "haproxy.router.openshift.io/external-tcp-port"
-KEYS = AnnotationKeys("haproxy.router.openshift.io/wzh-router-name", PORT, "example.com/drain")
+KEYS = AnnotationKeys(
+    "haproxy.router.openshift.io/wzh-router-name", PORT, "example.com/drain", "example.com/kept"
+)
 
 #: A test that waits longer than this for something has failed.
 PATIENCE_SECONDS = 20.0

@@ -51,8 +51,17 @@ haproxy:
   maxconn: 5000
   metrics_listen: "[::1]:8406"
   timeout: 2s
-source: {kind: kubernetes, path: /manifests, namespaces: [a, b], route_labels: "tier=edge"}
-annotations: {router_name: r, port: p, drain_deadline: d}
+source:
+  kind: kubernetes
+  path: /manifests
+  namespaces: [a, b]
+  namespace_labels: team
+  route_labels: "tier=edge,shard in (a, b)"
+  route_fields: spec.host!=x
+  endpoints: endpoints
+  kubeconfig: /kube
+  context: east
+annotations: {router_name: r, port: p, drain_deadline: d, kept_port: k}
 pools:
   - name: brokers
     ports: [1883, "9092-9094"]
@@ -110,9 +119,14 @@ def test_every_key_means_what_it_says() -> None:
             "kind": "kubernetes",
             "path": Path("/manifests"),
             "namespaces": ("a", "b"),
-            "route_labels": "tier=edge",
+            "namespace_labels": "team",
+            "route_labels": "tier=edge,shard in (a, b)",
+            "route_fields": "spec.host!=x",
+            "endpoints": "endpoints",
+            "kubeconfig": Path("/kube"),
+            "context": "east",
         },
-        "annotations": {"router_name": "r", "port": "p", "drain_deadline": "d"},
+        "annotations": {"router_name": "r", "port": "p", "drain_deadline": "d", "kept_port": "k"},
         "pools": (
             {
                 "name": "brokers",

@@ -11,7 +11,9 @@ from sidecar.objects import AnnotationKeys
 from sidecar.sources.base import Problem
 from sidecar.sources.view import NOTHING, Good, Parsed, View, Wrong, changes, merge, parse_file
 
-KEYS = AnnotationKeys("example.com/router", "example.com/port", "example.com/drain")
+KEYS = AnnotationKeys(
+    "example.com/router", "example.com/port", "example.com/drain", "example.com/kept"
+)
 
 
 def key(name: str) -> Key:

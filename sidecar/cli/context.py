@@ -8,7 +8,6 @@ from pathlib import Path
 from sidecar.daemon import auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
-from sidecar.objects import AnnotationKeys
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import Observer
 from sidecar.pool import Pool
@@ -42,11 +41,7 @@ def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
         raise SettingsError(
             "source.kind", ["'kubernetes' is not there yet in this version; use 'directory'"]
         )
-    keys = settings.annotations
-    return ManifestSource(
-        list(manifests) or [settings.source.path],
-        AnnotationKeys(keys.router_name, keys.port, keys.drain_deadline),
-    )
+    return ManifestSource(list(manifests) or [settings.source.path], settings.annotations.keys())
 
 
 @dataclass(frozen=True, slots=True)
