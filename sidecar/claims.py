@@ -11,11 +11,13 @@ of the last life as ``kept``. Must not look at Services or endpoints, and import
 import bisect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from sidecar.model import Key, Route
-from sidecar.pool import Pool, PortPool, format_ports
+from sidecar.pool import Pool, PortPool
 from sidecar.verdicts import Reason, Verdict
+
+_T = TypeVar("_T", int, "_Claim")
 
 #: The value of the port annotation that leaves the choice to us.
 AUTO = "auto"
@@ -27,8 +29,9 @@ _RAW_TERMINATIONS = frozenset({None, "", "passthrough"})
 _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
-def judge(route: Route, pool: Pool) -> int | str | Verdict:
-    """The port that ``route`` may claim, `AUTO`, or why it may claim none. Looks at it alone."""
+def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
+    """The port that ``route`` may claim, the class of which it may have any port, or why it may
+    claim none. Looks at it alone."""
 
     def refuse(reason: Reason, message: str, port: int | None = None) -> Verdict:
         return Verdict(route.key, port, reason, message)
@@ -41,9 +44,10 @@ def judge(route: Route, pool: Pool) -> int | str | Verdict:
         )
     text = (route.port or "").strip()
     if text == AUTO:
-        if _auto_pool(route.namespace, pool):
-            return AUTO
-        return refuse(
+        # One class only: the others may have other timeouts or speak the PROXY protocol, which
+        # nobody should get by chance.
+        first = next((item for item in pool.classes if item.allows(route.namespace)), None)
+        return first or refuse(
             Reason.NAMESPACE_NOT_ALLOWED,
             f"no pool of this router is open to namespace {route.namespace!r}",
         )
@@ -58,33 +62,20 @@ def judge(route: Route, pool: Pool) -> int | str | Verdict:
         return refuse(
             Reason.PORT_NOT_IN_POOL,
             f"port {port} is in no pool of this router; namespace {route.namespace!r}"
-            f" may use {_open_to(route.namespace, pool) or 'none'}",
+            f" may use {pool.open_to(route.namespace) or 'none'}",
             port,
         )
     if not pool.by_port[port].allows(route.namespace):
         return refuse(
             Reason.NAMESPACE_NOT_ALLOWED,
             f"port {port} is not open to namespace {route.namespace!r}; it may use"
-            f" {_open_to(route.namespace, pool) or 'none'}",
+            f" {pool.open_to(route.namespace) or 'none'}",
             port,
         )
     return port
 
 
-def _auto_pool(namespace: str, pool: Pool) -> PortPool | None:
-    """The class that ``auto`` takes from. One only: the others may have other timeouts or speak
-    the PROXY protocol, which nobody should get by chance."""
-    return next((item for item in pool.classes if item.allows(namespace)), None)
-
-
-def _open_to(namespace: str, pool: Pool) -> str:
-    """The ports that the namespace may use, for a person."""
-    allowed = (pool_class for pool_class in pool.classes if pool_class.allows(namespace))
-    return format_ports(port for pool_class in allowed for port in pool_class.ports)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Claim:
+class _Claim(NamedTuple):
     """A Route's place in the queue of a port; smaller is older."""
 
     created_seconds: float
@@ -94,6 +85,9 @@ class _Claim:
 
 class Ledger:
     """All claims, and who owns what.
+
+    An update costs what changed, not how many wait: between two updates an ``auto`` Route owns its
+    port or has none, and none is without a port while its class has a free one.
 
     ``router_name``: whose Routes are ours. ``kept``: Route UID -> the port that it got as
     ``auto`` before; it counts when a Route of that UID is first seen.
@@ -109,9 +103,15 @@ class Ledger:
         # port -> its claims, oldest first
         self._queues: dict[int, list[_Claim]] = {}
         self._kept = dict(kept)
-        self._auto: set[Key] = set()
-        # `auto` Route without a port -> whether it was looked for since it has none
-        self._homeless: dict[Key, bool] = {}
+        # `auto` Route -> the class that it takes from
+        self._auto: dict[Key, PortPool] = {}
+        # port -> the `auto` Routes in its queue: one, but within an update
+        self._autos_at: dict[int, set[Key]] = {}
+        # class -> its ports that nobody claims, and its `auto` Routes without one; in order
+        self._free = {item.name: sorted(item.ports) for item in pool.classes}
+        self._homeless: dict[str, list[_Claim]] = {item.name: [] for item in pool.classes}
+        #: Grows whenever `auto_ports` may be different.
+        self.auto_changes = 0
 
     def update(self, changed: Mapping[Key, Route | None]) -> set[int]:
         """Take Routes as they are now (None: gone); the ports whose queue is different."""
@@ -128,7 +128,11 @@ class Ledger:
                 self._routes[key] = route
                 ports |= self._enter(route, had.get(key, self._kept.pop(route.uid, None)))
         # Last, so that at a first sync `auto` does not take what somebody else names.
-        return ports | self._place_autos(ports)
+        return ports | self._displace_autos(ports) | self._place_autos()
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether the Route is there and names this router."""
+        return key in self._routes
 
     def owner(self, port: int) -> Route | None:
         """The Route that has ``port``."""
@@ -148,9 +152,7 @@ class Ledger:
     def auto_ports(self) -> Mapping[str, int]:
         """Route UID -> port, of the ``auto`` Routes that exist now."""
         return {
-            route.uid: port
-            for key in self._auto
-            if (port := self._places[key]) is not None and (route := self._routes[key])
+            self._routes[key].uid: port for port, keys in self._autos_at.items() for key in keys
         }
 
     @property
@@ -167,14 +169,14 @@ class Ledger:
             return refused
         port = self._places[key]
         if port is None:
-            pool = _auto_pool(route.namespace, self._pool)
-            ports = f" of pool {pool.name!r} ({format_ports(pool.ports)})" if pool else ""
+            pool = self._auto[key]
             return Verdict(
                 key,
                 None,
                 Reason.POOL_EXHAUSTED,
-                f'all ports{ports} are taken, where "{AUTO}" takes from; free one,'
-                " give the pool more, or write a port of another pool",
+                f"all ports of pool {pool.name!r} ({pool.shown_ports}) are taken, where"
+                f' "{AUTO}" takes from; free one, give the pool more, or write a port of another'
+                " pool",
             )
         owner = self._queues[port][0].route
         if owner == key:
@@ -193,14 +195,17 @@ class Ledger:
         )
 
     def _leave(self, key: Key) -> set[int]:
-        route = self._routes.pop(key, None)
+        route = self._routes.get(key)
         if route is None:
             return set()
-        self._refused.pop(key, None)
-        self._auto.discard(key)
-        self._homeless.pop(key, None)
-        port = self._places.pop(key, None)
-        return set() if port is None else self._dequeue(route, port)
+        port = self._places.get(key)
+        if port is not None:
+            self._dequeue(route, port)
+        elif key in self._auto:
+            _remove(self._homeless[self._auto[key].name], _claim(route))
+        for memory in (self._routes, self._refused, self._places, self._auto):
+            memory.pop(key, None)
+        return set() if port is None else {port}
 
     def _enter(self, route: Route, had: int | None) -> set[int]:
         """``had``: the port that it has had until now, should it be `auto`."""
@@ -209,57 +214,73 @@ class Ledger:
             self._refused[route.key] = judged
             return set()
         if isinstance(judged, int):
-            return self._enqueue(route, judged)
-        self._auto.add(route.key)
-        self._places[route.key] = None
+            self._enqueue(route, judged)
+            return {judged}
+        self._auto[route.key] = judged
         pool_class = None if had is None else self._pool.by_port.get(had)
         if had is None or pool_class is None or not pool_class.allows(route.namespace):
-            self._homeless[route.key] = False
+            self._make_homeless(route)
             return set()
-        return self._enqueue(route, had)
+        self._enqueue(route, had)
+        return {had}
 
-    def _place_autos(self, ports: set[int]) -> set[int]:
-        """Give a port to each ``auto`` Route that has none, or lost its own to an older claim.
+    def _displace_autos(self, ports: Iterable[int]) -> set[int]:
+        """Take the ``auto`` Routes that lost their port to an older claim out of its queue.
 
-        ``ports``: those whose queue just changed; only there can one have lost, or one be free.
+        ``ports``: those whose queue just changed; nowhere else can one have lost.
         """
-        moved: set[int] = set()
-        for port in ports if self._auto else ():
-            for key in self.queue(port)[1:]:
-                if key in self._auto:
-                    moved |= self._dequeue(self._routes[key], port)
-                    self._places[key] = None
-                    self._homeless[key] = False
-        tried_all = all(self._homeless.values()) and all(port in self._queues for port in ports)
-        if not self._homeless or tried_all:
-            return moved
-        full: set[str] = set()
-        for key in sorted(self._homeless, key=lambda key: _claim(self._routes[key])):
-            self._homeless[key] = True
-            route = self._routes[key]
-            pool = _auto_pool(route.namespace, self._pool)
-            if pool is None or pool.name in full:
-                continue
-            free = next((port for port in pool.ports if port not in self._queues), None)
-            if free is None:
-                full.add(pool.name)
-            else:
-                moved |= self._enqueue(route, free)
-        return moved
+        lost = [
+            (port, key)
+            for port in ports
+            for key in self._autos_at.get(port, ())
+            if self._queues[port][0].route != key
+        ]
+        for port, key in lost:
+            self._dequeue(self._routes[key], port)
+            self._make_homeless(self._routes[key])
+        return {port for port, _ in lost}
 
-    def _enqueue(self, route: Route, port: int) -> set[int]:
-        bisect.insort(self._queues.setdefault(port, []), _claim(route))
+    def _place_autos(self) -> set[int]:
+        """Give a port to each ``auto`` Route that has none, as far as there are any."""
+        placed: set[int] = set()
+        for name, homeless in self._homeless.items():
+            pairs = list(zip(homeless, self._free[name], strict=False))
+            del homeless[: len(pairs)]
+            for claim, port in pairs:
+                self._enqueue(self._routes[claim.route], port)
+                placed.add(port)
+        return placed
+
+    def _make_homeless(self, route: Route) -> None:
+        self._places[route.key] = None
+        bisect.insort(self._homeless[self._auto[route.key].name], _claim(route))
+
+    def _enqueue(self, route: Route, port: int) -> None:
+        if port not in self._queues:
+            self._queues[port] = []
+            _remove(self._free[self._pool.by_port[port].name], port)
+        bisect.insort(self._queues[port], _claim(route))
         self._places[route.key] = port
-        self._homeless.pop(route.key, None)
-        return {port}
+        if route.key in self._auto:
+            self._autos_at.setdefault(port, set()).add(route.key)
+            self.auto_changes += 1
 
-    def _dequeue(self, route: Route, port: int) -> set[int]:
-        queue = self._queues[port]
-        del queue[bisect.bisect_left(queue, _claim(route))]
-        if not queue:
+    def _dequeue(self, route: Route, port: int) -> None:
+        _remove(self._queues[port], _claim(route))
+        if not self._queues[port]:
             del self._queues[port]
-        return {port}
+            bisect.insort(self._free[self._pool.by_port[port].name], port)
+        if route.key in self._auto:
+            self._autos_at[port].discard(route.key)
+            if not self._autos_at[port]:
+                del self._autos_at[port]
+            self.auto_changes += 1
 
 
 def _claim(route: Route) -> _Claim:
     return _Claim(route.created_seconds, route.uid, route.key)
+
+
+def _remove(ordered: list[_T], item: _T) -> None:
+    """Take ``item``, which is there, out of a sorted list."""
+    del ordered[bisect.bisect_left(ordered, item)]

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sidecar.agenda import Pace
@@ -22,7 +22,6 @@ from sidecar.files import write_atomically
 from sidecar.holds import Holds, holds_file
 from sidecar.http import serving
 from sidecar.metrics import Metrics
-from sidecar.model import Key
 from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
 from sidecar.report import problem_lines
@@ -31,7 +30,7 @@ from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
 from sidecar.sources.base import Source
 from sidecar.store import Inbox
-from sidecar.verdicts import Verdict
+from sidecar.teller import Teller
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +97,9 @@ class Daemon:
         self._inbox = Inbox(source.origins, self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._auto_ports_file = auto_ports_file(settings)
-        # as they are in the file, and as they are now
+        # as they are in the file, and how often they had changed when that was last compared
         self._kept = read_auto_ports(self._auto_ports_file)
-        self._auto_ports = self._kept
+        self._kept_changes = 0
         self._routing = Routing(
             self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
         )
@@ -124,8 +123,7 @@ class Daemon:
         self._leaves_at = float("inf")
         self._began = False
         self._busy_since: float | None = None
-        self._said: dict[Key, Verdict] = {}
-        self._said_ports: dict[int, str] = {}
+        self._teller = Teller(self._routing, self.reconciler)
         self._problems: tuple[str, ...] = ()
         # None: whether a predecessor lived to save what it changed is not known
         self._saved_changes: int | None = None
@@ -224,13 +222,12 @@ class Daemon:
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changed = self._routing.apply(self._inbox.take())
-        if changed.routes:
-            self._auto_ports = dict(self._routing.auto_ports)
         self.reconciler.mark(changed.ports)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
-        self._tell(changed.routes, changed.ports)
-        return min(seconds, _LOOK_SECONDS, self._save())
+        self._teller.mark(changed, self.reconciler.take_touched())
+        more = self._teller.tell(time.monotonic())
+        return min(0.0 if more else seconds, _LOOK_SECONDS, self._save())
 
     def _held(self) -> frozenset[int]:
         """What the operator holds now, said once when it changes."""
@@ -244,17 +241,14 @@ class Daemon:
         """Write what is to outlive HAProxy and us; in how many seconds to come again."""
         changes = self.reconciler.changes
         stale = changes != self._saved_changes and not self.reconciler.connection_error
-        if not stale and self._auto_ports == self._kept:
+        if not stale and self._routing.auto_changes == self._kept_changes:
             return _NEVER_SECONDS
         wait = self._save_at - time.monotonic()
         if wait > 0:
             return wait
         started = time.monotonic()
         try:
-            if self._auto_ports != self._kept:
-                text = json.dumps(self._auto_ports, indent=1) + "\n"
-                write_atomically(self._auto_ports_file, text)
-                self._kept = self._auto_ports
+            self._save_auto_ports()
             if stale:
                 # Between two steps no port is half way: each is as desired, or still as it was.
                 state = self._client.ask("show servers state")
@@ -271,6 +265,12 @@ class Daemon:
         self._save_at = ended + pause
         return pause
 
+    def _save_auto_ports(self) -> None:
+        changes, ports = self._routing.auto_changes, self._routing.auto_ports
+        if ports != self._kept:
+            write_atomically(self._auto_ports_file, json.dumps(ports, indent=1) + "\n")
+        self._kept, self._kept_changes = ports, changes
+
     def _report_problems(self) -> None:
         problems = problem_lines(self._inbox.problems())
         for line in problems:
@@ -280,44 +280,6 @@ class Daemon:
             if line not in problems:
                 log.info("mended: %s", line.split(": ", 1)[0])
         self._problems = problems
-
-    def _tell(self, routes: Iterable[Key], ports: Iterable[int]) -> None:
-        """One line for each Route and port that is not as it was."""
-        for key in sorted(routes):
-            verdict = self._routing.verdict(key)
-            if verdict == self._said.get(key):
-                continue
-            if verdict is None:
-                self._said.pop(key, None)
-                continue
-            self._said[key] = verdict
-            where = f"{key.namespace}/{key.name}"
-            if not verdict.admitted:
-                log.warning("Route %s refused: %s: %s", where, verdict.reason, verdict.message)
-            elif verdict.message:
-                log.info("Route %s: %s", where, verdict.message)
-        for port in sorted({*ports, *self.reconciler.take_touched()}):
-            line = self._describe(port)
-            if line != self._said_ports.get(port, "closed"):
-                self._said_ports[port] = line
-                log.info("port %d: %s", port, line)
-
-    def _describe(self, port: int) -> str:
-        seen = self.reconciler.observed.get(port)
-        claimed = self._routing.claim(port)
-        if seen is None or not seen.open:
-            return (
-                f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
-            )
-        if claimed is None:
-            return "open"
-        addresses = [str(s.address) for s in claimed.resolution.servers if s.state == "ready"]
-        shown = ", ".join(addresses[:4]) + (
-            f" and {len(addresses) - 4} more" * (len(addresses) > 4)
-        )
-        left_out = self.reconciler.left_out.get(port, 0)
-        note = f"; {left_out} left out, see limits.max_servers" if left_out else ""
-        return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"
 
     def _count_on_scrape(self) -> None:
         """Gauges that are computed when somebody asks, not at each change."""

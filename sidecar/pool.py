@@ -85,6 +85,11 @@ class PortPool:
         """The names of a backend's pre-rendered servers, in order."""
         return tuple(f"s{number}" for number in range(1, self.slots + 1))
 
+    @cached_property
+    def shown_ports(self) -> str:
+        """The ports as a person writes them."""
+        return format_ports(self.ports)
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -101,6 +106,19 @@ class Pool:
     @property
     def ports(self) -> Collection[int]:
         return self.by_port.keys()
+
+    def open_to(self, namespace: str) -> str:
+        """The ports that the namespace may use, as a person writes them; "" if none."""
+        allowed = tuple(item for item in self.classes if item.allows(namespace))
+        names = tuple(item.name for item in allowed)
+        if names not in self._shown_ports:
+            self._shown_ports[names] = format_ports(p for item in allowed for p in item.ports)
+        return self._shown_ports[names]
+
+    @cached_property
+    def _shown_ports(self) -> dict[tuple[str, ...], str]:
+        """Names of classes -> their ports; a pool never changes, and may have 60,000 ports."""
+        return {}
 
     def __contains__(self, port: int) -> bool:
         return port in self.by_port

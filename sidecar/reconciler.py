@@ -136,6 +136,10 @@ class Reconciler:
         # One failure may be a hiccup, or our letting go of it.
         return self._leaving and self._connection_attempts > 1
 
+    def compares(self, port: int) -> bool:
+        """Whether ``port`` is compared when it changes: it is not held, and HAProxy answers."""
+        return port not in self._held and self.connection_error is None
+
     def step(self, claims: Claims) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
 

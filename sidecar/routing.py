@@ -55,7 +55,8 @@ class Routing:
         self._store = Store()
         self._ledger = Ledger(router_name, pool, kept)
         self._denied = denied
-        # (namespace, Service name) -> the Routes of ours that lead to it
+        # (namespace, Service name) -> the Routes that lead to it and own a port: for those that
+        # wait, it is of no matter
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._targets: dict[Key, frozenset[tuple[str, str]]] = {}
         # port -> its owner, to tell when it changes hands
@@ -87,7 +88,7 @@ class Routing:
                 self._owners[port] = now
             else:
                 del self._owners[port]
-        for key in routes:
+        for key in touched:
             self._index(key)
         for key in dirty:
             if key.kind == "Service":
@@ -111,6 +112,14 @@ class Routing:
             self._claimed[port] = claimed
         return claimed
 
+    def knows(self, port: int) -> bool:
+        """Whether `claim` has its answer at hand: somebody asked since ``port`` last changed."""
+        return port in self._claimed or port not in self._owners
+
+    def has(self, key: Key) -> bool:
+        """Whether the Route is there and names this router."""
+        return key in self._ledger
+
     @property
     def claimed(self) -> Mapping[int, Claimed]:
         """port -> its Route and servers, of all ports that somebody owns."""
@@ -120,6 +129,11 @@ class Routing:
     def auto_ports(self) -> Mapping[str, int]:
         """Route UID -> port, to be kept over a restart."""
         return self._ledger.auto_ports
+
+    @property
+    def auto_changes(self) -> int:
+        """Grows whenever `auto_ports` may be different."""
+        return self._ledger.auto_changes
 
     def verdicts(self) -> list[Verdict]:
         """What is said of every Route that names this router, by namespace and name."""
@@ -150,7 +164,7 @@ class Routing:
             if not self._users[service]:
                 del self._users[service]
         route = self._store.route(key)
-        if route is not None and self._ledger.verdict(key) is not None:
+        if route is not None and self._ledger.owned(key) is not None:
             self._targets[key] = frozenset(
                 (route.namespace, target.name) for target in route.targets
             )

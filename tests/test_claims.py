@@ -11,7 +11,7 @@ from stand import ROUTER, pool_of, route
 
 from sidecar.claims import AUTO, Ledger, judge
 from sidecar.model import AGE_UNKNOWN, Key, Route
-from sidecar.pool import Pool
+from sidecar.pool import Pool, PortPool
 from sidecar.verdicts import Reason, Verdict
 
 TEAMS_ONLY = pool_of({"ports": ["31000"], "namespaces": ["team-a"]})
@@ -48,7 +48,8 @@ def test_a_missing_port_is_called_missing(port: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("port", "expected"), [("30000", 30000), (" 30000 ", 30000), ("30002\n", 30002), ("auto", AUTO)]
+    ("port", "expected"),
+    [("30000", 30000), (" 30000 ", 30000), ("30002\n", 30002), ("auto", POOL.classes[0])],
 )
 def test_a_port_of_the_pool_is_taken_as_people_write_it(port: str, expected: object) -> None:
     assert judge(route(port=port), POOL) == expected
@@ -231,7 +232,7 @@ def test_auto_ports_are_kept_shared_by_none_and_outlive_a_restart(
     for update in history:
         before = ledger.auto_ports
         ledger.update(update)
-        now = {item.uid: item for item in ledger.routes if judge(item, POOL) == AUTO}
+        now = {item.uid: item for item in ledger.routes if isinstance(judge(item, POOL), PortPool)}
         for uid in before.keys() & now.keys():
             owner = ledger.owner(before[uid])
             assert owner is not None
