@@ -1,6 +1,6 @@
 """`sidecar.claims`: which Route gets which port, whatever the order in which they come."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -244,3 +244,95 @@ def test_auto_ports_are_kept_shared_by_none_and_outlive_a_restart(
         assert len(set(ledger.auto_ports.values())) == len(ledger.auto_ports)
     fresh = fed(*final(history), kept=ledger.auto_ports)
     assert seen(fresh) == seen(ledger)
+
+
+def autos_from_scratch(before: Mapping[Key, tuple[str, int]], now: Iterable[Route]) -> object:
+    """Route -> port, of all `auto` Routes that get one, by looking at everything: each claims the
+    port that it had (``before``: with its UID), and who has none or lost it takes what is free."""
+    claims: dict[int, list[Route]] = {}
+    autos: dict[Key, PortPool] = {}
+    for item in now:
+        judged = judge(item, POOL)
+        if isinstance(judged, int):
+            claims.setdefault(judged, []).append(item)
+        elif isinstance(judged, PortPool):
+            autos[item.key] = judged
+            uid, port = before.get(item.key, ("", 0))
+            if uid == item.uid and POOL.by_port[port].allows(item.namespace):
+                claims.setdefault(port, []).append(item)
+    owners = {port: min(items, key=age).key for port, items in claims.items()}
+    given = {key: port for port, key in owners.items() if key in autos}
+    free = {item: [port for port in item.ports if port not in owners] for item in POOL.classes}
+    for item in sorted(now, key=age):
+        if item.key in autos and item.key not in given and free[autos[item.key]]:
+            given[item.key] = free[autos[item.key]].pop(0)
+    return given
+
+
+@given(histories("auto", "auto", "auto", "30000", "30001", "31000"))
+def test_auto_ports_kept_up_to_date_are_those_from_scratch(
+    history: list[dict[Key, Route | None]],
+) -> None:
+    ledger = fed()
+    had: dict[Key, tuple[str, int]] = {}
+    for update in history:
+        ledger.update(update)
+        ours = list(ledger.routes)
+        now = {
+            item.key: port
+            for item in ours
+            if isinstance(judge(item, POOL), PortPool)
+            and (port := ledger.owned(item.key)) is not None
+        }
+        assert now == autos_from_scratch(had, ours)
+        had = {item.key: (item.uid, now[item.key]) for item in ours if item.key in now}
+
+
+# What an update costs
+
+
+class Watched(str):
+    """A UID that counts how often anybody compares one."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __eq__(self, other: object) -> bool:
+        Watched.looks += 1
+        return super().__eq__(other)
+
+    def __lt__(self, other: str) -> bool:
+        Watched.looks += 1
+        return super().__lt__(other)
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger, port: take(ledger, route("new", port, uid=Watched("new"))),
+        lambda ledger, port: take(ledger, route("r7", port, uid=Watched("7b"))),
+        lambda ledger, port: take(ledger, gone=[route("r7", port)]),
+        lambda ledger, port: take(ledger, gone=[route("r0", port)]),
+        lambda ledger, _: take(ledger, route("old", 30000, created_seconds=1, uid=Watched("old"))),
+        lambda ledger, _: take(ledger, route("other", 30001, uid=Watched("other"))),
+        lambda ledger, port: ledger.verdict(route("r9", port).key),
+    ],
+    ids=["one comes", "one is made anew", "one goes", "the owner goes", "an older one comes",
+         "somewhere else", "a verdict"],
+)  # fmt: skip
+@pytest.mark.parametrize("port", ["auto", "30000"])
+def test_a_change_among_thousands_looks_at_few_of_them(
+    port: str, change: Callable[[Ledger, str], object]
+) -> None:
+    """As many as it takes to find a place among them in order."""
+    looks = []
+    for count in (100, 10_000):
+        ledger = fed(*(route(f"r{number}", port, uid=Watched(number)) for number in range(count)))
+        Watched.looks = 0
+        change(ledger, port)
+        looks.append(Watched.looks)
+    few, many = looks
+    assert many <= 2 * few + 20
+    assert many < 200
