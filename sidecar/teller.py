@@ -58,7 +58,7 @@ class Teller:
         # what is marked -> how often it changed since
         self._changes: dict[_Subject, int] = {}
         # of what is marked: that which the loop has not asked for yet
-        self._unasked: set[_Subject] = set()
+        self._unasked: dict[_Subject, None] = {}
         # namespace, "" for ports -> what of the rest may be looked at
         self._queues: dict[str, _Queue] = {}
         # what a line was written of -> until when it rests, the first to wake first
@@ -66,21 +66,21 @@ class Teller:
 
     def mark(self, changed: Changed, touched: Iterable[int]) -> None:
         """These Routes and ports may be different; ``touched``: ports changed in HAProxy."""
-        for key in changed.routes:
+        for key in sorted(changed.routes):
             if self._routing.has(key):
                 self._mark(key, 1)
             else:
                 self._forget(key)
-        for port in changed.ports:
+        for port in sorted(changed.ports):
             self._mark(port, 1)
-        for port in touched:
+        for port in sorted(touched):
             self._mark(port, 0)
 
     def tell(self, now: float) -> bool:
         """Write what is due; whether there is more to look at right away."""
         self._wake(now)
         for subject in [item for item in self._unasked if self._is_known(item)]:
-            self._unasked.discard(subject)
+            del self._unasked[subject]
             self._enqueue(subject, now)
         looks = LOOKS
         for whose, queue in list(self._queues.items()):
@@ -92,14 +92,14 @@ class Teller:
 
     def _mark(self, subject: _Subject, changes: int) -> None:
         if subject not in self._changes and subject not in self._rests:
-            self._unasked.add(subject)
+            self._unasked[subject] = None
         self._changes[subject] = self._changes.get(subject, 0) + changes
 
     def _forget(self, key: Key) -> None:
         """The Route is gone, or no longer ours. It goes on resting, should it come again."""
         self._said.pop(key, None)
         self._changes.pop(key, None)
-        self._unasked.discard(key)
+        self._unasked.pop(key, None)
         if queue := self._queues.get(key.namespace):
             queue.subjects.pop(key, None)
 
@@ -108,7 +108,7 @@ class Teller:
         for subject in [subject for subject, _ in rested]:
             del self._rests[subject]
             if subject in self._changes:
-                self._unasked.add(subject)
+                self._unasked[subject] = None
 
     def _is_known(self, subject: _Subject) -> bool:
         """Whether it costs nothing to find out how it is now: the loop did, or never will."""
@@ -116,9 +116,8 @@ class Teller:
         return port is None or self._routing.knows(port) or not self._reconciler.compares(port)
 
     def _enqueue(self, subject: _Subject, now: float) -> None:
-        ports = isinstance(subject, int)
         whose = "" if isinstance(subject, int) else subject.namespace
-        lines = None if ports else LINES_AT_ONCE
+        lines = LINES_AT_ONCE if whose else None
         self._queues.setdefault(whose, _Queue(lines, now)).subjects[subject] = None
 
     def _tell(self, whose: str, queue: _Queue, looks: int, now: float) -> int:
