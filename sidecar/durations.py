@@ -36,3 +36,15 @@ def format_duration(seconds: float) -> str:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+def format_span(seconds: int | None) -> str:
+    """``1h5m``: the two largest units, as HAProxy writes them; ``-`` for what is not known."""
+    if seconds is None:
+        return "-"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"

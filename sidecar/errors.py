@@ -86,6 +86,17 @@ class RemoteProtocolError(RuntimeAPIError):
     """HAProxy (or whatever listens there) sent bytes that are no reply of the Runtime API."""
 
 
+class MasterSocketError(RemoteProtocolError):
+    """``address`` is the CLI of HAProxy's master process, not of the worker that has the pool."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(
+            f"{address} is the CLI of HAProxy's master (-S); name the worker's own,"
+            " which is `stats socket` in haproxy.cfg"
+        )
+
+
 class DisconnectedError(RuntimeAPIError):
     """The socket is absent, refuses, hangs or broke: ``address`` says where, ``doing`` when.
 

@@ -154,10 +154,11 @@ def _server(values: tuple[str, ...]) -> ObservedServer:
     name, ip, port, admin, operational, weight, since = values
     address = Address(ip, int(port))
     up = operational != _STOPPED
-    return ObservedServer(name, address, _state(int(admin)), int(weight), up, int(since))
+    return ObservedServer(name, address, state_of(int(admin)), int(weight), up, int(since))
 
 
-def _state(admin_state: int) -> State:
+def state_of(admin_state: int) -> State:
+    """What ``srv_admin_state`` of "show servers state" means."""
     if admin_state & (_FORCED_MAINT | _RESOLUTION_MAINT):
         return "maint"
     return "drain" if admin_state & _FORCED_DRAIN else "ready"

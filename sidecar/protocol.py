@@ -7,7 +7,8 @@ Follows management.txt 9.3 ("Unix Socket commands") and measurements on 2.4 to 3
   (Without the prompt, or with several commands joined by ``;``, framing differs by version.)
 * So one command is one line: an argument with a newline or ``;`` would become a second command,
   ``<<`` would open a payload, a space would split it, a backslash would escape what follows.
-  None of our arguments needs any of them, hence they are refused instead of escaped.
+  None of our arguments needs any of them, hence they are refused instead of escaped; quotes too,
+  which HAProxy takes for letters. ``#`` is a letter as well (``show map #0``), no comment.
 * At most `IN_FLIGHT_MAX_BYTES` may be unanswered: 3.2.0 hangs above 16,384 (haproxy #3064).
 
 Must not import sockets or clocks; `sidecar.runtime` moves the bytes.
@@ -23,10 +24,13 @@ IN_FLIGHT_MAX_BYTES = 8192
 #: What ends each reply in interactive mode.
 PROMPT = b"\n> "
 
+#: What a HAProxy master's own CLI shows instead (management.txt 9.4).
+MASTER_PROMPT = b"master> "
+
 #: More than `show servers state` of 65,535 ports with 16 slots each; beyond it is no reply.
 REPLY_MAX_BYTES = 256 * 1024 * 1024
 
-_UNSAFE = re.compile(r"[^ -~]|[;\\\"'#]|<<")
+_UNSAFE = re.compile(r"[^ -~]|[;\\\"']|<<")
 
 
 def encode(*arguments: str) -> bytes:
@@ -73,7 +77,7 @@ class ReplyFraming:
             return []
         *replies, self._buffer = self._buffer.split(PROMPT)
         self._searched = 0
-        return [_text(reply) for reply in replies]
+        return [reply_text(reply) for reply in replies]
 
     @property
     def idle(self) -> bool:
@@ -83,9 +87,10 @@ class ReplyFraming:
     @property
     def unfinished(self) -> str:
         """The start of a reply that has not ended yet, for an error message."""
-        return _text(self._buffer[:80])
+        return reply_text(self._buffer[:80])
 
 
-def _text(reply: bytearray) -> str:
+def reply_text(reply: bytes | bytearray) -> str:
+    """A complete reply as text, without the newlines around it."""
     # latin-1 never fails, and everything that we compare is ASCII.
     return reply.decode("latin-1").strip("\n")

@@ -18,10 +18,18 @@ from sidecar.errors import (
     CommandRefusedError,
     DisconnectedError,
     LocalProtocolError,
+    MasterSocketError,
     RemoteProtocolError,
 )
 from sidecar.operations import Operation
-from sidecar.protocol import IN_FLIGHT_MAX_BYTES, PROMPT, ReplyFraming, encode_line
+from sidecar.protocol import (
+    IN_FLIGHT_MAX_BYTES,
+    MASTER_PROMPT,
+    PROMPT,
+    ReplyFraming,
+    encode_line,
+    reply_text,
+)
 
 _READ_BYTES = 256 * 1024
 
@@ -129,7 +137,7 @@ class RuntimeClient:
     def _connected(self) -> socket.socket:
         if self._socket is None:
             self._connected_to = self._identity()
-            self._socket = self._connect()
+            self._socket = _connect(self.address, self.timeout_seconds)
             self._framing = ReplyFraming()
             self.connections += 1
             self._enter_interactive_mode(self._socket)
@@ -162,22 +170,6 @@ class RuntimeClient:
             came = data[:80] if data else self._framing.unfinished
             raise RemoteProtocolError(f"{self.address} sent what nobody asked for: {came!r}")
 
-    def _connect(self) -> socket.socket:
-        try:
-            if not is_unix_socket(self.address):
-                return socket.create_connection(split_host_port(self.address), self.timeout_seconds)
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.settimeout(self.timeout_seconds)
-                connection.connect(self.address)
-            except BaseException:
-                connection.close()
-                raise
-        except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
-            raise DisconnectedError(self.address, "connecting", _reason(exc)) from exc
-        else:
-            return connection
-
     def _enter_interactive_mode(self, connection: socket.socket) -> None:
         """Send ``prompt`` and take its answer, which is nothing but the first prompt.
 
@@ -188,6 +180,8 @@ class RuntimeClient:
         greeting = b""
         while len(greeting) < len(PROMPT):
             greeting += self._receive(connection, deadline, _PROMPT)
+            if greeting.startswith(MASTER_PROMPT):
+                raise MasterSocketError(self.address)
             if not PROMPT.startswith(greeting):
                 raise RemoteProtocolError(
                     f"no HAProxy Runtime API at {self.address}: it said {greeting[:80]!r}"
@@ -217,12 +211,8 @@ class RuntimeClient:
                 return replies
 
     def _receive(self, connection: socket.socket, deadline: float, command: bytes) -> bytes:
-        left = deadline - time.monotonic()
         try:
-            if left <= 0:
-                raise TimeoutError  # noqa: TRY301  the same as what recv raises
-            connection.settimeout(left)
-            data = connection.recv(_READ_BYTES)
+            data = _receive(connection, deadline)
         except TimeoutError as exc:
             doing = _waiting_for(command)
             problem = f"no complete reply in {self.timeout_seconds:g} s"
@@ -236,6 +226,61 @@ class RuntimeClient:
                 self.address, _waiting_for(command), "HAProxy closed the connection"
             )
         return data
+
+
+class MasterClient:
+    """The CLI of a HAProxy master (``haproxy -W -S``), which passes what begins with ``@1`` on to
+    a worker (management.txt 9.4).
+
+    For a person: each command has a connection of its own, whose end is the reply's end, since
+    the master's interactive mode frames replies otherwise on each version. It ends when our side
+    of it does.
+    """
+
+    def __init__(self, address: str, timeout_seconds: float = 5.0) -> None:
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+
+    def ask(self, line: str) -> str:
+        """One command's reply. Raises LocalProtocolError, DisconnectedError."""
+        command = encode_line(line)
+        reply = bytearray()
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            with _connect(self.address, self.timeout_seconds) as connection:
+                connection.sendall(command)
+                connection.shutdown(socket.SHUT_WR)
+                while data := _receive(connection, deadline):
+                    reply += data
+        except OSError as exc:
+            raise DisconnectedError(self.address, _waiting_for(command), _reason(exc)) from exc
+        return reply_text(reply)
+
+
+def _connect(address: str, timeout_seconds: float) -> socket.socket:
+    try:
+        if not is_unix_socket(address):
+            return socket.create_connection(split_host_port(address), timeout_seconds)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout_seconds)
+            connection.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+    except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
+        raise DisconnectedError(address, "connecting", _reason(exc)) from exc
+    else:
+        return connection
+
+
+def _receive(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next; empty at the end. Raises TimeoutError after ``deadline``."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left)
+    return connection.recv(_READ_BYTES)
 
 
 def _waiting_for(command: bytes) -> str:

@@ -40,7 +40,6 @@ from sidecar.protocol import (
         '"',
         '"s1"',
         "'",
-        "#",
         "s\N{LATIN SMALL LETTER U WITH DIAERESIS}",
         "s\N{NO-BREAK SPACE}1",
         "s\N{LINE SEPARATOR}1",
@@ -73,6 +72,10 @@ def test_a_refusal_names_what_cannot_be_sent() -> None:
 def test_a_command_is_its_arguments_and_a_newline() -> None:
     command = encode("set", "server", "be_tcp-1/s1", "addr", "fd00::1", "port", "80")
     assert command == b"set server be_tcp-1/s1 addr fd00::1 port 80\n"
+
+
+def test_a_hash_sign_is_a_letter() -> None:
+    assert encode("show", "map", "#0") == b"show map #0\n"
 
 
 def test_the_longest_command_just_fits_in_flight() -> None:

@@ -1,303 +1,47 @@
-"""The shell: what may be typed and completed as tables; then against a real HAProxy, as a script
-and on a terminal. ``HAPROXY=…`` takes another HAProxy than the one in PATH."""
+"""The shell with a real HAProxy: as a script, on a terminal, through a master's CLI. ``HAPROXY=…``
+takes another HAProxy than the one in PATH."""
 
 import fcntl
 import os
 import pty
 import re
 import select
+import signal
 import stat
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from prompt_toolkit.completion import CompleteEvent
+from cli import run_cli
+from prompt_toolkit.completion import CompleteEvent, Completer
 from prompt_toolkit.document import Document
+from stand import MakeStand, app, await_, converged, fresh_ip, running
 
 from sidecar.child import answering, find_haproxy
-from sidecar.cli.shell import (
-    BACKENDS,
-    FRONTENDS,
-    SERVERS,
-    Asker,
-    Element,
-    candidates,
-    completer,
-    header,
-    in_words,
-    is_refusal,
-    parse_help,
-    parse_names,
-    parse_usage,
-    split_line,
-)
-from sidecar.errors import UsageError
-from sidecar.observed import ProcessInfo
+from sidecar.cli.shell.completion import Asker, completer
+from sidecar.cli.shell.conversation import Conversation
 
 REPOSITORY = Path(__file__).parent.parent
 
-# -- lines -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "commands"),
-    [
-        ("show info", ["show info"]),
-        ("  show \t info  ", ["show info"]),
-        ("show info;show stat ; ;", ["show info", "show stat"]),
-        ("", []),
-        (" ; ", []),
-        ("# show info; show stat", []),
-        ("quit", ["quit"]),
-    ],
-)
-def test_a_line_is_split_into_commands(line: str, commands: list[str]) -> None:
-    assert split_line(line) == commands
-
-
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ("add map #0 <<", "payload"),
-        ("show info; set ssl cert x <<\n", "payload"),
-        ("prompt", "'prompt' is not sent"),
-        ("show info; prompt timed", "'prompt' is not sent"),
-        ("set server be/s\u00e9 state ready", "cannot be sent"),
-        (r"show info \; show stat", "cannot be sent"),
-        ("show env 'HOME'", "cannot be sent"),
-        ("x" * 9000, "longer than HAProxy's buffer"),
-    ],
-)
-def test_what_cannot_be_sent_is_refused_with_a_reason(line: str, why: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(why)):
-        split_line(line)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "Unknown command, but maybe one of the following ones is a better match:\n  show info",
-        "Unknown command: 'bogus', but maybe one of the following ones is a better match:",
-        "[6]: Unknown command: 'bogus'",
-        "[3]: No such backend.",
-        "No such server.",
-        "No such table",
-        "Can't find backend.",
-        "Invalid addr 'nope' by 'stats socket command'",
-        "IP changed from '127.0.0.1' to '1.2.3.4', problem converting port 'xx' to an int by 'x'",
-        "Failed to resume frontend, check logs for precise cause (port conflict?).",
-        "Require 'backend/server'.",
-        "Required arguments: <table> key <key>",
-        "Absolute weight can only be between 0 and 256 inclusive.",
-        "Empty weight string empty or preceded by garbage",
-        "Permission denied",
-        "'set server <srv> state' expects 'ready', 'drain' and 'maint'.",
-        "'set ssl cert expects a filename and a certificate as a payload",
-        "usage: set server <backend>/<server> addr | agent | agent-addr",
-        "health checks are not enabled on this server",
-        "Frontend was previously shut down, cannot enable.",
-    ],
-)
-def test_a_known_refusal_is_one(reply: str) -> None:
-    assert is_refusal(reply)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "",
-        "256 (initial 256)",
-        "IP changed from '127.0.0.1' to '10.0.0.1', port changed from '1' to '80' by 'x'",
-        "no need to change the addr, no need to change the port",
-        "All sockets are already enabled.",
-        "New server registered.",
-        "The following commands are valid at this level:\n  show info : No such thing",
-        "Name: HAProxy\nVersion: 2.6.12\nFailedResolutions: 0",
-        "1\n# be_id be_name srv_id srv_name",
-    ],
-)
-def test_an_answer_is_no_refusal(reply: str) -> None:
-    assert not is_refusal(reply)
-
-
-# -- completion --------------------------------------------------------------------------------
-
-# Lines of 2.6, 3.0 and 3.2, chosen for their forms.
-HELP = """\
-The following commands are valid at this level:
-  clear counters [all]                    : clear max statistics counters (or all counters)
-  disable frontend <frontend>             : temporarily disable specific frontend
-  enable frontend <frontend>              : re-enable specific frontend
-  enable health                           : enable health checks
-  enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
-  get weight <bk>/<srv>                   : report a server's current weight
-  set maxconn frontend <frontend> <value> : change a frontend's maxconn setting
-  set profiling <what> {auto|on|off}      : enable/disable resource profiling (tasks,memory)
-  set server <bk>/<srv> [opts]            : change a server's state, weight, address or ssl
-  set severity-output [none|number|string]: set presence of severity level in feedback information
-  set weight <bk>/<srv>  (DEPRECATED)     : change a server's weight (use 'set server' instead)
-  show acl [@<ver>] <acl>]                : report available acls or dump an acl's contents
-  show errors [<px>] [request|response]   : report last request and/or response errors
-  show info [desc|json|typed|float]*      : report information about the running process
-  show servers conn [<backend>]           : dump server connections status
-  show servers state [<backend>]          : dump volatile server information
-  show sess [<id>|all|susp|older <age>]   : report the list of current sessions
-  show ssl ocsp-response [[text|base64] id]  : display the IDs of the OCSP responses used in memory
-  shutdown frontend <frontend>            : stop a specific frontend
-  shutdown sessions server <bk>/<srv>     : kill sessions on a server
-  user                                    : lower the level of the current CLI session to user
-  help [<command>]                        : list matching or all commands
-  prompt [help | n | i | p | timed ]*     : toggle interactive mode with prompt
-  quit                                    : disconnect
-"""
-
-NAMES = {
-    FRONTENDS: ("tcp-1", "tcp-2", "stats"),
-    BACKENDS: ("be_tcp-1", "be_tcp-2", "other"),
-    SERVERS.format("be_tcp-1"): ("s1", "s2", "s10"),
-}
-
-BACKEND_STARTS = ["be_tcp-1/", "be_tcp-2/", "other/"]
-SERVERS_OF_1 = ["be_tcp-1/s1", "be_tcp-1/s2", "be_tcp-1/s10"]
-
-
-def _names(question: str) -> Sequence[str]:
-    return NAMES.get(question, ())
-
-
-@pytest.mark.parametrize(
-    ("before", "words"),
-    [
-        (
-            "",
-            [
-                "clear",
-                "disable",
-                "enable",
-                "get",
-                "set",
-                "show",
-                "shutdown",
-                "user",
-                "help",
-                "quit",
-            ],
-        ),
-        ("sh", ["show", "shutdown"]),
-        ("show servers ", ["conn", "state"]),
-        ("show servers s", ["state"]),
-        ("show servers state ", ["be_tcp-1", "be_tcp-2", "other"]),
-        ("show servers conn be_", ["be_tcp-1", "be_tcp-2"]),
-        ("disable frontend ", ["tcp-1", "tcp-2", "stats"]),
-        ("enable frontend tcp", ["tcp-1", "tcp-2"]),
-        ("shutdown frontend s", ["stats"]),
-        ("set maxconn frontend ", ["tcp-1", "tcp-2", "stats"]),
-        ("set maxconn frontend tcp-1 ", []),
-        ("set server ", BACKEND_STARTS),
-        ("set server be_tcp-1/", SERVERS_OF_1),
-        ("set server be_tcp-1/s1", ["be_tcp-1/s1", "be_tcp-1/s10"]),
-        ("set server nowhere/", []),
-        ("set server be_tcp-1/s1 s", ["state", "ssl"]),
-        ("set server be_tcp-1/s1 check", ["check-addr", "check-port"]),
-        ("set server be_tcp-1/s1 state ", ["ready", "drain", "maint"]),
-        ("set server be_tcp-1/s1 addr 10.0.0.1 ", ["port"]),
-        ("set  server  be_tcp-1/s1  state  dr", ["drain"]),
-        ("enable server be_tcp-1/s2", ["be_tcp-1/s2"]),
-        ("enable health o", ["other/"]),
-        ("disable server ", []),  # not in this help: not allowed at this level
-        ("shutdown sessions server be_tcp-1/", SERVERS_OF_1),
-        ("set weight ", BACKEND_STARTS),
-        ("get weight be_tcp-1/s1", ["be_tcp-1/s1", "be_tcp-1/s10"]),
-        ("show errors ", ["request", "response", *NAMES[FRONTENDS], *NAMES[BACKENDS]]),
-        ("show errors tcp-1 ", ["request", "response"]),
-        ("show info ", ["desc", "json", "typed", "float"]),
-        ("show info desc j", ["json"]),
-        ("show sess ", ["all", "susp", "older"]),
-        ("set profiling tasks ", ["auto", "on", "off"]),
-        ("set severity-output n", ["none", "number"]),
-        ("show info; disable frontend t", ["tcp-1", "tcp-2"]),
-        ("nonsense ", []),
-    ],
-)
-def test_what_may_come_next(before: str, words: list[str]) -> None:
-    _, found = candidates(parse_help(HELP), before, _names)
-    assert sorted(word for word, _ in found) == sorted(words)
-
-
-@pytest.mark.parametrize(
-    ("before", "word", "text"),
-    [
-        ("use", "user", "lower the level of the current CLI session to user"),
-        ("set ser", "server", "change a server's state, weight, address or ssl"),
-        ("set ", "severity-output", "set presence of severity level in feedback information"),
-        ("show inf", "info", "report information about the running process"),
-        ("sho", "show", ""),  # said of none of its commands alone
-        ("set server ", "be_tcp-1/", ""),
-    ],
-)
-def test_the_text_beside_a_candidate_is_what_haproxy_says(
-    before: str, word: str, text: str
-) -> None:
-    _, found = candidates(parse_help(HELP), before, _names)
-    assert dict(found)[word] == text
-
-
-def test_usage_lines_become_elements() -> None:
-    assert parse_usage("  show info [desc|json]*   ") == (
-        Element(("show",)),
-        Element(("info",)),
-        Element(("desc", "json"), optional=True, repeated=True),
-    )
-    # Intricate ones stand for any word: nothing wrong is offered.
-    assert parse_usage("show x [[text|base64] id]")[2].accepts("anything")
-    assert parse_usage("show acl [@<ver>] <acl>]")[3].accepts("#0")
-    assert parse_usage("") == ()
-
-
-def test_names_are_read_by_column() -> None:
-    assert parse_names("# pxname,svname\ntcp-1,FRONTEND\nb,FRONTEND\n") == ("tcp-1", "b")
-    state = "1\n# be_id be_name srv_id srv_name srv_addr\n3 a 1 s1 ::1\n3 a 2 s2 -\n"
-    assert parse_names(state) == ("s1", "s2")
-    assert parse_names("Can't find backend.") == ()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 seconds"),
-        (1, "1 second"),
-        (130, "2 minutes 10 seconds"),
-        (3600, "1 hour"),
-        (273_845, "3 days 4 hours"),
-    ],
-)
-def test_uptime_in_words(seconds: int, words: str) -> None:
-    assert in_words(seconds) == words
-
-
-def test_the_header_says_which_haproxy_and_what_happens_to_changes() -> None:
-    info = ProcessInfo("2.6.12-1", 7, 0, 60, 0, stopping=False)
-    text = header(info, "run/admin.sock", 30.0)
-    assert "HAProxy 2.6.12-1, PID 7, up 1 minute, at run/admin.sock" in text
-    assert "Ctrl-D" in text
-    assert "within 30s" in text
-
-
-# -- a real HAProxy ----------------------------------------------------------------------------
-
 
 class LittleHAProxy:
-    """Two ports of which nothing is used but their names; its listeners are unix sockets, so
-    that no port needs to be free. ``environment``: of a shell that talks to it."""
+    """Two ports of which nothing is used but their names, and a map; its listeners are unix
+    sockets, so that no port needs to be free. ``environment``: of a shell that talks to it.
+    ``master``: it is a worker of a master, whose CLI is `master_socket`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, master: bool = False) -> None:
         self.socket = str(folder / "admin.sock")
+        self.tcp_socket = f"{fresh_ip()}:9999"
+        self.master_socket = str(folder / "master.sock")
+        self.map = folder / "clients.map"
+        self.map.write_text("10.0.0.0/8 be_tcp-2\n")
+        self._master = master
         self.settings = folder / "settings.yaml"
         self.settings.write_text(f"haproxy:\n  socket: {self.socket}\n")
         self.environment = {
@@ -310,10 +54,12 @@ class LittleHAProxy:
         self._config = folder / "haproxy.cfg"
         self._config.write_text(
             f"global\n  stats socket {self.socket} mode 600 level admin\n"
+            f"  stats socket {self.tcp_socket} level admin\n"
             "defaults\n  mode tcp\n"
             "  timeout connect 1s\n  timeout client 1m\n  timeout server 1m\n"
             + "".join(
                 f"frontend tcp-{port}\n  bind unix@{folder}/{port}.sock\n"
+                f"  use_backend %[src,map_ip({self.map})] if FALSE\n"
                 f"  default_backend be_tcp-{port}\n"
                 f"backend be_tcp-{port}\n"
                 "  server s1 127.0.0.1:1 disabled\n  server s2 127.0.0.1:1 disabled\n"
@@ -324,23 +70,27 @@ class LittleHAProxy:
 
     def start(self) -> Self:
         """Until it answers, and not its predecessor."""
+        master = ["-W", "-S", f"{self.master_socket},mode,600"] if self._master else []
         process = subprocess.Popen(
-            [find_haproxy(os.environ), "-db", "-f", str(self._config)],
+            [find_haproxy(os.environ), *master, "-db", "-f", str(self._config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._process = process
-        deadline = time.monotonic() + 20
-        while not ((info := answering(self.socket)) and info.pid == process.pid):
+
+        def answers() -> bool:
             assert process.poll() is None, "HAProxy did not start"
-            assert time.monotonic() < deadline, "HAProxy does not answer"
-            time.sleep(0.01)
+            info = answering(self.socket)
+            return info is not None and (self._master or info.pid == process.pid)
+
+        await_(answers, "HAProxy answers", 30)
         return self
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            # A master that is killed leaves its worker behind.
+            self._process.send_signal(signal.SIGTERM if self._master else signal.SIGKILL)
             self._process.wait(10)
 
     def shell(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -353,6 +103,15 @@ class LittleHAProxy:
             check=False,
             **options,
         )
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LittleHAProxy]:
+    instance = LittleHAProxy(tmp_path_factory.mktemp("master"), master=True)
+    try:
+        yield instance.start()
+    finally:
+        instance.stop()
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +130,9 @@ def test_one_command(haproxy: LittleHAProxy) -> None:
 
 def test_several_commands_each_with_its_reply(haproxy: LittleHAProxy) -> None:
     done = haproxy.shell(
-        "-e", "set server be_tcp-1/s2 weight 7; get weight be_tcp-1/s2;get weight be_tcp-2/s2;"
+        "--yes",
+        "-e",
+        "set server be_tcp-1/s2 weight 7; get weight be_tcp-1/s2;get weight be_tcp-2/s2;",
     )
     assert (done.returncode, done.stdout) == (0, "7 (initial 1)\n1 (initial 1)\n")
 
@@ -394,7 +155,7 @@ def test_several_commands_each_with_its_reply(haproxy: LittleHAProxy) -> None:
     ],
 )
 def test_a_refused_command_exits_with_1(haproxy: LittleHAProxy, command: str, reply: str) -> None:
-    done = haproxy.shell("-e", command)
+    done = haproxy.shell("--yes", "-e", command)
     assert done.returncode == 1
     assert reply in done.stdout
     assert done.stderr == ""
@@ -412,6 +173,84 @@ def test_a_script_on_stdin(haproxy: LittleHAProxy, arguments: tuple[str, ...]) -
     )
     done = haproxy.shell(*arguments, input=script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 (initial 1)\n" * 2, "")
+
+
+@pytest.mark.parametrize(
+    "command", ["set server be_tcp-1/s1 weight 9", "nonsense", "shutdown frontend tcp-1"]
+)
+def test_a_script_changes_nothing_unasked(haproxy: LittleHAProxy, command: str) -> None:
+    done = haproxy.shell("-e", f"get weight be_tcp-1/s1; {command}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"haproxy-sidecar: without --yes nothing is sent that changes HAProxy: {command}\n"
+    )
+    assert haproxy.shell("-e", "get weight be_tcp-1/s1").stdout == "1 (initial 1)\n"
+
+
+def test_a_script_may_turn_writing_on_itself(haproxy: LittleHAProxy) -> None:
+    done = haproxy.shell(
+        "-e", ":write on\nset weight be_tcp-2/s2 1\n:write off\nset weight be_tcp-2/s2 2"
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    done = haproxy.shell("-e", ":wriet on")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert ":write on   let commands through that change HAProxy" in done.stderr
+
+
+def test_maps_by_number(haproxy: LittleHAProxy) -> None:
+    listed = haproxy.shell("-e", "show map").stdout
+    number = re.search(rf"^([0-9]+) \({re.escape(str(haproxy.map))}\)", listed, re.MULTILINE)
+    assert number, listed
+    done = haproxy.shell(
+        "--yes",
+        "-e",
+        f"add map #{number[1]} 10.9.0.1 x#y; get map #{number[1]} 10.9.0.1; show map #{number[1]}",
+    )
+    assert done.returncode == 0, done.stdout
+    assert 'value="x#y"' in done.stdout
+    assert done.stdout.rstrip().endswith(" 10.9.0.1 x#y")
+
+
+def test_over_tcp(haproxy: LittleHAProxy) -> None:
+    done = haproxy.shell("--socket", haproxy.tcp_socket, "-e", "get weight be_tcp-1/s1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 (initial 1)\n", "")
+
+
+def test_tables_in_a_pipe_are_whole_and_only_on_demand(haproxy: LittleHAProxy) -> None:
+    raw = haproxy.shell("-e", "show servers state be_tcp-1").stdout
+    assert raw.startswith("1\n# be_id ")
+    table = haproxy.shell("--table", "-e", "show servers state be_tcp-1").stdout.splitlines()
+    assert [line.split()[:6] for line in table] == [
+        ["be_name", "srv_name", "srv_addr", "srv_port", "state", "srv_uweight"],
+        ["be_tcp-1", "s1", "127.0.0.1", "1", "maint", "1"],
+        ["be_tcp-1", "s2", "127.0.0.1", "1", "maint", table[2].split()[5]],
+    ]
+    stat = haproxy.shell("--table", "-e", "show stat").stdout.splitlines()
+    assert len(stat) == len(haproxy.shell("-e", "show stat").stdout.rstrip().splitlines())
+    assert stat[0].split()[:4] == ["pxname", "svname", "addr", "status"]
+    info = dict(
+        line.split(maxsplit=1)
+        for line in haproxy.shell("--table", "-e", "show info").stdout.splitlines()
+        if len(line.split()) > 1
+    )
+    assert info["Name"] == "HAProxy"
+    sessions = haproxy.shell("--table", "-e", "show sess").stdout.splitlines()
+    assert sessions[0].split() == ["source", "fe", "srv", "age", "left", "id"]
+    assert sessions[1].split()[:3] == ["unix:1", "GLOBAL", "-"]
+    refused = haproxy.shell("--table", "-e", "show servers state nope")
+    assert (refused.returncode, refused.stdout) == (1, "Can't find backend.\n")
+
+
+def test_tables_name_the_pods(make_stand: MakeStand) -> None:
+    stand = make_stand(pools=[{"ports": ["30000"], "slots": 2}])
+    pod = {"addresses": ["127.1.2.3"], "targetRef": {"kind": "Pod", "name": "web-0"}}
+    stand.write("web.yaml", *app("web", 30000, [pod]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        for command in ("show servers state", "show stat"):
+            shown = run_cli("shell", "-c", stand.settings_file, "--table", "-e", command).out
+            (row,) = (line.split() for line in shown.splitlines() if " s1 " in line)
+            assert row[:3] == ["be_tcp-30000", "s1", "web-0"]
 
 
 @pytest.mark.parametrize("command", ["add map #0 <<", "prompt", "show env \u00e9"])
@@ -435,7 +274,7 @@ def test_a_command_does_not_wait_for_prompt_toolkit() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, sidecar.cli.shell; sys.exit('prompt_toolkit' in sys.modules)",
+            "import sys, sidecar.cli.shell.session; sys.exit('prompt_toolkit' in sys.modules)",
         ],
         cwd=REPOSITORY,
         timeout=30,
@@ -443,14 +282,21 @@ def test_a_command_does_not_wait_for_prompt_toolkit() -> None:
     )
 
 
+# -- completion --------------------------------------------------------------------------------
+
+
+def completions(complete: Completer, before: str) -> list[str]:
+    return [
+        before[: len(before) + found.start_position] + found.text
+        for found in complete.get_completions(Document(before), CompleteEvent())
+    ]
+
+
 def test_completion_knows_what_haproxy_has(haproxy: LittleHAProxy) -> None:
-    complete = completer(Asker(haproxy.socket, 5.0))
+    complete = completer(Asker(Conversation(haproxy.socket, 20.0).aside))
 
     def words(before: str) -> list[str]:
-        return [
-            before[: len(before) + found.start_position] + found.text
-            for found in complete.get_completions(Document(before), CompleteEvent())
-        ]
+        return completions(complete, before)
 
     assert {"show", "set", "help"} <= set(words(""))
     assert "prompt" not in words("pro")
@@ -458,13 +304,69 @@ def test_completion_knows_what_haproxy_has(haproxy: LittleHAProxy) -> None:
     assert words("set server be_tcp-2/s") == ["set server be_tcp-2/s1", "set server be_tcp-2/s2"]
     assert words("set server be_tcp-2/s1 state m") == ["set server be_tcp-2/s1 state maint"]
     assert words("show servers st") == ["show servers state"]
+    assert words("get map /") == [f"get map {haproxy.map}"]
     (show_info,) = complete.get_completions(Document("show inf"), CompleteEvent())
     assert show_info.display_meta_text == "report information about the running process"
 
 
 def test_completion_offers_nothing_while_haproxy_is_away(tmp_path: Path) -> None:
-    asker = Asker(str(tmp_path / "nothing.sock"), 5.0)
-    assert (asker.help_lines(), asker.names(FRONTENDS)) == ((), ())
+    asker = Asker(Conversation(str(tmp_path / "nothing.sock"), 5.0).aside)
+    assert asker.candidates("sho") == ("sho", [])
+
+
+# -- a master ----------------------------------------------------------------------------------
+
+
+def test_through_a_master(master: LittleHAProxy) -> None:
+    def shell(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return master.shell("--socket", master.master_socket, *arguments)
+
+    done = shell("-e", "show proc; @1 get weight be_tcp-1/s1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^[0-9]+ +master ", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("\n1 (initial 1)\n")
+
+    # "@1" alone stays there, "@master" returns.
+    done = shell("-e", "@1; get weight be_tcp-1/s2; @master; get weight be_tcp-1/s2")
+    assert done.returncode == 1
+    assert done.stdout.startswith("1 (initial 1)\nUnknown command")
+
+    done = shell("-e", "@9 show info")
+    assert done.returncode == 1
+    assert "Can't find the target PID" in done.stdout
+
+    done = shell("-e", "@1 set server be_tcp-1/s1 weight 0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert shell("-e", "reload").returncode == 2
+    done = shell("--yes", "-e", "@1 set server be_tcp-1/s1 weight 5; @1 get weight be_tcp-1/s1")
+    assert (done.returncode, done.stdout) == (0, "5 (initial 1)\n")
+    assert shell("-e", "@1 prompt").returncode == 2
+
+    table = shell("--table", "-e", "@1 show servers state be_tcp-2").stdout.splitlines()
+    assert table[1].split()[:2] == ["be_tcp-2", "s1"]
+
+
+def test_the_sidecar_is_told_that_it_has_a_masters_socket(master: LittleHAProxy) -> None:
+    settings = master.settings.with_name("wrong.yaml")
+    settings.write_text(f"haproxy: {{socket: {master.master_socket}}}\n")
+    done = run_cli("plan", "-c", settings)
+    assert done.code == 3
+    assert "is the CLI of HAProxy's master (-S); name the worker's own" in done.err
+
+
+def test_completion_through_a_master(master: LittleHAProxy) -> None:
+    conversation = Conversation(master.master_socket, 20.0)
+    conversation.ask("show proc")
+    complete = completer(Asker(conversation.aside, lambda: conversation.target))
+    assert {"show proc", "show version"} <= set(completions(complete, "show "))
+    assert completions(complete, "@") == ["@1", "@master"]
+    assert completions(complete, "@1 enable frontend ") == [
+        "@1 enable frontend tcp-1",
+        "@1 enable frontend tcp-2",
+    ]
+    assert "enable" not in completions(complete, "e")
+    conversation.ask("@1")
+    assert "enable" in completions(complete, "e")
 
 
 # -- on a terminal -----------------------------------------------------------------------------
@@ -518,12 +420,23 @@ def test_a_session_on_a_terminal(haproxy: LittleHAProxy) -> None:
     with Terminal(haproxy) as terminal:
         heading = terminal.expect(PROMPT)
         assert re.search(r"HAProxy [0-9.]+\S*, PID [0-9]+, up ", heading)
-        assert "the sidecar sets right again within 30s" in heading
+        assert "Ctrl-D leaves" in heading
         terminal.type("get weight be_tcp-1/s1\r")
         terminal.expect("1 (initial 1)")
         terminal.expect(PROMPT)
         terminal.type("set server be_tcp-1/s1 state maint\r")
+        terminal.expect("the sidecar sets port 1 right again within 30s; `haproxy-sidecar hold 1`")
+        terminal.expect("not sent, since it changes HAProxy; `:write on`")
+        terminal.expect(PROMPT)
+        terminal.type(":write on\r")
+        terminal.expect("write is on")
+        terminal.expect(PROMPT)
+        terminal.type("set server be_tcp-1/s1 state maint\r")
         terminal.expect("ok\x1b")
+        terminal.expect(PROMPT)
+        terminal.type("show servers state\r")
+        terminal.expect("be_name  srv_name  srv_addr")
+        terminal.expect("(4 unused slots and ports left out: `:all on`)")
         terminal.expect(PROMPT)
         terminal.type("get weight be_tcp-1/s9\r")
         terminal.expect("No such server.")

@@ -29,6 +29,8 @@ Config = Annotated[
 ]
 JSON = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Change what is asked for without asking back.")]
+
 
 def _version(value: bool) -> None:
     if value:
@@ -161,12 +163,33 @@ def shell(
             "-e",
             "--execute",
             metavar="COMMAND",
-            help="Run one command and exit.",
+            help="Run one command and exit; - reads them from stdin.",
             show_default=False,
         ),
     ] = None,
+    yes: Yes = False,
+    table: Annotated[
+        bool | None,
+        typer.Option(
+            "--table/--raw",
+            help="Long replies as tables, or as HAProxy sent them.",
+            show_default="tables on a terminal",
+        ),
+    ] = None,
+    socket: Annotated[
+        str | None,
+        typer.Option(
+            "--socket",
+            metavar="ADDRESS",
+            help="Another CLI: a path or host:port, of a worker or a master.",
+            show_default="haproxy.socket of the settings",
+        ),
+    ] = None,
 ) -> None:
-    """HAProxy's Runtime API by hand, with history and completion."""
+    """HAProxy's Runtime API by hand, with history and completion.
+
+    Exits with 1 if HAProxy refused a command, with 3 if it is away.
+    """
     from sidecar.cli import shell as command
 
-    command.shell(config, execute)
+    command.shell(config, execute, yes=yes, table=table, socket=socket)
