@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
+from sidecar.fields import shown
 from sidecar.model import Key, Route
 from sidecar.pool import Pool, PortPool
 from sidecar.verdicts import Reason, Verdict
@@ -39,7 +40,7 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
     if route.tls_termination not in _RAW_TERMINATIONS:
         return refuse(
             Reason.UNSUPPORTED_TERMINATION,
-            f"spec.tls.termination: {route.tls_termination!r} is not done on a TCP port;"
+            f"spec.tls.termination: {shown(route.tls_termination)} is not done on a TCP port;"
             " use passthrough, or leave spec.tls out",
         )
     text = (route.port or "").strip()
@@ -52,7 +53,7 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
             f"no pool of this router is open to namespace {route.namespace!r}",
         )
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= 65535:
-        given = "the port annotation is missing" if not text else f"{text[:80]!r} is no port"
+        given = "the port annotation is missing" if not text else f"{shown(text)} is no port"
         return refuse(
             Reason.INVALID_PORT,
             f'{given}; write a number from 1 to 65535, like "13306", or "{AUTO}"',

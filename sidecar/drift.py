@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from sidecar.observed import ObservedPort, ObservedServer
 from sidecar.operations import State
 from sidecar.pool import PARKED, Address
+from sidecar.wording import cut, few
 
-#: More changes than this are only counted, and longer names of servers are cut.
+# More changes than this are only counted, and longer names of servers are cut.
 _SHOWN_MAX = 4
 _NAME_MAX = 40
 
@@ -24,21 +25,20 @@ def changes(before: ObservedPort, now: ObservedPort) -> tuple[str, ...]:
 
 def summary(changes: tuple[str, ...]) -> str:
     """``changes`` as one short text."""
-    more = len(changes) - _SHOWN_MAX
-    return "; ".join(changes[:_SHOWN_MAX]) + (f"; and {more} more" if more > 0 else "")
+    return few(changes, _SHOWN_MAX, "; ")
 
 
 def _changes(before: ObservedPort, now: ObservedPort) -> Iterator[str]:
     for name, was in before.servers.items():
         server = now.servers.get(name)
         if server is None:
-            yield f"{name[:_NAME_MAX]} was deleted, was {_whole(was)}"
+            yield f"{cut(name, _NAME_MAX)} was deleted, was {_whole(was)}"
         elif found := list(_differences(was, server)):
             is_, was_ = (" and ".join(words) for words in zip(*found, strict=True))
-            yield f"{name[:_NAME_MAX]} is {is_}, was {was_}"
+            yield f"{cut(name, _NAME_MAX)} is {is_}, was {was_}"
     for name, server in now.servers.items():
         if name not in before.servers:
-            yield f"{name[:_NAME_MAX]} was added, is {_whole(server)}"
+            yield f"{cut(name, _NAME_MAX)} was added, is {_whole(server)}"
     if now.open != before.open:
         yield "the port is open, was closed" if now.open else "the port is closed, was open"
 

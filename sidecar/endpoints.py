@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
+from sidecar.fields import shown
 from sidecar.model import Endpoint, EndpointPort, EndpointSet, Route, RouteTarget, Service
 from sidecar.pool import Address
 from sidecar.verdicts import Reason
 from sidecar.weights import server_weights
+from sidecar.wording import few
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: More left-out endpoints than this are only counted in a message.
+# More left-out endpoints or Services than this are only counted in a message, and more ports.
 _EXAMPLES_MAX = 3
+_PORTS_SHOWN_MAX = 6
+
+# Longer names of ports are shown as a value is. (Kubernetes allows 15 characters.)
+_PORT_NAME_MAX = 63
 
 
 class Lookup(Protocol):
@@ -86,7 +92,9 @@ def resolve(route: Route, lookup: Lookup, denied: Callable[[str], bool]) -> Reso
         why = refusals[0] if refusals else _absence(route, lookup, left_out)
         return Resolution((), why.reason, why.message)
     # A Service that cannot be used does not take the Route's others away.
-    notes = [refusal.message for refusal in refusals]
+    notes = []
+    if refusals:
+        notes.append(few([refusal.message for refusal in refusals], _EXAMPLES_MAX, "; "))
     if left_out:
         notes.append(_left_out_message(left_out))
     servers = _servers(services)
@@ -127,7 +135,7 @@ def _wanted_ports(
     if target.kind != "Service":
         raise _Refusal(
             Reason.UNSUPPORTED_TARGET,
-            f"a Route leads to a Service, not to a {target.kind[:60]!r} ({target.name!r})",
+            f"a Route leads to a Service, not to a {shown(target.kind)} ({target.name!r})",
         )
     service = lookup.service(route.namespace, target.name)
     if service is None:
@@ -143,7 +151,7 @@ def _wanted_ports(
         wanted = route.target_port
         return lambda port: wanted in (port.name, str(port.port))
     if len(tcp) > 1:
-        names = ", ".join(port.name or str(port.port) for port in tcp)
+        names = few([_port_title(port.name) or str(port.port) for port in tcp], _PORTS_SHOWN_MAX)
         raise _Refusal(
             Reason.AMBIGUOUS_TARGET_PORT,
             f"Service {target.name!r} has several TCP ports ({names});"
@@ -185,7 +193,7 @@ def _usable(
     for ip, port, end in sorted(found, key=_precedence):
         canonical = canonical_ip(ip)
         if canonical is None:
-            left_out.append(f"{ip[:60]!r} is no IP address")
+            left_out.append(f"{shown(ip)} is no IP address")
         elif denied(canonical):
             left_out.append(f"{canonical} is in a network that endpoints.deny forbids")
         else:
@@ -210,21 +218,28 @@ def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
                 if wanted(port):
                     protocols.add(port.protocol)
                 elif port.protocol == "TCP" and port.port is not None:
-                    there_are.add(f"{port.name} ({port.port})" if port.name else str(port.port))
+                    name = _port_title(port.name)
+                    there_are.add(f"{name} ({port.port})" if name else str(port.port))
     if protocols and "TCP" not in protocols:
-        return _udp_only(f"port {route.target_port!r}")
+        return _udp_only(f"port {shown(route.target_port)}")
     if protocols or not there_are:
-        names = " and ".join(repr(target.name) for target in route.targets)
+        names = few([repr(target.name) for target in route.targets], _EXAMPLES_MAX)
         return _Refusal(Reason.NO_ENDPOINTS, f"no ready endpoint in Service {names}")
     fault = (
         "the Service's port has another name than the ports of its endpoints"
         if route.target_port is None
-        else f"spec.port.targetPort {route.target_port!r} is neither name nor number of an"
+        else f"spec.port.targetPort {shown(route.target_port)} is neither name nor number of an"
         " endpoint port"
     )
     return _Refusal(
-        Reason.TARGET_PORT_NOT_FOUND, f"{fault}; there are {', '.join(sorted(there_are))}"
+        Reason.TARGET_PORT_NOT_FOUND,
+        f"{fault}; there are {few(sorted(there_are), _PORTS_SHOWN_MAX)}",
     )
+
+
+def _port_title(name: str) -> str:
+    plain = name.isprintable() and len(name) <= _PORT_NAME_MAX
+    return name if plain else shown(name)
 
 
 def _udp_only(what: str) -> _Refusal:
@@ -236,9 +251,7 @@ def _udp_only(what: str) -> _Refusal:
 
 def _left_out_message(left_out: Iterable[str]) -> str:
     left_out = sorted(set(left_out))
-    shown = "; ".join(left_out[:_EXAMPLES_MAX])
-    more = len(left_out) - _EXAMPLES_MAX
-    return f"{len(left_out)} left out: {shown}" + (f"; and {more} more" if more > 0 else "")
+    return f"{len(left_out)} left out: {few(left_out, _EXAMPLES_MAX, '; ')}"
 
 
 @lru_cache(maxsize=65536)

@@ -79,7 +79,7 @@ class CommandRefusedError(RuntimeAPIError):
     def __init__(self, command: str, reply: str) -> None:
         self.command = command
         self.reply = reply
-        super().__init__(f"HAProxy answered {reply!r} to {command!r}")
+        super().__init__(f"HAProxy answered {reply[:200]!r} to {command[:200]!r}")
 
 
 class RemoteProtocolError(RuntimeAPIError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.errors import ObjectError
+from sidecar.wording import cut
 
 #: Most of a value that a message shows, in characters.
 _SHOWN_MAX = 80
@@ -152,5 +153,4 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _SHOWN_MAX
 
 def shown(value: object) -> str:
     """``value`` for a message, cut to what fits into a line; never a control character."""
-    text = _SHORT.repr(value)
-    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
+    return cut(_SHORT.repr(value), _SHOWN_MAX)

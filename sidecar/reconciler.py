@@ -32,6 +32,7 @@ from sidecar.planner import PortPlan, plan
 from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
+from sidecar.wording import few
 
 log = logging.getLogger(__name__)
 
@@ -471,6 +472,4 @@ class Reconciler:
 
 def _shown(item: PortPlan) -> str:
     """A plan's commands, shortened."""
-    lines = [operation.line() for operation in item.operations]
-    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-    return "; ".join(lines[:3]) + more
+    return few([operation.line() for operation in item.operations], 3, "; ")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sidecar.claims import Ledger
 from sidecar.durations import parse_duration
 from sidecar.endpoints import Resolution, resolve
+from sidecar.fields import shown
 from sidecar.model import Key, Route
 from sidecar.pool import Pool
 from sidecar.sources.base import Change
@@ -179,5 +180,5 @@ def _drain_deadline(route: Route) -> tuple[float | None, str]:
     try:
         return parse_duration(route.drain_deadline), ""
     except ValueError as exc:
-        given = route.drain_deadline[:40]
-        return None, f"drain deadline {given!r}: {exc}; until then the router's own holds"
+        given = shown(route.drain_deadline)
+        return None, f"drain deadline {given}: {exc}; until then the router's own holds"

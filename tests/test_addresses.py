@@ -12,6 +12,7 @@ from stand import route, service, slice_
 
 from sidecar.addresses import is_unix_socket, split_host_port
 from sidecar.endpoints import canonical_ip, denier
+from sidecar.fields import shown
 from sidecar.verdicts import Reason
 
 
@@ -61,7 +62,7 @@ def test_denied_networks_are_left_out_however_they_are_written(ip: str) -> None:
 def test_what_is_no_address_is_left_out_and_told(ip: str) -> None:
     found = web(ip, "10.0.0.1")
     assert servers(found) == {"10.0.0.1:9000": ("ready", 256)}
-    assert repr(ip[:60]) in found.message
+    assert shown(ip) in found.message
     assert "no IP address" in found.message
     assert len(found.message) < 200
 

@@ -19,6 +19,7 @@ import yaml
 
 from sidecar.errors import SidecarError
 from sidecar.fields import shown
+from sidecar.wording import cut
 
 try:
     from yaml import CBaseLoader as _Loader
@@ -136,7 +137,7 @@ def _read_yaml(text: str) -> list[Any]:
             builder.feed(event)
     except yaml.MarkedYAMLError as exc:
         problem = ": ".join(part for part in (exc.context, exc.problem) if part)
-        raise DocumentError(f"not YAML: {problem}", _line(exc.problem_mark)) from exc
+        raise DocumentError(f"not YAML: {cut(problem, 200)}", _line(exc.problem_mark)) from exc
     except yaml.reader.ReaderError as exc:
         raise DocumentError(f"not YAML: {exc.reason}") from exc
     return builder.documents
@@ -192,7 +193,8 @@ class _Builder:
                 self._put(whole, done.anchor, self._count - done.before, line)
             case yaml.AliasEvent():
                 if event.anchor not in self._anchors:
-                    raise DocumentError(f"*{event.anchor} has no &{event.anchor} before it", line)
+                    name = cut(event.anchor or "", 40)
+                    raise DocumentError(f"*{name} has no &{name} before it", line)
                 value, size = self._anchors[event.anchor]
                 self._count += size
                 if self._count > self._max_values:
