@@ -23,15 +23,17 @@ _FORCED_DRAIN = 0x08
 # srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
 _STOPPED = "0"
 
-_SERVER_COLUMNS = (
-    "srv_name",
-    "srv_addr",
+#: What we need of a server beside its name and address.
+_REST_COLUMNS = (
     "srv_port",
     "srv_admin_state",
     "srv_op_state",
     "srv_uweight",
     "srv_time_since_last_change",
 )
+
+#: Port, state, weight, up, seconds since its last change.
+_Rest = tuple[int, State, int, bool, int]
 
 #: A frontend's states in which it listens; FULL listens but lets connections wait.
 _LISTENING = frozenset({"OPEN", "FULL"})
@@ -115,17 +117,12 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
         raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
     columns = {name: index for index, name in enumerate(lines[1].split()[1:])}
     try:
-        backend = columns["be_name"]
-        needed = [columns[name] for name in _SERVER_COLUMNS]
+        backend, name, ip = (columns[name] for name in ("be_name", "srv_name", "srv_addr"))
+        pick = itemgetter(*(columns[name] for name in _REST_COLUMNS))
     except KeyError as exc:
         raise RemoteProtocolError(f"'show servers state' has no column {exc}") from exc
-    # Slots that nobody uses differ from backend to backend only in front of their name: what
-    # stands from there on is parsed once, and its value shared.
-    shared: dict[str, ObservedServer] = {}
-    tail = min(needed)
-    if backend >= tail:
-        raise RemoteProtocolError(f"'show servers state' has its columns otherwise: {lines[1]!r}")
-    pick = itemgetter(*(index - tail for index in needed))
+    # Most rows are equal in all but their names and address: that is parsed once.
+    rests: dict[tuple[str, ...], _Rest] = {}
     found: dict[int, dict[str, ObservedServer]] = {}
     last_backend, servers = "", None
     line = ""
@@ -133,28 +130,30 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
         for line in lines[2:]:
             if not line:
                 continue
-            row = line.split(" ", tail)
+            row = line.split(" ")
             if row[backend] != last_backend:
                 last_backend = row[backend]
                 number = port_of_backend(last_backend)
                 servers = None if number is None else found.setdefault(number, {})
             if servers is None:
                 continue
-            server = shared.get(row[tail])
-            if server is None:
-                server = shared[row[tail]] = _server(pick(row[tail].split(" ")))
-            servers[server.name] = server
+            values = pick(row)
+            rest = rests.get(values)
+            if rest is None:
+                rest = rests[values] = _rest(values)
+            port, state, weight, up, since = rest
+            servers[row[name]] = ObservedServer(
+                row[name], Address(row[ip], port), state, weight, up, since
+            )
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(f"a row of 'show servers state' is broken: {line!r}") from exc
     return found
 
 
-def _server(values: tuple[str, ...]) -> ObservedServer:
-    """``values``: of `_SERVER_COLUMNS`."""
-    name, ip, port, admin, operational, weight, since = values
-    address = Address(ip, int(port))
-    up = operational != _STOPPED
-    return ObservedServer(name, address, state_of(int(admin)), int(weight), up, int(since))
+def _rest(values: tuple[str, ...]) -> _Rest:
+    """``values``: of `_REST_COLUMNS`."""
+    port, admin, operational, weight, since = values
+    return int(port), state_of(int(admin)), int(weight), operational != _STOPPED, int(since)
 
 
 def state_of(admin_state: int) -> State:

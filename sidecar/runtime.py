@@ -4,11 +4,11 @@ Owns the only place where an OSError of that socket becomes our error. Knows not
 slots or plans. Not thread-safe: each thread that talks to HAProxy has a client of its own.
 """
 
-import bisect
 import itertools
 import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -90,7 +90,7 @@ class RuntimeClient:
         Raises LocalProtocolError (nothing was sent), DisconnectedError or RemoteProtocolError
         (any of them may have been carried out).
         """
-        return self._converse([encode_line(line) for line in lines])
+        return self._converse(iter([encode_line(line) for line in lines]))
 
     def apply(
         self, operations: Sequence[Operation]
@@ -99,33 +99,36 @@ class RuntimeClient:
 
         One refused operation does not stop the others. Raises as `ask_all` does.
         """
-        commands: list[bytes] = []
-        invalid: dict[int, LocalProtocolError] = {}
-        for index, operation in enumerate(operations):
-            try:
-                commands.append(encode_line(operation.line()))
-            except LocalProtocolError as exc:
-                invalid[index] = exc
-        replies = iter(self._converse(commands))
-        results: list[CommandRefusedError | LocalProtocolError | None] = []
-        for index, operation in enumerate(operations):
-            if error := invalid.get(index):
-                results.append(error)
-            elif operation.done(reply := next(replies)):
-                results.append(None)
-            else:
-                results.append(CommandRefusedError(operation.line(), reply))
+        results: list[CommandRefusedError | LocalProtocolError | None] = [None] * len(operations)
+        sent: list[int] = []  # the index in ``operations`` of each command
+
+        def commands() -> Iterator[bytes]:
+            for index, operation in enumerate(operations):
+                try:
+                    command = encode_line(operation.line())
+                except LocalProtocolError as exc:
+                    results[index] = exc
+                else:
+                    sent.append(index)
+                    yield command
+
+        for index, reply in zip(sent, self._converse(commands()), strict=True):
+            operation = operations[index]
+            if not operation.done(reply):
+                results[index] = CommandRefusedError(operation.line(), reply)
         return results
 
     def fileno(self) -> int | None:
         """For select(): readable while nothing was asked means that HAProxy went away."""
         return self._socket.fileno() if self._socket else None
 
-    def _converse(self, commands: Sequence[bytes]) -> list[str]:
-        if not commands:
+    def _converse(self, commands: Iterator[bytes]) -> list[str]:
+        """The replies to ``commands``, which are made while HAProxy works on those before."""
+        first = next(commands, None)
+        if first is None:
             return []
         try:
-            return self._exchange(self._connected(), commands)
+            return self._exchange(self._connected(), itertools.chain([first], commands))
         except OSError as exc:
             self.close()
             raise DisconnectedError(self.address, "talking to HAProxy", _reason(exc)) from exc
@@ -187,20 +190,30 @@ class RuntimeClient:
                     f"no HAProxy Runtime API at {self.address}: it said {greeting[:80]!r}"
                 )
 
-    def _exchange(self, connection: socket.socket, commands: Sequence[bytes]) -> list[str]:
-        ends = [0, *itertools.accumulate(map(len, commands))]  # of the first n commands, in bytes
+    def _exchange(self, connection: socket.socket, commands: Iterator[bytes]) -> list[str]:
         replies: list[str] = []
-        sent = 0
-        while len(replies) < len(commands):
-            room = bisect.bisect_right(ends, ends[len(replies)] + IN_FLIGHT_MAX_BYTES) - 1
-            if room > sent:
+        waiting: deque[bytes] = deque()  # sent, and not answered yet
+        in_flight_bytes = 0
+        command = next(commands, None)
+        while True:
+            batch = []
+            while command and (
+                not in_flight_bytes or in_flight_bytes + len(command) <= IN_FLIGHT_MAX_BYTES
+            ):
+                batch.append(command)
+                in_flight_bytes += len(command)
+                command = next(commands, None)
+            if batch:
                 connection.settimeout(self.timeout_seconds)
-                connection.sendall(b"".join(commands[sent:room]))
-                sent = room
-            replies += self._next_replies(connection, commands[len(replies)])
-            if len(replies) > sent:
-                raise RemoteProtocolError(f"a reply to nothing: {replies[sent][:80]!r}")
-        return replies
+                connection.sendall(b"".join(batch))
+                waiting.extend(batch)
+            if not waiting:
+                return replies
+            came = self._next_replies(connection, waiting[0])
+            if len(came) > len(waiting):
+                raise RemoteProtocolError(f"a reply to nothing: {came[len(waiting)][:80]!r}")
+            in_flight_bytes -= sum(len(waiting.popleft()) for _ in came)
+            replies += came
 
     def _next_replies(self, connection: socket.socket, command: bytes) -> list[str]:
         """At least one reply, within the time that a single one may take."""
