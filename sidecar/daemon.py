@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sidecar.agenda import Pace
 from sidecar.durations import format_duration
 from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
@@ -108,13 +107,7 @@ class Daemon:
             self._client,
             self._pool,
             self.metrics,
-            Pace(
-                close_after_seconds=settings.timing.close_after,
-                resync_seconds=settings.timing.resync,
-                drain_deadline_seconds=settings.drain.deadline,
-                sessions_per_second=settings.drain.sessions_per_second,
-                servers_max=settings.limits.max_servers,
-            ),
+            settings.pace(),
         )
         self._holds = Holds(holds_file(settings))
         self._said_held: frozenset[int] = frozenset()

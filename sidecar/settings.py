@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from sidecar.addresses import is_unix_socket, split_host_port
+from sidecar.agenda import Pace
 from sidecar.durations import DURATION_RULE, parse_duration
 from sidecar.errors import SettingsError
 from sidecar.fields import shown
@@ -391,6 +392,15 @@ class Settings(_Section):
 
     def pool(self) -> Pool:
         return Pool(tuple(pool.port_pool() for pool in self.pools))
+
+    def pace(self) -> Pace:
+        return Pace(
+            close_after_seconds=self.timing.close_after,
+            resync_seconds=self.timing.resync,
+            drain_deadline_seconds=self.drain.deadline,
+            sessions_per_second=self.drain.sessions_per_second,
+            servers_max=self.limits.max_servers,
+        )
 
 
 def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Settings:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cli import ROOT, clean_environment, command, run_cli, spawn_cli
-from stand import EchoServer, Stand, app, await_, running
+from stand import EchoServer, Stand, app, await_, await_leads_to, held, running
 
 from sidecar import __version__
 
@@ -241,6 +241,35 @@ def test_plan_prints_what_the_sidecar_then_sends(
     stand.write("torn.yaml")
     (stand.manifests / "torn.yaml").write_text("{")
     assert "problem: " in run_cli("plan", *ours).err
+
+
+def test_plan_tells_what_waits_from_what_is_done_now(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, a, b = (
+        make_stand(timing={"close_after": "1h"}, drain={"deadline": "2h"}),
+        make_server("a"),
+        make_server("b"),
+    )
+    ours = ("-c", stand.settings_file)
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    stand.write("other.yaml", *app("other", 30001, [b]))
+    with running(stand.daemon()):
+        await_leads_to(stand, 30000, a)
+        await_leads_to(stand, 30001, b)
+        held(files, stand, 30001)
+        stand.write("other.yaml", *app("other", 30001, [a]))
+        await_leads_to(stand, 30001, a)
+        await_(lambda: b.address in stand.slots(30001, "maint"), "it is gone")
+        left = stand.slots(30001)[b.address]
+        stand.write("web.yaml", *app("web", 30000, []))
+        await_(lambda: stand.ready(30000) == [], "the last server is gone")
+        closes = "disable frontend tcp-30000, after 1h without a server (timing.close_after)"
+        ends = f"shutdown sessions server be_tcp-30001/{left}, when the drain deadline"
+        await_(lambda: run_cli("plan", *ours).out == "", "all that is to be done now is done")
+        told = run_cli("plan", *ours).err
+        assert told == f"nothing to do now\nlater: {closes}\nlater: {ends} is over\n"
+        assert not stand.is_refused(30000), "it is as `plan` says"
 
 
 def test_status(

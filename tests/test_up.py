@@ -99,6 +99,8 @@ def test_up_with_manifests_of_its_own(laptop: Stand, make_server: MakeServer, st
     await_leads_to(laptop, 30000, server)
     assert laptop.is_refused(30001)
     process.await_said("watching other.yaml;")
+    process.await_said("Ctrl-C stops all of it")
+    assert "    status:" not in process.said, "it reads source.path"
 
 
 def test_a_second_up_says_what_is_wrong(

@@ -117,7 +117,8 @@ def check(
 def plan(config: Config = None) -> None:
     """Print the commands that would be sent to HAProxy now.
 
-    Sends none of them; prints none when HAProxy is as desired.
+    Sends none of them; prints none when HAProxy is as desired. What the sidecar would do only
+    after a time (timing.close_after, drain.deadline) is told apart, on stderr.
     """
     from sidecar.cli import plan as command
 

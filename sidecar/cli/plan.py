@@ -1,46 +1,85 @@
-"""``plan``: what would be sent to HAProxy now."""
+"""``plan``: what would be sent to HAProxy now, and what after a time."""
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sidecar.agenda import Agenda
 from sidecar.cli.context import load_settings, read_haproxy, read_source
 from sidecar.dialect import Dialect
+from sidecar.durations import format_duration
 from sidecar.holds import holds_file, read_holds
-from sidecar.planner import DesiredPort, PortPlan
+from sidecar.operations import ClosePort, EndSessions, Operation
+from sidecar.planner import PortPlan
 from sidecar.planner import plan as plan_port
+from sidecar.pool import format_ports
+from sidecar.settings import Settings
 
 
 def plan(config: Path | None) -> None:
-    """Print the commands of the first round, in their order; nothing when all is as desired."""
+    """Print the commands of the first round, in their order; nothing when all is as desired. What
+    a running sidecar would do later is told apart from it, with what it waits for."""
     settings = load_settings(config)
     snapshot = read_source(settings)
     process, observed = read_haproxy(settings, snapshot.pool, with_sessions=False)
     held = read_holds(holds_file(settings))
+    # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
+    # has had no server.
+    agenda = Agenda(snapshot.pool, settings.pace())
+    can_add = Dialect(process.version_tuple).adds_servers
     plans: list[PortPlan] = []
+    waits: list[str] = []
     for port, seen in observed.items():
         if port in held:
             continue
         claimed = snapshot.routing.claim(port)
-        servers = claimed.resolution.servers if claimed else ()
-        usable = any(server.state == "ready" for server in servers)
-        plans.append(
+        now, later = (
             plan_port(
-                DesiredPort(port, usable, servers, settings.limits.max_servers),
+                agenda.desired(claimed, seen, at),
                 seen,
                 snapshot.pool.by_port[port],
-                can_add=Dialect(process.version_tuple).adds_servers,
+                can_add=can_add,
             )
+            for at in (0.0, float("inf"))
         )
+        plans.append(now)
+        waits += _waits(settings, now.operations, later.operations)
     lines = [
-        operation.line()
+        _line(operation)
         for part in ("prepare", "activate", "tidy")
         for item in plans
         for operation in getattr(item, part)
     ]
     sys.stdout.writelines(f"{line}\n" for line in lines)
-    if not lines:
+    if not lines and not waits:
         sys.stderr.write("nothing to do: HAProxy is as desired\n")
+    elif not lines:
+        sys.stderr.write("nothing to do now\n")
+    sys.stderr.writelines(f"later: {line}\n" for line in waits)
     if held:
-        sys.stderr.write(f"left out, since they are held: {sorted(held)}\n")
+        sys.stderr.write(f"left out, since they are held: {format_ports(held)}\n")
     for problem in snapshot.problems:
         sys.stderr.write(f"problem: {problem}\n")
+
+
+def _waits(
+    settings: Settings, now: Iterable[Operation], later: Iterable[Operation]
+) -> Iterator[str]:
+    """What only the time brings, a line each."""
+    soon = set(now)
+    for operation in later:
+        if operation in soon:
+            continue
+        match operation:
+            case ClosePort():
+                after = format_duration(settings.timing.close_after)
+                yield f"{_line(operation)}, after {after} without a server (timing.close_after)"
+            case EndSessions():
+                yield f"{_line(operation)}, when the drain deadline is over"
+
+
+def _line(operation: Operation) -> str:
+    if isinstance(operation, EndSessions) and not operation.all:
+        # The sidecar ends them one by one, by HAProxy's names for them.
+        return f"{operation.line()}  # {operation.count} of them at first"
+    return operation.line()

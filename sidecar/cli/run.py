@@ -61,7 +61,7 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
             )
             watched = ", ".join(str(path) for path in manifests) or str(settings.source.path)
             _done(say, f"watching {watched}; edit, add or delete a manifest there")
-            _print_hints(say, settings, config)
+            _print_hints(say, settings, config, manifests)
             child.supervise()
             daemon = Daemon(settings, source)
             signals.call(daemon.stop)
@@ -78,10 +78,14 @@ def _done(say: Console, text: str) -> None:
     say.print(f"[green]\N{CHECK MARK}[/] {escape(text)}")
 
 
-def _print_hints(say: Console, settings: Settings, config: Path | None) -> None:
+def _print_hints(
+    say: Console, settings: Settings, config: Path | None, manifests: Sequence[Path]
+) -> None:
     option = f" -c {config}" if config else ""
     command = _own_name()
-    say.print(f"    status:  {command} status{option}", markup=False)
+    if not manifests or {path.resolve() for path in manifests} == {settings.source.path.resolve()}:
+        # It reads source.path, and would show the Routes of other manifests as nobody's.
+        say.print(f"    status:  {command} status{option}", markup=False)
     say.print(f"    by hand: {command} shell{option}", markup=False)
     if settings.http.listen:
         say.print(f"    metrics: http://{settings.http.listen}/metrics", markup=False)
