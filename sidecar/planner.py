@@ -162,7 +162,7 @@ def _others_serve(placed: Mapping[str, DesiredServer], slots: Mapping[str, Obser
 def _make_ready(pool: PortPool, port: int, name: str, *, checked: bool) -> Iterator[Operation]:
     """Out of maint. HAProxy takes a server that leaves maint for healthy; with ``checked`` it is
     called unhealthy while it drains, so that its first good check is what lets traffic in."""
-    if pool.check is not None and name not in pool.slot_names:
+    if pool.check is not None and name not in pool.slot_set:
         # The checks of an added server are off until somebody says otherwise; twice does no harm.
         yield EnableHealth(port, name)
     if checked:
@@ -220,7 +220,7 @@ def _tidy(
                 count = min(budget, slot.sessions)
                 yield EndSessions(port, name, count, all=count == slot.sessions)
                 budget -= count
-        elif name not in pool.slot_names:
+        elif name not in pool.slot_set:
             yield DeleteServer(port, name)
         elif slot.address != PARKED:
             yield SetAddress(port, name, PARKED)

@@ -86,6 +86,11 @@ class PortPool:
         return tuple(f"s{number}" for number in range(1, self.slots + 1))
 
     @cached_property
+    def slot_set(self) -> frozenset[str]:
+        """The same names, to ask whether one is among them."""
+        return frozenset(self.slot_names)
+
+    @cached_property
     def shown_ports(self) -> str:
         """The ports as a person writes them."""
         return format_ports(self.ports)

@@ -53,8 +53,12 @@ def assign(
     and a slot that serves only if there is no other slot at all.
     """
     holders: dict[Address, str] = {}
-    for name, slot in sorted(slots.items(), key=lambda item: _KEEPS[item[1].state]):
-        holders.setdefault(slot.address, name)
+    for name, slot in slots.items():
+        if slot.address == PARKED:
+            continue
+        other = holders.setdefault(slot.address, name)
+        if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:
+            holders[slot.address] = name
     ready = [server for server in servers if server.state == "ready"]
     over: tuple[DesiredServer, ...] = ()
     if len(ready) > at_most:
@@ -64,14 +68,14 @@ def assign(
     placed: dict[str, DesiredServer] = {}
     waiting: list[DesiredServer] = []
     for server in ready:
-        if server.address in holders and server.address != PARKED:
-            placed[holders[server.address]] = server
+        if holder := holders.get(server.address):
+            placed[holder] = server
         else:
             waiting.append(server)
     for server in servers:
-        holder = holders.get(server.address)
         # One that drains and has no slot here has no sessions here either: it needs none.
-        if server.state == "drain" and holder is not None and slots[holder].state != "maint":
+        holder = holders.get(server.address) if server.state == "drain" else None
+        if holder and slots[holder].state != "maint":
             placed[holder] = server
     if not waiting:
         return Assignment(placed, {}, over, ())
