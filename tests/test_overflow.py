@@ -139,7 +139,7 @@ def test_hundreds_are_added_and_deleted(make_stand: MakeStand, files: contextlib
     assert {where: stand.slots(PORT)[where] for where in before} == before
     world.serve(*many[:2])
     await_names(stand, "s1", "s2")
-    assert operations(daemon)["DeleteServer"] == 498
+    await_(lambda: operations(daemon)["DeleteServer"] == 498, "all are counted")
     assert stand.slots(PORT, "ready") == before
 
 
