@@ -5,6 +5,7 @@ channel where 3.0 says ``rex=`` per side), so what is not found is None, and wha
 passed over. Sources: management.txt 9.3 ("show sess"), and the output of 2.6, 3.0 and 3.2. Pure.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -55,7 +56,7 @@ class Session(NamedTuple):
     bytes_out: int | None
 
     def idle_seconds(self, client_timeout_seconds: float, server_timeout_seconds: float) -> int:
-        """For how long neither side has sent anything; 0 where HAProxy does not say.
+        """For how long neither side has sent anything; all its age where HAProxy does not say.
 
         Each byte starts its side's time-out anew, so what is left of it tells.
         """
@@ -64,6 +65,8 @@ class Session(NamedTuple):
             (server_timeout_seconds, self.server_left_seconds),
         )
         idle = [round(timeout) - left for timeout, left in pairs if left is not None]
+        if self.age_seconds is not None:
+            idle.append(self.age_seconds)  # HAProxy rounds what is left down
         return max(0, min(idle, default=0))
 
 
@@ -85,10 +88,10 @@ def parse_port_sessions(text: str, port: int) -> list[Session]:
 
 def _blocks(text: str) -> Iterator[str]:
     """The text of each session."""
-    starts = [found.start() for found in _START.finditer(text)]
-    if not starts and text.strip():
+    bounds = [*(found.start() for found in _START.finditer(text)), len(text)]
+    if len(bounds) == 1 and text.strip():
         raise RemoteProtocolError(f"no answer of 'show sess': {text[:200]!r}")
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, end in itertools.pairwise(bounds):
         yield text[start:end]
 
 
@@ -123,8 +126,8 @@ def _session(block: str) -> Session:
 def _sections(rest: str) -> Iterator[tuple[bool, str]]:
     """Whether it is of the client's side, and its text."""
     marks = list(_SECTION.finditer(rest))
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        end = following.start() if following else len(rest)
+    bounds = [*(mark.start() for mark in marks), len(rest)]
+    for mark, end in zip(marks, bounds[1:], strict=True):
         yield mark[1] in _CLIENT_SIDE, rest[mark.end() : end]
 
 

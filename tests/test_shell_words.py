@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sidecar.cli.grid import lay_out
 from sidecar.cli.shell.completion import (
     ACLS,
     BACKENDS,
@@ -20,7 +21,7 @@ from sidecar.cli.shell.completion import (
 )
 from sidecar.cli.shell.guard import caution, changes, prospect
 from sidecar.cli.shell.lines import is_refusal, split_line
-from sidecar.cli.shell.tables import lay_out, read_table
+from sidecar.cli.shell.tables import read_table
 from sidecar.errors import UsageError
 
 # -- lines -------------------------------------------------------------------------------------

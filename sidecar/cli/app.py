@@ -155,6 +155,53 @@ def release(port: Port, config: Config = None) -> None:
     command.release(config, port)
 
 
+Target = Annotated[
+    str, typer.Argument(metavar="PORT|NAMESPACE/ROUTE", help="A port of a pool, or a Route's.")
+]
+
+
+@app.command()
+def sessions(target: Target, config: Config = None, json: JSON = False) -> None:
+    """Who is connected to a port, for how long, to which server."""
+    from sidecar.cli import sessions as command
+
+    command.sessions(config, target, as_json=json)
+
+
+@app.command()
+def kick(
+    target: Target,
+    config: Config = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="SLOT|POD|ADDRESS",
+            help="Only those of this server.",
+            show_default=False,
+        ),
+    ] = None,
+    per_second: Annotated[
+        int | None,
+        typer.Option(
+            "--per-second",
+            metavar="N",
+            min=1,
+            help="How many at most.",
+            show_default="drain.sessions_per_second",
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """End the sessions of a port, or of one of its servers.
+
+    Those that are there now, in steps; clients that come back are left alone.
+    """
+    from sidecar.cli import kick as command
+
+    command.kick(config, target, server, per_second, yes=yes)
+
+
 @app.command()
 def shell(
     config: Config = None,

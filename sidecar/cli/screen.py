@@ -1,5 +1,6 @@
 """How results look: narrow tables, and long texts below them, where a terminal may wrap them."""
 
+import shutil
 import sys
 from collections.abc import Iterable
 
@@ -15,6 +16,11 @@ _PIPE_COLUMNS = 100_000
 def make_console() -> Console:
     """Where results are printed: as wide as the terminal, or, into a pipe, as wide as it takes."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+
+
+def terminal_width() -> int | None:
+    """How many columns the terminal has; None into a pipe, where there is no end."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def make_table(*columns: str) -> Table:

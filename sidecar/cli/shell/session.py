@@ -6,7 +6,6 @@ modules of this package.
 
 import contextlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,12 +16,14 @@ from typing import TYPE_CHECKING
 from typer import Exit
 
 from sidecar.cli.context import load_settings
+from sidecar.cli.grid import lay_out
 from sidecar.cli.names import all_pods
+from sidecar.cli.screen import terminal_width
 from sidecar.cli.shell.completion import Asker, completer
 from sidecar.cli.shell.conversation import Conversation
 from sidecar.cli.shell.guard import caution, changes, port_of, prospect
 from sidecar.cli.shell.lines import is_refusal, leaves, split_line, split_target
-from sidecar.cli.shell.tables import Pods, lay_out, read_table
+from sidecar.cli.shell.tables import Pods, read_table
 from sidecar.durations import format_span
 from sidecar.errors import RemoteProtocolError, SidecarError, UsageError
 from sidecar.holds import holds_file, read_holds
@@ -131,8 +132,7 @@ class Printer:
         table = read_table(command, reply, self._pods_of(command))
         if table is None:
             return reply
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        return "\n".join(lay_out(table, width, all_rows=self._modes.all))
+        return "\n".join(lay_out(table, terminal_width(), all_rows=self._modes.all))
 
     def _pods_of(self, command: str) -> Pods:
         """The pods beside HAProxy's servers; none where the source, or HAProxy, does not say."""

@@ -1,0 +1,157 @@
+"""``kick``: end the sessions of a port, or of one of its servers, in steps.
+
+Owns which sessions may be ended: those that were there when it was asked for. Their clients come
+back, and whoever came back is left alone. HAProxy's names of sessions are addresses in its memory,
+used again at once; so before each step it is asked anew, and only what still has the same name,
+client, port and server is ended, within the milliseconds that the answer is old.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+from typer import Exit
+
+from sidecar.cli.context import load_settings
+from sidecar.cli.names import Named, find_port
+from sidecar.cli.sessions import connect, describe
+from sidecar.errors import CommandRefusedError, LocalProtocolError, UsageError
+from sidecar.fields import shown
+from sidecar.observed import parse_servers_state
+from sidecar.operations import EndSession
+from sidecar.pool import backend_name
+from sidecar.runtime import RuntimeClient
+from sidecar.sessions import Session, parse_port_sessions
+
+_LIST = "show sess"
+
+#: Which session: its name, client and server. Age is no part of it, and nothing else is certain.
+_Identity = tuple[str, str, str | None]
+
+
+@dataclass
+class _Tally:
+    """What became of the sessions. ``ended``: server, or "" for none -> how many."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    gone: int = 0
+    refused: list[CommandRefusedError | LocalProtocolError] = field(default_factory=list)
+
+
+def kick(
+    config: Path | None, target: str, server: str | None, per_second: int | None, *, yes: bool
+) -> None:
+    """End them, and say how many of which server. ``server``: a slot, pod or address; None for
+    all. ``per_second``: None for ``drain.sessions_per_second`` of the settings.
+
+    Raises RuntimeAPIError if HAProxy is away, UsageError for a server that is not there or
+    without ``yes`` where nobody can be asked, and what `find_port` raises.
+    """
+    settings = load_settings(config)
+    pace = per_second or settings.drain.sessions_per_second
+    named = find_port(settings, target)
+    with connect(settings) as client:
+        slots = _slots(client, named)
+        only = None if server is None else _find_slots(server, slots, named)
+        wanted = [item for item in _list(client, named.port) if only is None or item.server in only]
+        what = describe(named) + (f", server {server}" if server else "")
+        if not wanted:
+            sys.stdout.write(f"no session on {what}\n")
+            return
+        question = f"end {_sessions(len(wanted))} of {what}, {pace} a second?"
+        if not yes and not _confirmed(question):
+            sys.stdout.write("nothing was ended\n")
+            raise Exit(1)
+        tally = _Tally()
+        try:
+            _end(client, named.port, wanted, pace, tally)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; until then:\n")
+            raise Exit(130) from None
+        finally:
+            _tell(tally, what, {name: _title(name, slots, named) for name in slots})
+    if tally.refused:
+        raise Exit(1)
+
+
+def _slots(client: RuntimeClient, named: Named) -> dict[str, str]:
+    """slot -> ``ip:port``, of all servers of the port."""
+    reply = client.ask(f"show servers state {backend_name(named.port)}")
+    servers = parse_servers_state(reply).get(named.port, {})
+    return {name: str(server.address) for name, server in servers.items()}
+
+
+def _find_slots(server: str, slots: Mapping[str, str], named: Named) -> frozenset[str]:
+    """The slots that ``server`` means, by name, address or pod; a pod may have several."""
+    found = frozenset(
+        name
+        for name, address in slots.items()
+        if server in (name, address, named.pods.get(address))
+    )
+    if not found:
+        there = sorted({pod for address, pod in named.pods.items() if address in slots.values()})
+        raise UsageError(
+            f"{describe(named)} has no server {shown(server)}; name a slot (s1), an address"
+            f" (10.0.0.1:80) or a pod{': ' + ', '.join(there[:10]) if there else ''}"
+        )
+    return found
+
+
+def _list(client: RuntimeClient, port: int) -> list[Session]:
+    return parse_port_sessions(client.ask(_LIST), port)
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Nobody is there to ask; say --yes")
+    return typer.confirm(question, err=True)
+
+
+def _end(
+    client: RuntimeClient, port: int, wanted: Sequence[Session], pace: int, tally: _Tally
+) -> None:
+    """End ``wanted``, at most ``pace`` of them at once and then nothing for a second."""
+    left = {_identity(item) for item in wanted}
+    for _ in range(0, len(wanted), pace):  # enough if none leaves by itself
+        there = [item for item in _list(client, port) if _identity(item) in left]
+        tally.gone += len(left) - len(there)
+        step, rest = there[:pace], there[pace:]
+        left = {_identity(item) for item in rest}
+        results = client.apply([EndSession(port, item.id) for item in step])
+        for item, error in zip(step, results, strict=True):
+            if error is None:
+                tally.ended[item.server or ""] += 1
+            else:
+                tally.refused.append(error)
+        if not left:
+            return
+        sys.stderr.write(f"ended {tally.ended.total()} of {len(wanted)}\n")
+        time.sleep(1.0)
+
+
+def _identity(item: Session) -> _Identity:
+    return (item.id, item.client, item.server)
+
+
+def _tell(tally: _Tally, what: str, titles: Mapping[str, str]) -> None:
+    sys.stdout.write(f"ended {_sessions(tally.ended.total())} of {what}\n")
+    for name, count in sorted(tally.ended.items()):
+        sys.stdout.write(f"  {count} on {titles.get(name, name) or 'no server yet'}\n")
+    if tally.gone:
+        sys.stdout.write(f"  {tally.gone} more had ended by themselves\n")
+    for error in tally.refused[:3]:
+        sys.stderr.write(f"not ended: {error}\n")
+
+
+def _title(name: str, slots: Mapping[str, str], named: Named) -> str:
+    """``s1 10.0.0.1:80 web-0``."""
+    pod = named.pods.get(slots[name], "")
+    return f"{name} {slots[name]} {pod}".rstrip()
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'s' * (count != 1)}"

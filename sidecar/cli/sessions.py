@@ -1,0 +1,101 @@
+"""``sessions``: who is connected to a port, through which slot to which pod."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sidecar.cli.context import load_settings
+from sidecar.cli.grid import Grid, lay_out
+from sidecar.cli.names import Named, find_port
+from sidecar.cli.screen import terminal_width
+from sidecar.durations import format_span
+from sidecar.pool import PortPool
+from sidecar.runtime import RuntimeClient
+from sidecar.sessions import Session, parse_port_sessions
+from sidecar.settings import Settings
+
+_LIST_ALL = "show sess all"
+
+
+def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
+    """Print the sessions of a port, or of a Route's port, the longest first.
+
+    Raises RuntimeAPIError if HAProxy is away, and what `find_port` raises.
+    """
+    settings = load_settings(config)
+    named = find_port(settings, target)
+    pool = settings.pool().by_port[named.port]
+    with connect(settings) as client:
+        found = parse_port_sessions(client.ask(_LIST_ALL), named.port)
+    rows = [_row(item, named.pods, pool) for item in _by_age(found)]
+    if as_json:
+        report = {"port": named.port, "route": named.route, "sessions": rows}
+        json.dump(report, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    _show(named, rows)
+
+
+def connect(settings: Settings) -> RuntimeClient:
+    return RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
+
+
+def describe(named: Named) -> str:
+    """``port 13306 (demo/mysql)``."""
+    return f"port {named.port}" + (f" ({named.route})" if named.route else "")
+
+
+def _by_age(found: Sequence[Session]) -> list[Session]:
+    return sorted(found, key=lambda item: item.age_seconds or 0, reverse=True)
+
+
+def _row(item: Session, pods: Mapping[str, str], pool: PortPool) -> dict[str, Any]:
+    """One of ``sessions[]`` of the JSON; the shape is documented in docs/reference.md."""
+    return {
+        "id": item.id,
+        "client": item.client,
+        "age_seconds": item.age_seconds,
+        "idle_seconds": item.idle_seconds(pool.client_timeout_seconds, pool.server_timeout_seconds),
+        "slot": item.server,
+        "address": item.address,
+        "pod": pods.get(item.address or ""),
+        "bytes_in": item.bytes_in,
+        "bytes_out": item.bytes_out,
+    }
+
+
+def _show(named: Named, rows: Sequence[Mapping[str, Any]]) -> None:
+    if named.problem:
+        sys.stderr.write(f"without names of Routes and pods: {named.problem}\n")
+    count = f"{len(rows)} session{'s' * (len(rows) != 1)}"
+    sys.stdout.write(f"{describe(named)}: {count}\n")
+    if not rows:
+        return
+    columns = ("CLIENT", "AGE", "IDLE", "SERVER", "SLOT", "POD", "IN", "OUT")
+    cells = tuple(
+        (
+            row["client"],
+            format_span(row["age_seconds"]),
+            format_span(row["idle_seconds"]),
+            row["address"] or "-",
+            row["slot"] or "-",
+            row["pod"] or "",
+            _count(row["bytes_in"]),
+            _count(row["bytes_out"]),
+        )
+        for row in rows
+    )
+    table = Grid(columns, cells, frozenset(columns) - {"POD"}, (False,) * len(cells))
+    sys.stdout.write("\n".join(["", *lay_out(table, terminal_width(), all_rows=True), ""]))
+
+
+def _count(size_bytes: int | None) -> str:
+    """``512 B``, ``1.5 MB``; ``-`` for what is not known."""
+    if size_bytes is None:
+        return "-"
+    size, units = float(size_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
