@@ -7,12 +7,13 @@ the store, decides nothing about ports or slots.
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from sidecar.fields import shown
-from sidecar.model import Endpoint, EndpointPort, EndpointSet, Route, RouteTarget, Service
+from sidecar.model import Endpoint, EndpointPort, EndpointSet, Key, Route, RouteTarget, Service
 from sidecar.pool import Address
 from sidecar.verdicts import Reason
 from sidecar.weights import server_weights
@@ -53,11 +54,15 @@ class DesiredServer(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """A Route's servers, sorted by address; ``reason`` and ``message`` say why there are none,
-    or, with `Reason.ADMITTED`, which endpoints were left out ("" if none)."""
+    or, with `Reason.ADMITTED`, which endpoints were left out ("" if none).
+
+    ``parts``: what each EndpointSet gave, for the next resolution to begin with.
+    """
 
     servers: tuple[DesiredServer, ...]
     reason: Reason
     message: str
+    parts: "Parts" = field(default_factory=dict, repr=False, compare=False)
 
 
 class _Refusal(Exception):  # noqa: N818  never leaves this module
@@ -75,22 +80,63 @@ class _Found(NamedTuple):
     node: str | None
 
 
-def resolve(route: Route, lookup: Lookup, denied: Callable[[str], bool]) -> Resolution:
-    """The servers of ``route``. ``denied``: whether no server may have this IP."""
+class _Wanted(NamedTuple):
+    """Which ports of endpoints a Route means: those of this name, or number if ``or_number``."""
+
+    text: str
+    or_number: bool
+
+    def __call__(self, port: EndpointPort) -> bool:
+        return self.text == port.name or (self.or_number and self.text == str(port.port))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one EndpointSet gives a Route's target; ``left_out``: in words, what it does not."""
+
+    source: EndpointSet
+    found: Mapping[Address, _Found]
+    left_out: tuple[str, ...]
+
+
+#: What each EndpointSet gave; by target's name, ports, and set.
+Parts = Mapping[tuple[str, _Wanted, Key], _Part]
+
+
+def resolve(
+    route: Route,
+    lookup: Lookup,
+    denied: Callable[[str], bool],
+    before: Parts = MappingProxyType({}),
+) -> Resolution:
+    """The servers of ``route``. ``denied``: whether no server may have this IP.
+
+    ``before``: the parts of its last resolution. They change nothing but the cost: of thousands
+    of endpoints, only those are looked at anew whose EndpointSlice is another one.
+    """
     left_out: list[str] = []
     refusals: list[_Refusal] = []
     services: list[tuple[RouteTarget, dict[Address, _Found]]] = []
+    parts: dict[tuple[str, _Wanted, Key], _Part] = {}
     for target in route.targets:
         try:
-            ports = _wanted_ports(route, target, lookup)
+            wanted = _wanted_ports(route, target, lookup)
         except _Refusal as refusal:
             refusals.append(refusal)
             continue
-        found = _endpoints(lookup.endpoint_sets(route.namespace, target.name), ports, target)
-        services.append((target, dict(_usable(found, denied, left_out))))
+        found: dict[Address, _Found] = {}
+        for endpoint_set in lookup.endpoint_sets(route.namespace, target.name):
+            key = (target.name, wanted, endpoint_set.key)
+            part = before.get(key)
+            if part is None or part.source is not endpoint_set:
+                part = _part(endpoint_set, wanted, target, denied)
+            parts[key] = part
+            _join(found, part.found)
+            left_out += part.left_out
+        services.append((target, found))
     if not any(found for _, found in services):
         why = refusals[0] if refusals else _absence(route, lookup, left_out)
-        return Resolution((), why.reason, why.message)
+        return Resolution((), why.reason, why.message, parts)
     # A Service that cannot be used does not take the Route's others away.
     notes = []
     if refusals:
@@ -100,7 +146,7 @@ def resolve(route: Route, lookup: Lookup, denied: Callable[[str], bool]) -> Reso
     servers = _servers(services)
     if not any(server.state == "ready" for server in servers):
         notes.append("no connection is taken: every Service that has endpoints has weight 0")
-    return Resolution(servers, Reason.ADMITTED, "; ".join(notes))
+    return Resolution(servers, Reason.ADMITTED, "; ".join(notes), parts)
 
 
 def _servers(
@@ -128,9 +174,7 @@ def _servers(
     return tuple(servers[address] for address in sorted(servers))
 
 
-def _wanted_ports(
-    route: Route, target: RouteTarget, lookup: Lookup
-) -> Callable[[EndpointPort], bool]:
+def _wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> _Wanted:
     """Which endpoint ports ``route`` means, after a look at the Service."""
     if target.kind != "Service":
         raise _Refusal(
@@ -148,8 +192,7 @@ def _wanted_ports(
     if service.ports and not tcp:
         raise _udp_only(f"Service {target.name!r}")
     if route.target_port is not None:
-        wanted = route.target_port
-        return lambda port: wanted in (port.name, str(port.port))
+        return _Wanted(route.target_port, or_number=True)
     if len(tcp) > 1:
         names = few([_port_title(port.name) or str(port.port) for port in tcp], _PORTS_SHOWN_MAX)
         raise _Refusal(
@@ -157,51 +200,61 @@ def _wanted_ports(
             f"Service {target.name!r} has several TCP ports ({names});"
             " set spec.port.targetPort to one of them",
         )
-    name = tcp[0].name if tcp else ""
-    return lambda port: port.name == name
+    return _Wanted(tcp[0].name if tcp else "", or_number=False)
 
 
-def _endpoints(
-    sets: Iterable[EndpointSet], wanted: Callable[[EndpointPort], bool], target: RouteTarget
-) -> Iterator[tuple[str, int, _Found]]:
-    """All (IP as written, port, endpoint) of the wanted TCP ports that can serve at all."""
-    for endpoint_set in sets:
-        for group in endpoint_set.groups:
-            ports = [
-                port.port
-                for port in group.ports
-                if port.protocol == "TCP" and port.port is not None and wanted(port)
-            ]
-            for endpoint in group.endpoints:
-                if not _serves(endpoint):
-                    continue
-                for number in ports:
-                    for ip in endpoint.addresses:
-                        found = _Found(endpoint.ready, target.name, endpoint.pod, endpoint.node)
-                        yield ip, number, found
-
-
-def _serves(endpoint: Endpoint) -> bool:
-    return endpoint.ready or (endpoint.serving and endpoint.terminating)
-
-
-def _usable(
-    found: Iterable[tuple[str, int, _Found]], denied: Callable[[str], bool], left_out: list[str]
-) -> Iterator[tuple[Address, _Found]]:
-    """All addresses, the ready ones last, so that they win over doubles that are leaving; which
-    of two doubles wins does not depend on the order in which they were found."""
-    for ip, port, end in sorted(found, key=_precedence):
+def _part(
+    endpoint_set: EndpointSet, wanted: _Wanted, target: RouteTarget, denied: Callable[[str], bool]
+) -> _Part:
+    """The usable addresses of one set."""
+    usable: dict[Address, _Found] = {}
+    left_out: list[str] = []
+    for ip, port, end in _endpoints(endpoint_set, wanted, target):
         canonical = canonical_ip(ip)
         if canonical is None:
             left_out.append(f"{shown(ip)} is no IP address")
         elif denied(canonical):
             left_out.append(f"{canonical} is in a network that endpoints.deny forbids")
         else:
-            yield Address(canonical, port), end
+            _join(usable, {Address(canonical, port): end})
+    return _Part(endpoint_set, usable, tuple(left_out))
 
 
-def _precedence(found: tuple[str, int, _Found]) -> tuple[bool, str, str]:
-    end = found[2]
+def _endpoints(
+    endpoint_set: EndpointSet, wanted: _Wanted, target: RouteTarget
+) -> Iterator[tuple[str, int, _Found]]:
+    """All (IP as written, port, endpoint) of the wanted TCP ports that can serve at all."""
+    for group in endpoint_set.groups:
+        ports = [
+            port.port
+            for port in group.ports
+            if port.protocol == "TCP" and port.port is not None and wanted(port)
+        ]
+        for endpoint in group.endpoints:
+            if not _serves(endpoint):
+                continue
+            for number in ports:
+                for ip in endpoint.addresses:
+                    found = _Found(endpoint.ready, target.name, endpoint.pod, endpoint.node)
+                    yield ip, number, found
+
+
+def _serves(endpoint: Endpoint) -> bool:
+    return endpoint.ready or (endpoint.serving and endpoint.terminating)
+
+
+def _join(found: dict[Address, _Found], more: Mapping[Address, _Found]) -> None:
+    """Add ``more`` to ``found``. A ready endpoint wins over its double that is leaving; which of
+    two doubles wins does not depend on the order in which they were found."""
+    doubles = {
+        address: max(found[address], more[address], key=_precedence)
+        for address in found.keys() & more.keys()
+    }
+    found.update(more)
+    found.update(doubles)
+
+
+def _precedence(end: _Found) -> tuple[bool, str, str]:
     return end.ready, end.pod or "", end.node or ""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sidecar.claims import Ledger
 from sidecar.durations import parse_duration
-from sidecar.endpoints import Resolution, resolve
+from sidecar.endpoints import Parts, Resolution, resolve
 from sidecar.fields import shown
 from sidecar.model import Key, Route
 from sidecar.pool import Pool
@@ -64,6 +64,8 @@ class Routing:
         self._owners: dict[int, Key] = {}
         # port -> what it should be, as far as somebody asked since it last changed
         self._claimed: dict[int, Claimed] = {}
+        # port -> the parts of its last resolution, while `_claimed` lacks it
+        self._parts: dict[int, Parts] = {}
 
     def apply(self, changes: Iterable[Change]) -> Changed:
         """Take ``changes``; which ports and Routes should be looked at again.
@@ -89,6 +91,7 @@ class Routing:
                 self._owners[port] = now
             else:
                 del self._owners[port]
+                self._parts.pop(port, None)
         for key in touched:
             self._index(key)
         for key in dirty:
@@ -96,7 +99,8 @@ class Routing:
                 touched |= self._users.get((key.namespace, key.name), set())
         ports.update(owned for key in touched if (owned := self._ledger.owned(key)) is not None)
         for port in ports:
-            self._claimed.pop(port, None)
+            if (claimed := self._claimed.pop(port, None)) and port in self._owners:
+                self._parts[port] = claimed.resolution.parts
         return Changed(frozenset(ports), frozenset(touched))
 
     def claim(self, port: int) -> Claimed | None:
@@ -107,7 +111,7 @@ class Routing:
             claimed = Claimed(
                 port,
                 route,
-                resolve(route, self._store, self._denied),
+                resolve(route, self._store, self._denied, self._parts.pop(port, {})),
                 _drain_deadline(route)[0],
             )
             self._claimed[port] = claimed

@@ -5,8 +5,8 @@ equal part of it. HAProxy wants whole numbers up to 256 per server, so the large
 the smallest that is not 0 at least 1. Pure; see `docs/how-it-works.md` for examples.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
-from fractions import Fraction
 from typing import TypeVar
 
 from sidecar.pool import WEIGHT_MAX
@@ -21,20 +21,22 @@ def server_weights(services: Sequence[tuple[int, Sequence[T]]]) -> Mapping[T, in
     several Services have gets the sum of its parts. A Service without endpoints gives its share
     to the others. Endpoints of weight 0 are weighed 0.
     """
-    parts: dict[T, Fraction] = {}
+    # In units of which each Service's share is a whole number per endpoint, so that all is exact.
+    units = math.lcm(*(len(endpoints) for _, endpoints in services if endpoints))
+    parts: dict[T, int] = {}
     for weight, endpoints in services:
         if endpoints:
-            part = Fraction(weight, len(endpoints))
-            for endpoint in endpoints:
-                parts[endpoint] = parts[endpoint] + part if endpoint in parts else part
-    # Few parts are distinct, and fractions are slow.
+            part = weight * units // len(endpoints)
+            more = dict.fromkeys(endpoints, part)
+            sums = {endpoint: parts[endpoint] + part for endpoint in parts.keys() & more.keys()}
+            parts |= more
+            parts |= sums
     distinct = set(parts.values())
-    largest = max(distinct, default=Fraction(0))
+    largest = max(distinct, default=0)
     scaled = {part: _scaled(part, largest) for part in distinct}
     return {endpoint: scaled[part] for endpoint, part in parts.items()}
 
 
-def _scaled(part: Fraction, largest: Fraction) -> int:
-    if not part:
-        return 0
-    return max(1, int(WEIGHT_MAX * part / largest + Fraction(1, 2)))
+def _scaled(part: int, largest: int) -> int:
+    """``part`` of `WEIGHT_MAX`, rounded, but never to 0."""
+    return part and max(1, (2 * WEIGHT_MAX * part + largest) // (2 * largest))
