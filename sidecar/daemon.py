@@ -5,6 +5,7 @@ Owns the process's lifetime: threads, wake-ups, the two files that outlive it. W
 """
 
 import contextlib
+import gc
 import json
 import logging
 import select
@@ -44,6 +45,11 @@ _SAVE_SHARE = 50
 _PREDECESSOR_SECONDS = 0.05
 
 _NEVER_SECONDS = 3600.0
+
+#: A full garbage collection holds the loop up for some 50 ms where there are thousands of Routes.
+#: What we make has no cycles and goes without it, so it is done this often, not whenever many
+#: objects were made.
+_COLLECT_SECONDS = 600.0
 
 
 #: How often, at least, two files are looked at that tell nobody: the held ports, and the socket,
@@ -145,10 +151,15 @@ class Daemon:
                 ending.enter_context(
                     serving(listen, self.healthy, self.ready, self.metrics.registry)
                 )
+            ending.enter_context(_collecting_rarely())
             ending.enter_context(self._watching())
+            collect_at = time.monotonic() + _COLLECT_SECONDS
             while not self._stopping.is_set():
                 self._busy_since = time.monotonic()
                 seconds = self._step()
+                if time.monotonic() >= collect_at:
+                    gc.collect()
+                    collect_at = time.monotonic() + _COLLECT_SECONDS
                 self._busy_since = None
                 if self._has_left():
                     break
@@ -283,6 +294,17 @@ class Daemon:
         self.metrics.ports.labels("open").set_function(lambda: ports(opened=True))
         self.metrics.ports.labels("closed").set_function(lambda: ports(opened=False))
         self.metrics.ports.labels("failing").set_function(lambda: len(self.reconciler.failures))
+
+
+@contextlib.contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Leave full garbage collections to whoever calls `gc.collect`."""
+    before = gc.get_threshold()
+    gc.set_threshold(before[0], before[1], 1_000_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def auto_ports_file(settings: Settings) -> Path:

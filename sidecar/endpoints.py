@@ -64,6 +64,11 @@ class Resolution:
     message: str
     parts: "Parts" = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def size(self) -> int:
+        """How many endpoints had to be thought of."""
+        return sum(len(part.found) + len(part.left_out) for part in self.parts.values())
+
 
 class _Refusal(Exception):  # noqa: N818  never leaves this module
     def __init__(self, reason: Reason, message: str) -> None:

@@ -182,15 +182,15 @@ class Reconciler:
             log.warning("another HAProxy has %s now: connecting to it", self._client.address)
             self.disconnected()
         resync = now >= self._resync_at
-        due = self._agenda.take_due(now)
-        ports = set(self._pool.ports) if resync else due - self._held
+        due, costly = self._agenda.take_due(now)
+        groups = [set(self._pool.ports)] if resync else [due - self._held, costly - self._held]
         try:
-            if ports or resync:
+            for ports in filter(None, groups):
                 self._converge(ports, claims)
-            elif now >= self._asked_at + ALIVE_SECONDS:
+            if not any(groups) and now >= self._asked_at + ALIVE_SECONDS:
                 self._must_go_on(self._observer.info())
         except RuntimeAPIError:
-            for port in due:
+            for port in due | costly:
                 self._agenda.look_at(port, now)
             raise
         if resync:
@@ -249,15 +249,12 @@ class Reconciler:
         for port, seen in observed.items():
             if port in self._held:
                 continue
-            began = self._clock()
             plans[port] = plan(
-                self._agenda.desired(claims(port), seen, began),
+                self._agenda.desired(claims(port), seen, self._clock()),
                 seen,
                 self._pool.by_port[port],
                 can_add=can_add and port not in self._fixed,
             )
-            ended = self._clock()
-            self._agenda.cost(port, ended - began, ended)
         return plans
 
     def _settle(

@@ -1,6 +1,7 @@
 """Routes that mean harm, or are broken: no other port may notice, and HAProxy sees none of it."""
 
 import contextlib
+import gc
 import json
 import re
 import threading
@@ -33,7 +34,7 @@ from stand import (
 )
 from stand import app as manifests
 
-from sidecar.model import Endpoint
+from sidecar.model import Endpoint, Key
 from sidecar.pool import Address
 
 #: What a change of another port may take while somebody is hostile; alone it takes some 5 ms.
@@ -375,3 +376,29 @@ def test_what_a_source_lets_through_does_not_reach_haproxy_either(
     assert not [line for line in relay.commands if "evil" in line.lower()]
     for line in relay.commands:
         assert ALLOWED.fullmatch(line), line
+
+
+def test_no_full_garbage_collection_holds_the_loop_up(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    """However many objects come: what we make goes when nobody has it."""
+    stand, a = make_stand(), make_server("a")
+    world = World(stand, *app("web", PORT, a))
+    thresholds = gc.get_threshold()
+    with world.sidecar() as daemon:
+        full = gc.get_stats()[2]["collections"]
+        for generation in range(20):
+            world.put(
+                *(
+                    slice_("web", [f"10.{generation}.{number}.{host}" for host in range(100)],
+                           name=f"web-{number}")
+                    for number in range(20)
+                ),
+                *(route(f"r{number}", PORT, created_seconds=1e9 - generation)
+                  for number in range(500)),
+            )  # fmt: skip
+            verdict = daemon._routing.verdict
+            youngest = Key("Route", "demo", "r0")
+            await_(lambda v=verdict, k=youngest: v(k) is not None, "they are taken")
+        assert gc.get_stats()[2]["collections"] == full
+    assert gc.get_threshold() == thresholds

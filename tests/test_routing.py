@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stand import ROUTER, changes, endpoint, pool_of, route, service, slice_
 
 from sidecar.endpoints import denier
-from sidecar.model import Key, Object, Route, ServicePort
+from sidecar.model import EndpointSet, Key, Object, Route, ServicePort
 from sidecar.pool import Pool
 from sidecar.routing import Changed, Routing
 from sidecar.sources.base import Change
@@ -215,3 +215,50 @@ def test_the_end_is_the_same_as_from_scratch(history: list[list[Change]]) -> Non
     assert fresh.claimed == routing.claimed
     assert fresh.verdicts() == routing.verdicts()
     assert fresh.auto_ports == routing.auto_ports
+
+
+# What a change costs
+
+
+def test_of_thousands_of_endpoints_only_those_of_the_changed_slice_are_looked_at() -> None:
+    """Counted where each address has to pass: is it denied?"""
+    looked_at: list[str] = []
+
+    def denied(ip: str) -> bool:
+        looked_at.append(ip)
+        return ip.endswith(".99")
+
+    def one_slice(number: int, new: str) -> EndpointSet:
+        ips = [*(f"10.1.{number}.{host}" for host in range(1, 100)), new]
+        return slice_("web", ips, name=f"web-{number}")
+
+    routing = Routing(POOL, ROUTER, denied, {})
+    slices = [one_slice(number, f"10.2.{number}.1") for number in range(50)]
+    routing.apply(changes(route(), service(), *slices))
+    assert routing.claim(30000)
+    assert len(looked_at) == 5000
+    for number in (3, 4, 3):
+        looked_at.clear()
+        routing.apply(changes(one_slice(number, new := f"10.3.{len(looked_at)}.{number}")))
+        claimed = routing.claim(30000)
+        assert claimed
+        assert sum(server.address.ip == new for server in claimed.resolution.servers) == 1
+        assert len(claimed.resolution.servers) == 5000 - 50
+        assert claimed.resolution.message.startswith("50 left out")
+        assert len(looked_at) <= 100
+    # A Service that says the same costs no look at all, one with another port costs all.
+    looked_at.clear()
+    routing.apply(changes(service("web", ServicePort("", 81, "TCP", "x"))))
+    assert routing.claim(30000)
+    assert looked_at == []
+    routing.apply(changes(service("web", ServicePort("http", 81, "TCP", "x"))))
+    claimed = routing.claim(30000)
+    assert claimed
+    assert claimed.resolution.servers == ()
+
+
+def test_endpoints_of_a_service_with_thousands_of_waiting_routes_touch_its_owner_alone() -> None:
+    waiting = [route(f"r{number}", 30000, "web", created_seconds=2.0) for number in range(1000)]
+    routing = routing_of(route(created_seconds=1.0), service(), *waiting)
+    changed = routing.apply(changes(slice_("web", ["10.0.0.1"])))
+    assert changed == Changed(frozenset({30000}), frozenset({route().key}))

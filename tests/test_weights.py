@@ -1,5 +1,6 @@
 """`sidecar.weights`: a Route's shares, by Service, as HAProxy's weights, by server."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -88,3 +89,21 @@ def test_each_service_gets_its_share(sizes: list[tuple[int, int]]) -> None:
             assert got == len(names)
         else:
             assert abs(got - exact) <= Fraction(len(names), 2)
+
+
+def in_fractions(services: Services) -> dict[str, int]:
+    """The same, one endpoint at a time."""
+    parts: dict[str, Fraction] = {}
+    for weight, endpoints in services:
+        for endpoint in endpoints:
+            parts[endpoint] = parts.get(endpoint, Fraction(0)) + Fraction(weight, len(endpoints))
+    most = max(parts.values(), default=Fraction(0))
+    return {
+        endpoint: max(1, math.floor(256 * part / most + Fraction(1, 2))) if part else 0
+        for endpoint, part in parts.items()
+    }
+
+
+@given(SERVICES)
+def test_whole_numbers_round_as_fractions_do(services: Services) -> None:
+    assert server_weights(services) == in_fractions(services)
