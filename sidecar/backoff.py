@@ -15,7 +15,8 @@ def backoff_seconds(attempts: int, first: float = 0.8, most: float = 30.0) -> fl
 class Backoff:
     """Counts the mishaps of one thing; client-go's rules. ``now``: monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_seconds: float = 0.8) -> None:
+        self._first_seconds = first_seconds
         self._attempts = 0
         self._last_at = float("-inf")
 
@@ -25,4 +26,4 @@ class Backoff:
             self._attempts = 0
         self._attempts += 1
         self._last_at = now
-        return backoff_seconds(self._attempts)
+        return backoff_seconds(self._attempts, self._first_seconds)

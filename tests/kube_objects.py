@@ -119,8 +119,8 @@ class Objects:
         self.log: list[Logged] = []
         self._kinds: dict[tuple[str, str], tuple[str, str]] = {}
         self._objects: dict[tuple[str, str], dict[tuple[str, str], Object]] = {}
-        #: version -> what a paged list of then still has to tell
-        self._pages: dict[str, list[Object]] = {}
+        # what was listed page by page, at which version -> all of it, as it was
+        self._pages: dict[tuple[tuple[str, str], Selection, str], list[Object]] = {}
 
     def kind(self, collection: tuple[str, str]) -> tuple[str, str]:
         """(apiVersion, kind) of a collection's objects."""
@@ -208,7 +208,7 @@ class Objects:
         """(items, version of the list, token of the next page or "")."""
         if token:
             version, start = json.loads(base64.b64decode(token))
-            items = self._pages.get(version)
+            items = self._pages.get((collection, selection, version))
             if items is None or int(version) < self.oldest:
                 raise RefusedError(
                     410, "Expired", "The provided continue parameter is too old to display"
@@ -217,7 +217,7 @@ class Objects:
             version, start = str(self.version), 0
             items = self.all(collection, selection)
             if limit:
-                self._pages[version] = items
+                self._pages[collection, selection, version] = items
         end = start + limit if limit else len(items)
         more = base64.b64encode(json.dumps([version, end]).encode()).decode()
         return items[start:end], version, more if end < len(items) else ""

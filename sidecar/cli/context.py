@@ -36,12 +36,26 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
-    """The source that the settings name, or ``manifests`` instead of it."""
-    if settings.source.kind == "kubernetes" and not manifests:
-        raise SettingsError(
-            "source.kind", ["'kubernetes' is not there yet in this version; use 'directory'"]
-        )
-    return ManifestSource(list(manifests) or [settings.source.path], settings.annotations.keys())
+    """The source that the settings name, or ``manifests`` instead of it.
+
+    Raises SourceError if there is no cluster to connect to.
+    """
+    source, keys = settings.source, settings.annotations.keys()
+    if manifests or source.kind == "directory":
+        return ManifestSource(list(manifests) or [source.path], keys)
+    # What only they need who have a cluster.
+    from sidecar.kube.client import KubeClient
+    from sidecar.sources.kubernetes import KubernetesSource, Scope
+
+    client = KubeClient.from_environment(source.kubeconfig, source.context)
+    scope = Scope(
+        source.namespaces,
+        source.namespace_labels,
+        source.route_labels,
+        source.route_fields,
+        source.endpoints,
+    )
+    return KubernetesSource(client, keys, scope)
 
 
 @dataclass(frozen=True, slots=True)

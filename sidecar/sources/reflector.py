@@ -1,0 +1,265 @@
+"""Follows one collection of the Kubernetes API: list, watch, and again, as client-go does it.
+
+Owns when to ask, what to do when the answer fails, and the version to resume from; one thread
+runs it. What answers mean is `sidecar.sources.collection`'s, who is told `sidecar.sources.
+kubernetes`'. Nothing that goes wrong here removes an object: only a complete list or an event
+does.
+
+Three generators, one concern each: `_forever` survives, `_until_lost` lists once and keeps a
+watch open, `_watch` reads one.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sidecar.backoff import Backoff
+from sidecar.errors import ApiError, APIServerError, ApiUnreachableError
+from sidecar.kube.client import KubeClient
+from sidecar.sources.base import Change, Problem
+from sidecar.sources.collection import Bookmark, Collection, Lost, read_event
+
+log = logging.getLogger(__name__)
+
+#: client-go's: some megabytes at most at a time, for us and for the server.
+PAGE_LIMIT = 500
+
+#: For one page; client-go's own limit, and what a busy API server may take.
+LIST_TIMEOUT_SECONDS = 60.0
+
+#: How long the server is asked to keep a watch (client-go's 5 to 10 minutes, at random, so that
+#: not all come back at once).
+WATCH_SECONDS = (300.0, 600.0)
+
+#: A watch that ends sooner than this, with nothing told, is not resumed at once.
+SHORT_WATCH_SECONDS = 1.0
+
+#: A server that forgot to tell an event is found out by a list, at the latest after this long.
+RELIST_SECONDS = 3600.0
+
+#: Whatever Retry-After says.
+RETRY_AFTER_MAX_SECONDS = 120.0
+
+#: HTTP's word for "that version is too long ago".
+GONE = 410
+
+#: No list has more; a server that never ends one shall not keep us for ever.
+PAGES_MAX = 10_000
+
+#: Of a publication: what changed, and all that is wrong now.
+Publish = Callable[[list[Change], list[Problem]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """``silence_seconds``: after so long without a byte nobody is there. A server sends a bookmark
+    about once a minute; one that knows none is asked a little more often than it needs.
+    ``retry_seconds``: before the first retry; client-go's, doubling up to 30 s.
+    """
+
+    silence_seconds: float = 150.0
+    retry_seconds: float = 0.8
+
+
+class _LostError(Exception):
+    """The watch cannot go on from where it was."""
+
+
+class Reflector:
+    """Follows ``collection`` on ``client``. The first call of ``publish`` holds all objects; none
+    comes before.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        collection: Collection,
+        publish: Publish,
+        patience: Patience,
+    ) -> None:
+        self.collection = collection
+        self._client = client
+        self._publish = publish
+        self._silence_seconds = patience.silence_seconds
+        self._backoff = Backoff(patience.retry_seconds)
+        self._synced = False
+        #: What keeps us from the server, since when.
+        self._trouble: Problem | None = None
+        self._trouble_since = ""
+        # The last version that we know all of; "" before the first list.
+        self._version = ""
+
+    def load(self) -> None:
+        """List once and publish. Raises APIServerError."""
+        self._publish(self._list(), self.collection.problems)
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish all there is, then what changes, until ``stop`` is set; survives all errors.
+
+        A read that blocks is ended by closing the client.
+        """
+        for changes in self._forever(stop):
+            if stop.is_set():
+                return
+            self._synced = True
+            trouble = [self._trouble] if self._trouble else []
+            self._publish(changes, trouble + self.collection.problems)
+
+    def explain(self, error: APIServerError) -> str:
+        """``error``, with what a person can do about it."""
+        resource = self.collection.resource
+        match error:
+            case ApiError(status=401 | 403):
+                return f"{error}; {resource.rule}"
+            case ApiError(status=404):
+                return (
+                    f"{error}; the cluster does not serve {resource.group}: install it (for"
+                    " Routes on plain Kubernetes: apply their CustomResourceDefinition)"
+                )
+        return str(error)
+
+    def _forever(self, stop: threading.Event) -> Iterator[list[Change]]:
+        """List and watch again after whatever happened, without haste."""
+        while not stop.is_set():
+            retry_after_seconds = 0.0
+            try:
+                yield from self._until_lost(stop)
+            except _LostError as exc:
+                log.info("%s: listing again: %s", self.collection.resource.path, exc)
+            except APIServerError as exc:
+                retry_after_seconds = _retry_after_seconds(exc)
+                yield from self._troubled(exc, stop)
+            except Exception:
+                # A thread that ended would leave the router with this view for ever, unnoticed.
+                log.exception("%s: cannot be followed for now", self.collection.resource.path)
+            self._rest(stop, retry_after_seconds)
+
+    def _until_lost(self, stop: threading.Event) -> Iterator[list[Change]]:
+        """List, then watch; resume the watch for as long as the server knows where it was."""
+        changes = self._list()
+        self._trouble = None
+        yield changes
+        relist_at = time.monotonic() + RELIST_SECONDS
+        while not stop.is_set() and time.monotonic() < relist_at:
+            began = time.monotonic()
+            try:
+                yield from self._watch()
+            except (ApiError, ApiUnreachableError) as exc:
+                if isinstance(exc, ApiError) and exc.status == GONE:
+                    raise _LostError(exc.message) from exc
+                if isinstance(exc, ApiError) and exc.status < 500 and exc.status != 429:
+                    raise
+                yield from self._troubled(exc, stop)
+                self._rest(stop, _retry_after_seconds(exc))
+            else:
+                if time.monotonic() - began < SHORT_WATCH_SECONDS:
+                    self._rest(stop)
+
+    def _watch(self) -> Iterator[list[Change]]:
+        """Read one watch from the last version until it ends, in whatever way. Raises
+        APIServerError if it cannot begin, `_LostError` if it cannot go on from there."""
+        resource = self.collection.resource
+        query = {
+            **resource.query,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(round(random.uniform(*WATCH_SECONDS))),  # noqa: S311
+        }
+        stream = self._client.stream(
+            resource.path, query=query, read_timeout_seconds=self._silence_seconds
+        )
+        with stream:
+            if self._trouble is not None:
+                self._trouble = None
+                yield []
+            lines = iter(stream)
+            while True:
+                try:
+                    line = next(lines, None)
+                except ApiUnreachableError as exc:
+                    log.debug("%s: resuming: %s", resource.path, exc)
+                    return
+                if line is None:
+                    return
+                match read_event(line):
+                    case Lost(problem=problem):
+                        raise _LostError(problem)
+                    case Bookmark(version):
+                        self._version = version
+                    case event:
+                        news = self.collection.happened(event)
+                        self._version = event.data["metadata"]["resourceVersion"]
+                        if news is not None:
+                            yield news
+
+    def _list(self) -> list[Change]:
+        """All there is, page by page; what that changes. Raises APIServerError."""
+        resource, limit = self.collection.resource, {"limit": str(PAGE_LIMIT)}
+        self.collection.begin()
+        token: dict[str, str] = {}
+        for _ in range(PAGES_MAX):
+            query = {**resource.query, **limit, **token}
+            try:
+                page = self._client.request(
+                    "GET", resource.path, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
+                )
+            except ApiError as exc:
+                if exc.status != GONE or not token:
+                    raise
+                # The pages are those of one moment, which the server has forgotten by now.
+                self.collection.begin()
+                limit, token = {}, {}
+                continue
+            items, version, following = self._read_page(page)
+            self.collection.page(items)
+            if not following:
+                self._version = version
+                return self.collection.complete()
+            token = {"continue": following}
+        raise self._no_list("it has no end")
+
+    def _read_page(self, page: Mapping[str, Any]) -> tuple[list[Any], str, str]:
+        """Items, version, and the token of the page that follows ("" for none)."""
+        items = page.get("items") or []
+        match page.get("metadata"):
+            case {"resourceVersion": str(version), **others} if isinstance(items, list):
+                return items, version, str(others.get("continue") or "")
+        raise self._no_list("it has no items, or no resourceVersion")
+
+    def _no_list(self, problem: str) -> ApiUnreachableError:
+        asked = f"GET {self.collection.resource.path}"
+        return ApiUnreachableError(self._client.host, asked, f"the answer is no list: {problem}")
+
+    def _troubled(self, error: APIServerError, stop: threading.Event) -> Iterator[list[Change]]:
+        """Say what keeps us from the server: to the sink, once it has all objects."""
+        if stop.is_set():
+            return
+        if self._trouble is None:
+            self._trouble_since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        before = self._trouble
+        self._trouble = Problem(
+            self.collection.resource.path,
+            None,
+            "",
+            f"cannot be followed since {self._trouble_since}: {self.explain(error)};"
+            " the last known state stays",
+        )
+        if self._synced:
+            yield []
+        elif self._trouble != before:
+            # A publication would say that all objects are known; the log is the only place.
+            log.warning("waiting for %s: %s", self.collection.resource.path, self.explain(error))
+
+    def _rest(self, stop: threading.Event, at_least_seconds: float = 0.0) -> None:
+        stop.wait(max(at_least_seconds, self._backoff.next_seconds(time.monotonic())))
+
+
+def _retry_after_seconds(error: APIServerError) -> float:
+    given = error.retry_after_seconds if isinstance(error, ApiError) else None
+    return min(given or 0.0, RETRY_AFTER_MAX_SECONDS)
