@@ -388,7 +388,12 @@ class Reconciler:
     def _absent(self, port: int, claims: Claims) -> None:
         """HAProxy does not have ``port``: of no matter unless somebody claims it."""
         self._agenda.forget(port)
-        self.observed.pop(port, None)
+        if self.observed.pop(port, None):
+            log.warning(
+                "port %d: changed by somebody else: it was deleted in HAProxy; only a restart of"
+                " HAProxy brings it back",
+                port,
+            )
         if claims(port):
             self._fail(port, f"HAProxy has no frontend {frontend_name(port)}; {OTHER_CONFIG}")
         else:
@@ -436,6 +441,8 @@ class Reconciler:
         self._agenda.begin(observed.keys() - self._held, self._clock())
         self.failures.clear()
         self._unsettled.update(self._pool.ports)
+        for port in self.observed.keys() - observed.keys():
+            del self.observed[port]
         self._fixed.clear()
         self.pool_problems = tuple(compare(self._pool, observed))
         for problem in (*self._dialect.problems, *self.pool_problems):

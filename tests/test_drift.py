@@ -3,11 +3,13 @@
 import contextlib
 import json
 import logging
+import socket
 import time
 
 import pytest
 from cli import run_cli
 from drive import PORT, World, app, await_parked, operations
+from relay import Mode, Relay
 from stand import (
     ROUTER,
     MakeServer,
@@ -229,6 +231,46 @@ def test_a_port_that_was_shut_down_for_ever_says_so(
     stand.stop_haproxy()
     stand.start_haproxy()
     await_leads_to(stand, PORT, a)
+    converged(daemon)
+
+
+class Without(Relay):
+    """A relay that leaves out all lines about one backend, as if it had been deleted. (HAProxy can
+    do that from 3.4 on.)"""
+
+    hidden: bytes | None = None
+
+    def _pass_replies(self, haproxy: socket.socket, sidecar: socket.socket, mode: Mode) -> None:  # noqa: ARG002
+        pending = b""
+        with contextlib.suppress(OSError):
+            while data := haproxy.recv(65536):
+                *lines, pending = (pending + data).split(b"\n")
+                hidden = self.hidden
+                passed = [line + b"\n" for line in lines if not (hidden and hidden in line)]
+                if pending == b"> ":
+                    passed, pending = [*passed, pending], b""
+                sidecar.sendall(b"".join(passed))
+        with contextlib.suppress(OSError):
+            sidecar.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_backend_that_was_deleted_is_told_and_others_go_on(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stand, a, b = make_stand(timing={"resync": "1s"}), make_server("a"), make_server("b")
+    relay = Without(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
+    daemon = files.enter_context(world.sidecar(socket=relay.path))
+    relay.hidden = f"be_tcp-{PORT}".encode()
+    await_told(caplog, f"port {PORT}: changed by somebody else: it was deleted in HAProxy")
+    await_(lambda: PORT in daemon.reconciler.failures, "its Route is not served")
+    world.serve(b, service="other")
+    await_leads_to(stand, PORT + 1, b)
+    relay.hidden = None
     converged(daemon)
 
 
