@@ -15,19 +15,22 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from sidecar.calls import Calls
 from sidecar.durations import format_duration
 from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
 from sidecar.files import write_atomically
 from sidecar.holds import Holds, holds_file
 from sidecar.http import serving
+from sidecar.live import Live
 from sidecar.metrics import Metrics
 from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
-from sidecar.report import problem_lines
+from sidecar.report import Facts, SourceReport, problem_lines
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
+from sidecar.site import make_site
 from sidecar.sources.base import Source
 from sidecar.store import Inbox
 from sidecar.teller import Teller
@@ -94,12 +97,16 @@ class Wakeup:
 class Daemon:
     """One sidecar. `run` blocks until `stop` is called, from another thread or a signal."""
 
-    def __init__(self, settings: Settings, source: Source) -> None:
+    def __init__(self, settings: Settings, source: Source, watching: str = "") -> None:
+        """``watching``: what ``source`` watches, where that is not what the settings say."""
         self.settings = settings
+        self._watching_what = watching or settings.source.title
         self._source = source
         self._pool = settings.pool()
         self._wakeup = Wakeup()
-        self._inbox = Inbox(source.origins, self._wakeup.set)
+        self._inbox = Inbox(source.origins, self._heard)
+        self._heard_at: float | None = None
+        self._calls = Calls(self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._auto_ports_file = auto_ports_file(settings)
         # as they are in the file, and how often they had changed when that was last compared
@@ -148,15 +155,24 @@ class Daemon:
             ending.callback(self._wakeup.close)
             ending.callback(self._client.close)
             if listen:
-                ending.enter_context(
-                    serving(listen, self.healthy, self.ready, self.metrics.registry)
+                live = Live(self.settings, self._pool, self._calls, self.facts)
+                ending.callback(live.close)
+                site = make_site(
+                    listen,
+                    self.settings.http.token_file,
+                    healthy=self.healthy,
+                    ready=self.ready,
+                    registry=self.metrics.registry,
+                    live=live,
                 )
+                ending.enter_context(serving(listen, site))
             ending.enter_context(_collecting_rarely())
             ending.enter_context(self._watching())
             collect_at = time.monotonic() + _COLLECT_SECONDS
             while not self._stopping.is_set():
                 self._busy_since = time.monotonic()
                 seconds = self._step()
+                self._calls.answer()
                 if time.monotonic() >= collect_at:
                     gc.collect()
                     collect_at = time.monotonic() + _COLLECT_SECONDS
@@ -166,6 +182,7 @@ class Daemon:
                 seconds = max(0.0, min(seconds, self._leaves_at - time.monotonic()))
                 if self._wakeup.wait(seconds, self._client.fileno()):
                     self.reconciler.disconnected()
+            self._calls.close()
             # What changed last is not to wait for its turn any more.
             self._save_at = float("-inf")
             self._save()
@@ -202,6 +219,37 @@ class Daemon:
             failing = sorted(self.reconciler.failures)
             return f"not converged; failing ports: {failing}" if failing else "not converged"
         return ""
+
+    def _heard(self) -> None:
+        """The source handed something over, from its own thread."""
+        self._heard_at = time.monotonic()
+        self._wakeup.set()
+
+    def facts(self) -> Facts:
+        """How everything is now; for the loop's thread."""
+        reconciler, unready = self.reconciler, self.ready()
+        return Facts(
+            router_name=self.settings.router_name,
+            asked="sidecar",
+            socket=self.settings.haproxy.absolute_socket,
+            pool=self._pool,
+            source=SourceReport(
+                self.settings.source.kind,
+                self._watching_what,
+                tuple(sorted(self._inbox.missing())),
+                None if self._heard_at is None else time.monotonic() - self._heard_at,
+            ),
+            claims=self._routing.claimed,
+            verdicts=self._routing.verdicts(),
+            observed=dict(reconciler.observed),
+            problems=(*self._problems, *reconciler.pool_problems),
+            held=reconciler.held,
+            failures={port: item.message for port, item in reconciler.failures.items()},
+            changed_seconds_ago={},
+            converged=not unready,
+            unready=unready,
+            changes=reconciler.changes,
+        )
 
     def _has_left(self) -> bool:
         """Whether nothing is left to do after `leave`."""

@@ -63,6 +63,12 @@ class PoolMismatchError(HAProxyError):
         super().__init__("; ".join(problems))
 
 
+class BusyError(SidecarError):
+    """The running sidecar has no time for a question now."""
+
+    exit_code = 3
+
+
 class LocalProtocolError(SidecarError):
     """We were about to send HAProxy something that it would misread. A fault of ours."""
 

@@ -166,7 +166,7 @@ def state_of(admin_state: int) -> State:
 def parse_frontends(text: str) -> dict[int, bool]:
     """``show stat`` of frontends: port -> whether it listens, of our frontends only."""
     found = {}
-    for row in _stat_rows(text, ("pxname", "svname", "status")):
+    for row in stat_rows(text, ("pxname", "svname", "status")):
         port = port_of_frontend(row["pxname"])
         if port is not None and row["svname"] == "FRONTEND":
             found[port] = row["status"] in _LISTENING
@@ -176,7 +176,7 @@ def parse_frontends(text: str) -> dict[int, bool]:
 def parse_server_sessions(text: str) -> dict[int, dict[str, int]]:
     """``show stat`` of servers: port -> server name -> sessions now (column ``scur``)."""
     found: dict[int, dict[str, int]] = {}
-    for row in _stat_rows(text, ("pxname", "svname", "scur")):
+    for row in stat_rows(text, ("pxname", "svname", "scur")):
         port = port_of_backend(row["pxname"])
         if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
             try:
@@ -198,8 +198,11 @@ def parse_session_ids(text: str) -> dict[tuple[int, str], list[str]]:
     return found
 
 
-def _stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The rows of a "show stat" CSV with the ``needed`` columns by name."""
+def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """The rows of a "show stat" CSV with the ``needed`` columns by name.
+
+    Raises RemoteProtocolError if it is something else, or lacks one of them.
+    """
     lines = text.split("\n")
     if not lines[0].startswith("# pxname,"):
         raise RemoteProtocolError(f"no answer of 'show stat': {text[:200]!r}")

@@ -18,6 +18,13 @@ from sidecar.observed import (
 from sidecar.planner import PortPlan, leaving, used
 from sidecar.pool import Pool, backend_name, format_ports, frontend_name
 from sidecar.runtime import RuntimeClient
+from sidecar.traffic import (
+    Counts,
+    ServerTraffic,
+    Traffic,
+    parse_port_traffic,
+    parse_server_traffic,
+)
 
 #: A full dump costs as much as looking at about this part of the ports one by one.
 _FULL_DUMP_FRACTION = 8
@@ -91,6 +98,24 @@ class Observer:
         """(port, server name) -> HAProxy's names of the sessions that run on it now."""
         return parse_session_ids(self._client.ask("show sess"))
 
+    def traffic(self, ports: Collection[int]) -> Traffic:
+        """What HAProxy counts on ``ports``; those that it lacks are left out. Raises
+        RuntimeAPIError."""
+        lines = ["show info"]
+        for port in ports:
+            lines += [f"show stat {frontend_name(port)} 1 -1"]
+            lines += [f"show stat {backend_name(port)} 4 -1"]
+        info, *tables = self._client.ask_all(lines)
+        counts: dict[int, Counts] = {}
+        servers: dict[int, dict[str, ServerTraffic]] = {}
+        for table in tables[0::2]:
+            if not _is_absent(table):
+                counts.update(parse_port_traffic(table))
+        for table in tables[1::2]:
+            if not _is_absent(table):
+                servers.update(parse_server_traffic(table))
+        return Traffic(parse_info(info), counts, servers)
+
     def _count_sessions(self, servers: Mapping[int, dict[str, ObservedServer]]) -> None:
         """Put the sessions of now into ``servers``."""
         for table in self._client.ask_all(
@@ -103,6 +128,11 @@ class Observer:
 
     def _is_cheaper_at_once(self, ports: Collection[object]) -> bool:
         return len(ports) * _FULL_DUMP_FRACTION > len(self._pool.by_port)
+
+
+def _is_absent(table: str) -> bool:
+    """HAProxy has no such proxy: it was started on another haproxy.cfg."""
+    return not table.strip() or table.startswith("No such proxy")
 
 
 def compare(pool: Pool, observed: Mapping[int, ObservedPort]) -> Iterable[str]:

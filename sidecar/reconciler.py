@@ -141,6 +141,11 @@ class Reconciler:
         """Whether ``port`` is compared when it changes: it is not held, and HAProxy answers."""
         return port not in self._held and self.connection_error is None
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The ports that are left as they are."""
+        return self._held
+
     def step(self, claims: Claims) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
 

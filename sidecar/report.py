@@ -1,22 +1,50 @@
-"""What a person or a program is told of the router: values made from routing and HAProxy. Pure."""
+"""What a person or a program is told of the router: values made from routing and HAProxy. Pure.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+`Facts` is what the loop (or a command that looks for itself) hands over, `build_report` makes a
+`Report` of it, `with_traffic` adds what HAProxy counts. The fields of `Report` are the JSON of
+``/api/status`` and ``status --json``: docs/reference.md has them, and names stay.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
-from sidecar.model import Key
 from sidecar.observed import ObservedPort, ObservedServer, ProcessInfo
 from sidecar.pool import PARKED, Pool
-from sidecar.routing import Claimed, Routing
+from sidecar.routing import Claimed
 from sidecar.sources.base import Problem
+from sidecar.traffic import ServerTraffic, Traffic
 from sidecar.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """The HAProxy that answers. ``connections``: now, in all of it."""
+
+    version: str
+    pid: int
+    uptime_seconds: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What is watched. ``missing``: what has not synced once yet. ``changed_seconds_ago``: since
+    it last handed something over; None where nobody knows."""
+
+    kind: str
+    where: str
+    missing: tuple[str, ...]
+    changed_seconds_ago: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
     """One used slot. ``state``: HAProxy's word, or ``down`` where its health check failed.
 
-    ``service``, ``pod``, ``node``: None for a server that its Route no longer has.
+    ``service``, ``pod``, ``node``: None for a server that its Route no longer has. ``check``: the
+    last health check's result, "" without checks. Figures are None while HAProxy is away.
     """
 
     slot: str
@@ -27,6 +55,10 @@ class ServerReport:
     service: str | None
     pod: str | None
     node: str | None
+    check: str | None
+    sessions_per_second: int | None
+    bytes_in: int | None
+    bytes_out: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +66,9 @@ class PortReport:
     """One port that is open, claimed or wanted.
 
     ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
-    ``held``: an operator keeps the port as it is.
+    ``held``: an operator keeps the port as it is. ``failure``: why it is not as desired, or "".
+    ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
+    ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
     """
 
     port: int
@@ -47,122 +81,269 @@ class PortReport:
     sessions: int | None
     left_out: int
     held: bool
+    failure: str
+    changed_seconds_ago: float | None
+    sessions_per_second: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingReport:
+    """A Route without a port. ``port``: the one that it asked for; None when it named none."""
+
+    route: str
+    port: int | None
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it. ``haproxy`` is None when only the source was asked."""
+    """All of it.
+
+    ``asked``: ``sidecar``, or ``haproxy`` where none runs and a command looked for itself.
+    ``socket``: HAProxy's Runtime API, an absolute path or ``host:port``. ``haproxy``: None while
+    it does not answer. ``converged``: None where nobody knows; ``unready`` says why it is not.
+    ``changes``: operations that HAProxy carried out since the sidecar started.
+    ``slots_used``: those that have an address.
+    """
 
     router_name: str
-    haproxy: ProcessInfo | None
+    asked: str
+    socket: str
+    haproxy: ProcessReport | None
+    source: SourceReport
+    converged: bool | None
+    unready: str
+    changes: int | None
     ports: tuple[PortReport, ...]
-    waiting: tuple[Verdict, ...]
+    waiting: tuple[WaitingReport, ...]
     problems: tuple[str, ...]
     ports_total: int
+    ports_claimed: int
+    slots_total: int
+    slots_used: int
 
 
-def build_report(
-    router_name: str,
-    pool: Pool,
-    routing: Routing,
-    *,
-    process: ProcessInfo | None,
-    observed: Mapping[int, ObservedPort],
-    problems: tuple[str, ...],
-    held: frozenset[int],
-) -> Report:
-    """``observed`` may lack ports, and sessions."""
-    verdicts = routing.verdicts()
-    by_route = {verdict.route: verdict for verdict in verdicts}
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a report is made of, as it was at one instant; nothing in it changes later.
+
+    ``observed`` may lack ports, and sessions. ``failures``: port -> why it is not as desired.
+    ``changed_seconds_ago``: port -> since the sidecar changed it, of those that it did.
+    """
+
+    router_name: str
+    asked: str
+    socket: str
+    pool: Pool
+    source: SourceReport
+    claims: Mapping[int, Claimed]
+    verdicts: Sequence[Verdict]
+    observed: Mapping[int, ObservedPort]
+    problems: tuple[str, ...]
+    held: frozenset[int]
+    failures: Mapping[int, str]
+    changed_seconds_ago: Mapping[int, float]
+    converged: bool | None = None
+    unready: str = ""
+    changes: int | None = None
+
+
+def build_report(facts: Facts) -> Report:
+    """Everything but what HAProxy counts."""
+    by_route = {verdict.route: verdict for verdict in facts.verdicts}
     ports = []
-    for port in pool.ports:
-        claimed, seen = routing.claim(port), observed.get(port)
-        if claimed or port in held or (seen and (seen.open or _used(seen))):
-            ports.append(_port_report(port, pool, claimed, seen, by_route, held=port in held))
+    slots_used = 0
+    for port in facts.pool.ports:
+        claimed, seen = facts.claims.get(port), facts.observed.get(port)
+        used = _used(seen) if seen else []
+        slots_used += len(used)
+        if claimed or port in facts.held or used or (seen and seen.open):
+            verdict = by_route.get(claimed.route.key) if claimed else None
+            ports.append(_port_report(facts, port, claimed, verdict, used))
+    owners = {claimed.route.key for claimed in facts.claims.values()}
     return Report(
-        router_name,
-        process,
-        tuple(ports),
-        tuple(verdict for verdict in verdicts if routing.owner_port(verdict.route) is None),
-        problems,
-        len(pool.by_port),
+        router_name=facts.router_name,
+        asked=facts.asked,
+        socket=facts.socket,
+        haproxy=None,
+        source=facts.source,
+        converged=facts.converged,
+        unready=facts.unready,
+        changes=facts.changes,
+        ports=tuple(ports),
+        waiting=tuple(
+            WaitingReport(
+                f"{verdict.route.namespace}/{verdict.route.name}",
+                verdict.port,
+                verdict.reason.value,
+                verdict.message,
+            )
+            for verdict in facts.verdicts
+            if verdict.route not in owners
+        ),
+        problems=facts.problems,
+        ports_total=len(facts.pool.by_port),
+        ports_claimed=len(facts.claims),
+        slots_total=sum(item.slots * len(item.ports) for item in facts.pool.classes),
+        slots_used=slots_used,
     )
 
 
 def _port_report(
+    facts: Facts,
     port: int,
-    pool: Pool,
     claimed: Claimed | None,
-    seen: ObservedPort | None,
-    by_route: Mapping[Key, Verdict],
-    *,
-    held: bool,
+    verdict: Verdict | None,
+    used: Sequence[ObservedServer],
 ) -> PortReport:
-    verdict = by_route[claimed.route.key] if claimed else None
+    seen = facts.observed.get(port)
     desired = {s.address: s for s in claimed.resolution.servers} if claimed else {}
     servers = []
-    for slot in _used(seen) if seen else ():
+    for slot in used:
         wanted = desired.get(slot.address)
         servers.append(
             ServerReport(
-                slot.name,
-                str(slot.address),
-                "down" if slot.state == "ready" and not slot.up else slot.state,
-                slot.weight,
-                slot.sessions,
-                wanted.service if wanted else None,
-                wanted.pod if wanted else None,
-                wanted.node if wanted else None,
+                slot=slot.name,
+                address=str(slot.address),
+                state=_state(slot.state, up=slot.up),
+                weight=slot.weight,
+                sessions=slot.sessions,
+                service=wanted.service if wanted else None,
+                pod=wanted.pod if wanted else None,
+                node=wanted.node if wanted else None,
+                check=None,
+                sessions_per_second=None,
+                bytes_in=None,
+                bytes_out=None,
             )
         )
     left_out = 0
     if claimed and seen:
         known = {slot.address for slot in seen.servers.values()}
         left_out = sum(s.state == "ready" and s.address not in known for s in desired.values())
-    counts = [server.sessions for server in servers if server.sessions is not None]
+    changed = facts.changed_seconds_ago.get(port)
+    if changed is None and used:
+        changed = float(min(slot.seconds_since_change for slot in used))
     return PortReport(
-        port,
-        pool.by_port[port].name,
-        ("open" if seen.open else "closed") if seen else "unknown",
-        claimed.route.title if claimed else None,
-        verdict.reason.value if verdict else None,
-        verdict.message if verdict else "nobody claims it",
-        tuple(servers),
-        sum(counts) if counts or seen else None,
-        left_out,
-        held,
+        port=port,
+        pool=facts.pool.by_port[port].name,
+        state=("open" if seen.open else "closed") if seen else "unknown",
+        route=claimed.route.title if claimed else None,
+        reason=verdict.reason.value if verdict else None,
+        message=verdict.message if verdict else "nobody claims it",
+        servers=tuple(servers),
+        sessions=_total(servers) if seen else None,
+        left_out=left_out,
+        held=port in facts.held,
+        failure=facts.failures.get(port, ""),
+        changed_seconds_ago=changed,
+        sessions_per_second=None,
+        bytes_in=None,
+        bytes_out=None,
     )
+
+
+def _state(state: str, *, up: bool) -> str:
+    return "down" if state == "ready" and not up else state
+
+
+def _total(servers: Collection[ServerReport]) -> int:
+    return sum(server.sessions or 0 for server in servers)
 
 
 def _used(seen: ObservedPort) -> list[ObservedServer]:
     return [slot for slot in seen.servers.values() if slot.address != PARKED]
 
 
+def process_report(process: ProcessInfo) -> ProcessReport:
+    return ProcessReport(
+        process.version, process.pid, process.uptime_seconds, process.current_connections
+    )
+
+
+def with_traffic(report: Report, traffic: Traffic) -> Report:
+    """The same, with the process that answers and its figures."""
+    return replace(
+        report,
+        haproxy=process_report(traffic.process),
+        ports=tuple(_port_with_traffic(item, traffic) for item in report.ports),
+    )
+
+
+def _port_with_traffic(item: PortReport, traffic: Traffic) -> PortReport:
+    counts, counted = traffic.ports.get(item.port), traffic.servers.get(item.port, {})
+    if counts is None:
+        return item
+    servers = tuple(
+        _server_with_traffic(server, counted[server.slot]) if server.slot in counted else server
+        for server in item.servers
+    )
+    return replace(
+        item,
+        servers=servers,
+        sessions=_total(servers),
+        sessions_per_second=counts.sessions_per_second,
+        bytes_in=counts.bytes_in,
+        bytes_out=counts.bytes_out,
+    )
+
+
+def _server_with_traffic(server: ServerReport, counted: ServerTraffic) -> ServerReport:
+    state = server.state
+    if state in ("ready", "down"):
+        # Its checks may have changed it since the loop last looked.
+        state = _state("ready", up=counted.up)
+    return replace(
+        server,
+        state=state,
+        check=counted.check,
+        sessions=counted.counts.sessions,
+        sessions_per_second=counted.counts.sessions_per_second,
+        bytes_in=counted.counts.bytes_in,
+        bytes_out=counted.counts.bytes_out,
+    )
+
+
+def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> Report:
+    """Only the Routes of ``namespace`` and those that one of ``names`` means: a port, a Route's
+    name, ``namespace/name``, or a pattern of these like ``my*``. The totals stay."""
+    if namespace is None and not names:
+        return report
+
+    def meant(route: str | None, port: int | None) -> bool:
+        its_namespace, _, name = (route or "").partition("/")
+        if namespace is not None and its_namespace != namespace:
+            return False
+        known = [text for text in (route, name, str(port or "")) if text]
+        return not names or any(fnmatchcase(text, item) for text in known for item in names)
+
+    return replace(
+        report,
+        ports=tuple(item for item in report.ports if meant(item.route, item.port)),
+        waiting=tuple(item for item in report.waiting if meant(item.route, item.port)),
+    )
+
+
 def report_json(report: Report) -> dict[str, Any]:
     """The report as JSON-ready data; the shape is documented in docs/reference.md."""
-    process = report.haproxy
-    return {
-        "router_name": report.router_name,
-        "haproxy": process
-        and {
-            "version": process.version,
-            "pid": process.pid,
-            "uptime_seconds": process.uptime_seconds,
-            "connections": process.current_connections,
-        },
-        "ports_total": report.ports_total,
-        "ports": [asdict(item) for item in report.ports],
-        "waiting": [
-            {
-                "route": f"{verdict.route.namespace}/{verdict.route.name}",
-                "port": verdict.port,
-                "reason": verdict.reason.value,
-                "message": verdict.message,
-            }
-            for verdict in report.waiting
-        ],
-        "problems": list(report.problems),
-    }
+    return asdict(report)
+
+
+def notes(item: PortReport) -> Iterator[str]:
+    """What does not go without saying of a port, for a person."""
+    if item.failure:
+        yield f"cannot be brought to what is desired: {item.failure}"
+    if item.message:
+        known = item.reason in (None, "Admitted")
+        yield item.message if known else f"{item.reason}: {item.message}"
+    if item.left_out:
+        count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
+        yield f"{count} left out; see limits.max_servers and pools.slots"
+    if item.held:
+        yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
 
 
 def problem_lines(problems: Mapping[str, tuple[Problem, ...]]) -> tuple[str, ...]:

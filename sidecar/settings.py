@@ -204,6 +204,11 @@ class HAProxySettings(_Section):
     #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
     timeout: PositiveDuration = 5.0
 
+    @property
+    def absolute_socket(self) -> str:
+        """The socket as all processes of this machine understand it."""
+        return str(Path(self.socket).absolute()) if is_unix_socket(self.socket) else self.socket
+
 
 class SourceSettings(_Section):
     """What is watched: a folder at ``path``, or a cluster with all other keys."""
@@ -221,6 +226,13 @@ class SourceSettings(_Section):
     #: None finds the cluster by KUBECONFIG, else the pod's, else ~/.kube/config.
     kubeconfig: FilePath | None = None
     context: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def title(self) -> str:
+        """What is watched, for a person."""
+        if self.kind == "directory":
+            return str(self.path)
+        return f"namespaces {', '.join(self.namespaces)}" if self.namespaces else "all namespaces"
 
 
 class AnnotationSettings(_Section):
@@ -313,9 +325,11 @@ class LimitSettings(_Section):
 
 
 class HTTPSettings(_Section):
-    """Where /healthz, /readyz and /metrics are; null for nowhere."""
+    """Where the page, /api, /healthz, /readyz and /metrics are; null for nowhere."""
 
     listen: Annotated[str, AfterValidator(_listen)] | None = "127.0.0.1:8405"
+    #: Off the loopback the page and /api are there for whoever knows what this file holds.
+    token_file: FilePath | None = None
 
 
 class TimingSettings(_Section):

@@ -299,20 +299,21 @@ def test_status(
     assert (shown.code, shown.err) == (0, "")
     info = stand.info()
     head, table, notes, waiting = shown.out.split("\n\n")
-    assert head.startswith(f"router wzh-router-1  HAProxy {info.version}, PID {info.pid}, up ")
-    assert head.endswith("ports  2 open of 10 in the pool")
+    lines = [line.rstrip() for line in head.splitlines()]
+    assert lines[0] == "router   wzh-router-1  converged"
+    assert lines[1].startswith(f"HAProxy  {info.version}, PID {info.pid}, up ")
+    assert lines[2].startswith(f"source   directory {stand.manifests}, changed ")
+    assert lines[3] == "pool     2 open, 3 claimed, 7 free ports; 4 used, 16 free slots"
     rows = [line.split() for line in table.splitlines()]
-    assert rows[0] == ["PORT", "STATE", "ROUTE", "SERVERS", "SESSIONS"]
+    assert " ".join(rows[0]) == "PORT STATE ROUTE SERVERS POD SESSIONS NEW/S IN OUT CHANGED"
     slot_a, slot_b = stand.slots(30000)[a.address], stand.slots(30000)[b.address]
-    assert rows[1:] == [
-        ["30000", "open", "demo/web", "1", "ready,", "1", "maint", "1"],
-        [str(b.address), slot_b, "ready", "0"],
-        [str(a.address), slot_a, "maint", "1"],
-        ["30001", "closed", "demo/waits", "none", "0"],
-        ["30002", "open", "demo/many", "2", "ready", "0"],
-        ["10.1.1.1:9000", "pod-1", "s1", "ready", "0"],
-        ["10.1.1.2:9000", "pod-2", "s2", "ready", "0"],
-    ]
+    assert rows[1][:7] == ["30000", "open", "demo/web", "ready", "1,", "maint", "1"]
+    assert rows[2][:4] == [str(b.address), slot_b, "ready", "0"]
+    assert rows[3][:4] == [str(a.address), slot_a, "maint", "1"]
+    assert rows[4][:4] == ["30001", "closed", "demo/waits", "none"]
+    assert rows[5][:5] == ["30002", "open", "demo/many", "ready", "2"]
+    assert rows[6][:5] == ["10.1.1.1:9000", "s1", "ready", "pod-1", "0"]
+    assert rows[7][:5] == ["10.1.1.2:9000", "s2", "ready", "pod-2", "0"]
     assert notes.splitlines() == [
         "notes",
         "  30001 demo/waits: NoEndpoints: no ready endpoint in Service 'waits'",
@@ -321,13 +322,16 @@ def test_status(
     assert waiting.startswith("without a port\n  demo/bad: InvalidPort: '70000' is no port")
 
     report = json.loads(run_cli("status", *ours, "--json").out)
-    assert report["router_name"] == "wzh-router-1"
-    assert report["ports_total"] == 10
+    assert (report["router_name"], report["asked"]) == ("wzh-router-1", "sidecar")
+    assert (report["converged"], report["unready"]) == (True, "")
+    assert (report["ports_total"], report["ports_claimed"]) == (10, 3)
+    assert (report["slots_total"], report["slots_used"]) == (20, 4)
     assert report["problems"] == []
     assert report["haproxy"].keys() == {"version", "pid", "uptime_seconds", "connections"}
     assert report["haproxy"]["pid"] == info.pid
     web, waits, many = report["ports"]
-    assert {key: web[key] for key in web if key not in ("servers", "message")} == {
+    varying = ("servers", "message", "changed_seconds_ago", "bytes_in", "bytes_out")
+    assert {key: web[key] for key in web if key not in varying} == {
         "port": 30000,
         "pool": "p0",
         "state": "open",
@@ -336,8 +340,12 @@ def test_status(
         "sessions": 1,
         "left_out": 0,
         "held": False,
+        "failure": "",
+        "sessions_per_second": web["sessions_per_second"],
     }
-    assert {server["address"]: server for server in web["servers"]}[str(a.address)] == {
+    server = {server["address"]: server for server in web["servers"]}[str(a.address)]
+    figures = ("sessions_per_second", "bytes_in", "bytes_out")
+    assert {key: server[key] for key in server if key not in figures} == {
         "slot": slot_a,
         "address": str(a.address),
         "state": "maint",
@@ -346,6 +354,7 @@ def test_status(
         "service": None,
         "pod": None,
         "node": None,
+        "check": "",
     }
     assert many["left_out"] == 1
     assert many["servers"][0]["service"] == "many"
@@ -356,12 +365,65 @@ def test_status(
     ]
 
 
+def test_status_of_some(make_stand: MakeStand, make_server: MakeServer) -> None:
+    stand, server = make_stand(), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server], namespace="shop"))
+    stand.write("mysql.yaml", *app("mysql", 30001, namespace="shop"))
+    stand.write("other.yaml", *app("web", 30002, namespace="lab"))
+    stand.write("bad.yaml", *app("bad", "x", namespace="lab"))
+
+    def seen(*arguments: str) -> tuple[list[int], list[str]]:
+        report = json.loads(run_cli("status", "-c", stand.settings_file, "--json", *arguments).out)
+        assert report["ports_total"] == 10
+        ports = [item["port"] for item in report["ports"] if item["route"]]
+        return ports, [item["route"] for item in report["waiting"]]
+
+    with running(stand.daemon()) as daemon:
+        await_(lambda: not daemon.ready(), "converged")
+        assert seen() == ([30000, 30001, 30002], ["lab/bad"])
+        assert seen("-n", "lab") == ([30002], ["lab/bad"])
+        assert seen("web") == ([30000, 30002], [])
+        assert seen("shop/web", "30001") == ([30000, 30001], [])
+        assert seen("-n", "shop", "my*") == ([30001], [])
+        assert seen("b*") == ([], ["lab/bad"])
+        nothing = run_cli("status", "-c", stand.settings_file, "nobody")
+        assert "no Route has a port here" in nothing.out
+
+
+def test_status_without_a_sidecar_and_beside_another(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    stand, server = make_stand(), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        await_(lambda: not daemon.ready(), "converged")
+        ours = json.loads(run_cli("status", "-c", stand.settings_file, "--json").out)
+        data = yaml.safe_load(stand.settings_file.read_text())
+        other = stand.folder / "other.yaml"
+        other.write_text(yaml.safe_dump({**data, "router_name": "other"}))
+        told = run_cli("status", "-c", other)
+        assert "answers the one of router 'wzh-router-1' with HAProxy at" in told.out
+        assert "demo/web" not in told.out, "which is none of that router's"
+    alone = run_cli("status", "-c", stand.settings_file)
+    assert alone.code == 0
+    assert "no sidecar was asked, but HAProxy and the source: none answers at" in alone.out
+    assert "Connection refused" in alone.out
+    direct = json.loads(run_cli("status", "-c", stand.settings_file, "--json").out)
+    assert (direct["asked"], direct["converged"], direct["changes"]) == ("haproxy", None, None)
+    varying = ("changed_seconds_ago", "sessions_per_second")
+    for report in (ours, direct):
+        for item in report["ports"]:
+            for key in varying:
+                item[key] = 0
+    assert direct["ports"] == ours["ports"]
+
+
 def test_status_of_a_haproxy_that_is_away(settings_file: Path) -> None:
     manifests = settings_file.parent / "manifests"
     (manifests / "web.yaml").write_text(yaml.safe_dump_all(app("web", 30001, ["10.1.1.1"])))
     done = run_cli("status", "-c", settings_file)
     assert done.code == 3
-    assert "HAProxy is away" in done.out
+    assert "HAProxy  away" in done.out
     assert "30001  unknown  demo/web" in done.out
     assert "connecting: No such file or directory; does HAProxy run, " in done.out
     report = json.loads(run_cli("status", "-c", settings_file, "--json").out)

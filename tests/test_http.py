@@ -168,8 +168,9 @@ def test_other_requests(make_stand: MakeStand) -> None:
     stand = make_stand()
     with running(stand.daemon()):
         await_ready(stand)
-        missing = get(stand, "/")
-        assert missing[:2] == (404, "there are /healthz, /readyz and /metrics\n")
+        missing = get(stand, "/nothing")
+        assert missing.status == 404
+        assert missing.body.startswith("there are /healthz, /readyz, /metrics, /api/status")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
         assert get(stand, "/readyz", method="POST").status == 501

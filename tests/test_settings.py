@@ -75,7 +75,7 @@ pools:
     send_proxy: v2
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
-http: {listen: null}
+http: {listen: null, token_file: run/token}
 timing: {close_after: 0, resync: 1m, grace: 1h}
 log: {format: json, level: debug}
 """
@@ -146,7 +146,7 @@ def test_every_key_means_what_it_says() -> None:
         "endpoints": {
             "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
         },
-        "http": {"listen": None},
+        "http": {"listen": None, "token_file": Path("run/token")},
         "timing": {"close_after": 0.0, "resync": 60.0, "grace": 3600.0},
         "log": {"format": "json", "level": "debug"},
     }

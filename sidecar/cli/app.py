@@ -126,14 +126,32 @@ def plan(config: Config = None) -> None:
 
 
 @app.command()
-def status(config: Config = None, json: JSON = False) -> None:
+def status(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAMES",
+            help="Only these: ports, Routes, namespace/Route; * is a wildcard.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("-n", "--namespace", help="Only its Routes.", show_default=False),
+    ] = None,
+    json: JSON = False,
+    watch: Annotated[
+        bool, typer.Option("-w", "--watch", help="Again each second, in place, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Ports, Routes, servers and sessions, as they are now.
 
-    Asks HAProxy and the source; exits with 3 if HAProxy is away.
+    Asks the running sidecar, or else HAProxy and the source; exits with 3 if HAProxy is away.
     """
     from sidecar.cli import status as command
 
-    command.status(config, as_json=json)
+    command.status(config, names or [], namespace=namespace, as_json=json, watch=watch)
 
 
 Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of a pool.")]

@@ -1,7 +1,8 @@
 """What several commands need: the settings from a file, the source, one look at everything."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,18 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     return Snapshot(pool, routing, problem_lines(inbox.problems()))
 
 
-def read_haproxy(
-    settings: Settings, pool: Pool, *, with_sessions: bool
-) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
-    """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
+@contextlib.contextmanager
+def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
+    """A connection to HAProxy. Raises RuntimeAPIError if it does not answer."""
     try:
         with RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout) as client:
-            return Observer(client, pool).look(pool.ports, with_sessions=with_sessions)
+            yield client
     except DisconnectedError as exc:
         problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
+
+
+def read_haproxy(settings: Settings, pool: Pool) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+    """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
+    with haproxy_at(settings) as client:
+        return Observer(client, pool).look(pool.ports)

@@ -21,7 +21,7 @@ def plan(config: Path | None) -> None:
     a running sidecar would do later is told apart from it, with what it waits for."""
     settings = load_settings(config)
     snapshot = read_source(settings)
-    process, observed = read_haproxy(settings, snapshot.pool, with_sessions=False)
+    process, observed = read_haproxy(settings, snapshot.pool)
     held = read_holds(holds_file(settings))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
     # has had no server.

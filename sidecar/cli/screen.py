@@ -2,9 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -38,10 +38,39 @@ def make_table(*columns: str) -> Table:
     return table
 
 
-def print_section(console: Console, title: str, lines: Iterable[str], style: str = "") -> None:
+def section(title: str, lines: Iterable[str], style: str = "") -> Iterator[RenderableType]:
     """A titled list of texts, indented; nothing at all when there are none."""
     lines = list(lines)
     if lines:
-        console.print(f"\n[bold]{title}[/]")
+        yield Text(f"\n{title}", "bold")
     for line in lines:
-        console.print(Padding(Text(line, style, overflow="fold"), (0, 0, 0, 2), expand=False))
+        yield Padding(Text(line, style, overflow="fold"), (0, 0, 0, 2), expand=False)
+
+
+def print_section(console: Console, title: str, lines: Iterable[str], style: str = "") -> None:
+    """The same, on ``console``."""
+    for item in section(title, lines, style):
+        console.print(item)
+
+
+def age(seconds: float) -> str:
+    """``3d 4h``, ``5m 10s``: the two largest units."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join(parts[:2])
+
+
+def amount(number: int | None) -> str:
+    """``999``, ``1.2k``, ``34M``: bytes or counts at a glance; ``-`` where nobody knows."""
+    if number is None:
+        return "-"
+    size = float(number)
+    for unit in ("", "k", "M", "G"):
+        if size < 999.5:
+            return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"
+        size /= 1000
+    return f"{size:.1f}T"

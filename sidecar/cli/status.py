@@ -2,24 +2,26 @@
 
 import json
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from typer import Exit
 
-from sidecar.cli.context import load_settings, read_haproxy, read_source
-from sidecar.cli.screen import make_console, make_table, print_section
-from sidecar.errors import RuntimeAPIError
-from sidecar.holds import holds_file, read_holds
-from sidecar.observed import ObservedPort, ProcessInfo
-from sidecar.observer import compare
-from sidecar.pool import Pool
-from sidecar.report import PortReport, Report, build_report, report_json
-from sidecar.settings import Settings
-from sidecar.verdicts import Reason
+from sidecar.cli.context import load_settings
+from sidecar.cli.look import Look, look
+from sidecar.cli.screen import age, amount, make_console, make_table, section
+from sidecar.pool import WEIGHT_MAX
+from sidecar.report import PortReport, Report, ServerReport, narrowed, notes, report_json
 
 _COLOURS = {"open": "green", "closed": "yellow", "unknown": "red"}
 
@@ -29,118 +31,235 @@ _STATES = ("ready", "down", "drain", "maint")
 #: More servers of one port than this are only counted: one screen should hold all ports.
 _SERVERS_SHOWN = 8
 
+_WATCH_SECONDS = 1.0
 
-def status(config: Path | None, *, as_json: bool) -> None:
-    """Ask HAProxy and the source. Exits with 3, after showing the rest, if HAProxy is away."""
+_POD_RANK = 1
+
+
+class _Column(NamedTuple):
+    """``port``, ``server``: what stands in it, as rich's markup. ``rank``: where the terminal is
+    too narrow, the column with the highest goes first; those of 0 stay."""
+
+    title: str
+    rank: int
+    port: Callable[[PortReport], str]
+    server: Callable[[ServerReport], str]
+
+
+def status(
+    config: Path | None,
+    names: Collection[str],
+    *,
+    namespace: str | None,
+    as_json: bool,
+    watch: bool,
+) -> None:
+    """Print the report; exits with 3, after that, if HAProxy is away."""
     settings = load_settings(config)
-    snapshot = read_source(settings)
-    process, observed, faults = _look(settings, snapshot.pool)
-    problems = (*snapshot.problems, *faults)
-    report = build_report(
-        settings.router_name,
-        snapshot.pool,
-        snapshot.routing,
-        process=process,
-        observed=observed,
-        problems=problems,
-        held=read_holds(holds_file(settings)),
-    )
+    console = make_console()
+
+    def seen() -> Look:
+        found = look(settings)
+        return found._replace(report=narrowed(found.report, namespace, names))
+
     if as_json:
-        json.dump(report_json(report), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        found = seen()
+        while True:
+            indent = None if watch else 2
+            sys.stdout.write(json.dumps(report_json(found.report), indent=indent) + "\n")
+            if not watch:
+                break
+            sys.stdout.flush()
+            time.sleep(_WATCH_SECONDS)
+            found = seen()
+    elif watch:
+        _watch(seen, console)
+        return
     else:
-        show(report, make_console())
-    if process is None:
+        found = seen()
+        console.print(screen(found, console))
+    if found.report.haproxy is None:
         raise Exit(3)
 
 
-def _look(
-    settings: Settings, pool: Pool
-) -> tuple[ProcessInfo | None, dict[int, ObservedPort], Iterable[str]]:
-    """What HAProxy shows, and what is wrong with it."""
-    try:
-        process, observed = read_haproxy(settings, pool, with_sessions=True)
-    except RuntimeAPIError as exc:
-        return None, {}, [str(exc)]
-    return process, observed, compare(pool, observed)
+def _watch(seen: Callable[[], Look], console: Console) -> None:
+    """Until Ctrl-C. What does not fit on the terminal is left out, the servers first."""
+    terminal = console.is_terminal
+    with Live(console=console, screen=terminal, auto_refresh=False) as live:
+        while True:
+            found = seen()
+            shown = screen(found, console)
+            if not terminal:
+                console.print(shown)
+            else:
+                if len(console.render_lines(shown)) > console.height:
+                    shown = screen(found, console, servers=False)
+                live.update(shown, refresh=True)
+            time.sleep(_WATCH_SECONDS)
 
 
-def show(report: Report, console: Console) -> None:
+def screen(found: Look, console: Console, *, servers: bool = True) -> RenderableType:
     """The report as a person reads it; nothing is cut off when it goes into a pipe."""
-    process = report.haproxy
-    if process:
-        console.print(
-            f"router [bold]{escape(report.router_name)}[/]  HAProxy {process.version},"
-            f" PID {process.pid}, up {_age(process.uptime_seconds)},"
-            f" {process.current_connections} connections"
-        )
-    else:
-        console.print(f"router [bold]{escape(report.router_name)}[/]  [red]HAProxy is away[/]")
-    open_ports = sum(item.state == "open" for item in report.ports)
-    known = f"{open_ports} open of" if process else "unknown which are open, of"
-    console.print(f"ports  {known} {report.ports_total} in the pool\n")
-    table = make_table(">PORT", "STATE", "ROUTE", "SERVERS", ">SESSIONS")
-    for item in report.ports:
-        table.add_row(
-            str(item.port),
-            f"[{_COLOURS[item.state]}]{item.state}[/]" + (" held" if item.held else ""),
-            escape(item.route or "-"),
-            _states(item),
-            "-" if item.sessions is None else str(item.sessions),
-        )
-        for row in _server_rows(item):
-            table.add_row("", "", *row)
+    report = found.report
+    parts: list[RenderableType] = [_head(found), Text()]
     if report.ports:
-        console.print(table)
+        parts.append(_table(report, console, servers=servers))
     else:
-        console.print("no Route has a port")
-    notes = [
-        f"{item.port} {item.route or '-'}: {note}" for item in report.ports for note in _notes(item)
-    ]
-    print_section(console, "notes", notes, "yellow")
-    waiting = [
-        f"{verdict.route.namespace}/{verdict.route.name}: {verdict.reason}: {verdict.message}"
-        for verdict in report.waiting
-    ]
-    print_section(console, "without a port", waiting, "red")
-    print_section(console, "problems", report.problems, "red")
+        parts.append(Text("no Route has a port here"))
+    parts += section(
+        "notes",
+        [
+            f"{item.port} {item.route or '-'}: {note}"
+            for item in report.ports
+            for note in notes(item)
+        ],
+        "yellow",
+    )
+    parts += section(
+        "without a port",
+        [f"{item.route}: {item.reason}: {item.message}" for item in report.waiting],
+        "red",
+    )
+    parts += section("problems", report.problems, "red")
+    return Group(*parts)
+
+
+def _head(found: Look) -> Table:
+    report = found.report
+    head = Table.grid(padding=(0, 2))
+    head.add_column(style="dim", no_wrap=True)
+    head.add_column(overflow="fold")
+    head.add_row("router", f"[bold]{escape(report.router_name)}[/]  {_converged(found)}")
+    process = report.haproxy
+    head.add_row(
+        "HAProxy",
+        f"{process.version}, PID {process.pid}, up {age(process.uptime_seconds)},"
+        f" {process.connections} connections"
+        if process
+        else "[red]away[/]",
+    )
+    head.add_row("source", _source(report))
+    opened = sum(item.state == "open" for item in report.ports)
+    head.add_row(
+        "pool",
+        f"{opened} open, {report.ports_claimed} claimed,"
+        f" {report.ports_total - report.ports_claimed} free ports;"
+        f" {report.slots_used} used, {max(0, report.slots_total - report.slots_used)} free slots",
+    )
+    return head
+
+
+def _converged(found: Look) -> str:
+    if found.no_sidecar:
+        return (
+            "[yellow]no sidecar was asked[/], but HAProxy and the source:"
+            f" {escape(found.no_sidecar)}"
+        )
+    if found.report.converged:
+        return "[green]converged[/]"
+    return f"[red]not as desired[/]: {escape(found.report.unready)}"
+
+
+def _source(report: Report) -> str:
+    source = report.source
+    told = f"{source.kind} {escape(source.where)}"
+    if source.missing:
+        return f"{told}, [red]not synced yet: {escape(', '.join(source.missing))}[/]"
+    if source.changed_seconds_ago is None:
+        return told
+    return f"{told}, changed {age(source.changed_seconds_ago)} ago"
+
+
+def _table(report: Report, console: Console, *, servers: bool) -> Table:
+    columns = list(_columns(report))
+    while True:
+        table = _filled(report, columns, servers=servers)
+        rank = max(column.rank for column in columns)
+        fits = console.measure(table).maximum < console.width
+        if fits or not rank:
+            return table
+        columns = [column for column in columns if column.rank < rank]
+        if rank == _POD_RANK:
+            # The pod is what the person looks for: below the address, where a terminal folds it.
+            columns = [
+                column._replace(server=_address_and_pod) if column.title == "ROUTE" else column
+                for column in columns
+            ]
+
+
+def _filled(report: Report, columns: Sequence[_Column], *, servers: bool) -> Table:
+    table = make_table(*(column.title for column in columns))
+    for item in report.ports:
+        table.add_row(*(column.port(item) for column in columns))
+        ordered = sorted(item.servers, key=lambda server: _STATES.index(server.state))
+        for server in ordered[: _SERVERS_SHOWN * servers]:
+            table.add_row(*(column.server(server) for column in columns))
+        if servers and (more := ordered[_SERVERS_SHOWN:]):
+            row = {"ROUTE": f"  and {len(more)} more", ">SESSIONS": amount(_sessions(more))}
+            table.add_row(*(row.get(column.title, "") for column in columns))
+    return table
+
+
+def _columns(report: Report) -> Iterator[_Column]:
+    """All that have something to say of this report."""
+    servers = [server for item in report.ports for server in item.servers]
+    yield _Column(">PORT", 0, lambda item: str(item.port), _nothing)
+    yield _Column("STATE", 0, _port_state, _nothing)
+    if len({item.pool for item in report.ports}) > 1:
+        yield _Column("POOL", 5, lambda item: escape(item.pool), _nothing)
+    yield _Column(
+        "ROUTE", 0, lambda item: escape(item.route or "-"), lambda item: f"  {item.address}"
+    )
+    yield _Column("SERVERS", 0, _states, _server_state)
+    if any(server.pod for server in servers):
+        yield _Column("POD", _POD_RANK, _nothing, lambda server: escape(server.pod or ""))
+    if any(server.node for server in servers):
+        yield _Column("NODE", 7, _nothing, lambda server: escape(server.node or ""))
+    if any(server.weight != WEIGHT_MAX for server in servers):
+        yield _Column(">WEIGHT", 4, _nothing, lambda server: str(server.weight))
+    if any(server.check for server in servers):
+        yield _Column("CHECK", 3, _nothing, lambda server: escape(server.check or ""))
+    for title, rank, figure in (
+        (">SESSIONS", 0, attrgetter("sessions")),
+        (">NEW/S", 6, attrgetter("sessions_per_second")),
+        (">IN", 8, attrgetter("bytes_in")),
+        (">OUT", 8, attrgetter("bytes_out")),
+    ):
+        yield _Column(title, rank, partial(_figure, figure), partial(_figure, figure))
+    yield _Column(">CHANGED", 2, _changed, _nothing)
+
+
+def _figure(figure: Callable[[Any], int | None], item: PortReport | ServerReport) -> str:
+    return amount(figure(item))
+
+
+def _address_and_pod(server: ServerReport) -> str:
+    return f"  {server.address} {escape(server.pod or '')}".rstrip()
+
+
+def _nothing(_: object) -> str:
+    return ""
+
+
+def _port_state(item: PortReport) -> str:
+    marks = " held" * item.held + " failing" * bool(item.failure)
+    return f"[{_COLOURS[item.state]}]{item.state}[/][red]{marks}[/]"
 
 
 def _states(item: PortReport) -> str:
-    """``3 ready, 1 drain``."""
+    """``ready 3, drain 1``."""
     states = Counter(server.state for server in item.servers)
-    return ", ".join(f"{states[name]} {name}" for name in _STATES if name in states) or "none"
+    return ", ".join(f"{name} {states[name]}" for name in _STATES if name in states) or "none"
 
 
-def _server_rows(item: PortReport) -> Iterator[tuple[str, str, str]]:
-    """The last three columns of a port's first servers, those that take connections first."""
-    servers = sorted(item.servers, key=lambda server: _STATES.index(server.state))
-    for server in servers[:_SERVERS_SHOWN]:
-        pod = f" {escape(server.pod)}" if server.pod else ""
-        colour = "dim" if server.state == "ready" else "yellow"
-        sessions = "-" if server.sessions is None else str(server.sessions)
-        yield f"  {server.address}{pod}", f"[{colour}]{server.slot} {server.state}[/]", sessions
-    if more := servers[_SERVERS_SHOWN:]:
-        yield f"  and {len(more)} more", "", str(sum(server.sessions or 0 for server in more))
+def _server_state(server: ServerReport) -> str:
+    colour = "dim" if server.state == "ready" else "yellow"
+    return f"[{colour}]{server.slot} {server.state}[/]"
 
 
-def _notes(item: PortReport) -> Iterator[str]:
-    """What does not go without saying."""
-    if item.message:
-        known = item.reason in (None, Reason.ADMITTED)
-        yield item.message if known else f"{item.reason}: {item.message}"
-    if item.left_out:
-        count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
-        yield f"{count} left out; see limits.max_servers and pools.slots"
-    if item.held:
-        yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
+def _sessions(servers: Collection[ServerReport]) -> int:
+    return sum(server.sessions or 0 for server in servers)
 
 
-def _age(seconds: int) -> str:
-    """``3d 4h``, ``5m 10s``: the two largest units."""
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if seconds >= size or (unit == "s" and not parts):
-            parts.append(f"{seconds // size}{unit}")
-            seconds %= size
-    return " ".join(parts[:2])
+def _changed(item: PortReport) -> str:
+    return "-" if item.changed_seconds_ago is None else age(item.changed_seconds_ago)

@@ -1,0 +1,88 @@
+"""Who may read the page and /api: a pure decision on a request's headers.
+
+On the loopback whoever is on this machine may; the Host header must be the loopback's too, or a
+web page from elsewhere could have its name resolved to 127.0.0.1 and read on (DNS rebinding).
+Anywhere else a token is needed, and without one they are off. Probes and metrics are not ours.
+"""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.addresses import split_host_port
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """``status``: of HTTP. ``challenge``: whether a browser shall ask its user for the token."""
+
+    status: int
+    message: str
+    challenge: bool = False
+
+
+class Access:
+    """``listen``: ``host:port`` that we answer on. ``token``: reads the token, "" if it cannot be
+    read, each time, since Secrets are renewed; None where none is set."""
+
+    def __init__(self, listen: str, token: Callable[[], str] | None) -> None:
+        self._host = split_host_port(listen)[0]
+        self._token = token
+
+    def check(self, host: str | None, authorization: str | None) -> Denied | None:
+        """None if the request may read. ``host``, ``authorization``: its headers."""
+        if self._token is not None:
+            return self._check_token(self._token(), authorization)
+        if not is_loopback(self._host):
+            return Denied(
+                404,
+                f"off: http.listen ({self._host}) is not the loopback; set http.token_file, or use"
+                " `haproxy-sidecar status` beside the sidecar",
+            )
+        name = _host_name(host or "")
+        if is_loopback(name) or name == self._host:
+            return None
+        return Denied(403, "the Host header names no loopback address; open it by 127.0.0.1")
+
+    def _check_token(self, token: str, authorization: str | None) -> Denied | None:
+        if not token:
+            return Denied(503, "http.token_file is empty or cannot be read")
+        if hmac.compare_digest(_given(authorization or "").encode(), token.encode()):
+            return None
+        return Denied(
+            401,
+            "needs the token of http.token_file: as `Authorization: Bearer TOKEN`, or as the"
+            " password of any user",
+            challenge=True,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_name(header: str) -> str:
+    """The name in a Host header: ``[::1]:8405`` is ``::1``."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower()
+
+
+def _given(authorization: str) -> str:
+    """The token in an Authorization header, "" if there is none: a bearer's, or, as browsers send
+    it, a basic one's password."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,71 @@
+"""What the running sidecar tells of itself: the answers behind /api and the page.
+
+Facts come from the loop's thread (`sidecar.calls`), figures from HAProxy over a connection of its
+own; both at most once a second, however many look. Changes nothing.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sidecar.calls import Calls
+from sidecar.errors import RuntimeAPIError
+from sidecar.observer import Observer
+from sidecar.pool import Pool
+from sidecar.report import Facts, Report, build_report, with_traffic
+from sidecar.runtime import RuntimeClient
+from sidecar.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: How long the loop may let an asker wait. A large first sync takes seconds.
+ASK_SECONDS = 5.0
+
+#: A report is this old at most, and takes at most one part of this many of the time.
+_FRESH_SECONDS = 1.0
+_SHARE = 20
+
+
+class Live:
+    """``facts``: called in the loop's thread. May be used from any thread."""
+
+    def __init__(
+        self, settings: Settings, pool: Pool, calls: Calls, facts: Callable[[], Facts]
+    ) -> None:
+        self._calls = calls
+        self._facts = facts
+        self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
+        self._observer = Observer(self._client, pool)
+        # Of all below: whoever comes while one is made takes the same.
+        self._lock = threading.Lock()
+        self._report: Report | None = None
+        self._fresh_until = 0.0
+
+    def close(self) -> None:
+        with self._lock:
+            self._client.close()
+
+    def report(self) -> Report:
+        """All ports and Routes, with what HAProxy counts. Raises BusyError."""
+        with self._lock:
+            now = time.monotonic()
+            if self._report is None or now >= self._fresh_until:
+                report = build_report(self._calls.ask(self._facts, ASK_SECONDS))
+                self._report = self._counted(report)
+                took = time.monotonic() - now
+                self._fresh_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
+            return self._report
+
+    def _counted(self, report: Report) -> Report:
+        ports = [item.port for item in report.ports]
+        try:
+            try:
+                return with_traffic(report, self._observer.traffic(ports))
+            except RuntimeAPIError:
+                # The connection may be to a HAProxy that is no more, while its successor answers.
+                self._client.close()
+                return with_traffic(report, self._observer.traffic(ports))
+        except RuntimeAPIError as exc:
+            log.debug("no figures: %s", exc)
+            return report

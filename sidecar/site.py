@@ -1,0 +1,53 @@
+"""What the sidecar's HTTP port has, path by path. Joins the pages; `sidecar.http` serves them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from sidecar.access import Access
+from sidecar.http import Answer, Probe, Site, as_json, probe
+from sidecar.live import Live
+from sidecar.report import narrowed, report_json
+
+log = logging.getLogger(__name__)
+
+
+def make_site(
+    listen: str,
+    token_file: Path | None,
+    *,
+    healthy: Probe,
+    ready: Probe,
+    registry: CollectorRegistry,
+    live: Live,
+) -> Site:
+    """All paths. ``token_file``: holds the token that the page and /api ask for."""
+
+    def metrics(_: Mapping[str, str]) -> Answer:
+        return Answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+
+    def status(query: Mapping[str, str]) -> Answer:
+        names = query.get("names", "").split()
+        return as_json(report_json(narrowed(live.report(), query.get("namespace"), names)))
+
+    return Site(
+        open={"/healthz": probe(healthy), "/readyz": probe(ready), "/metrics": metrics},
+        guarded={"/api/status": status},
+        access=Access(listen, token_reader(token_file) if token_file else None),
+    )
+
+
+def token_reader(path: Path) -> Callable[[], str]:
+    """Reads the token; "" while it cannot be read, which lets nobody in."""
+
+    def read() -> str:
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            log.error("http.token_file %s cannot be read: %s", path, exc)  # noqa: TRY400
+            return ""
+
+    return read
