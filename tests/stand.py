@@ -5,6 +5,7 @@ test waits for it awaits by condition, with a deadline; nothing sleeps a fixed t
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -56,7 +57,22 @@ _ips = itertools.count(1)
 def fresh_ip() -> str:
     """A loopback address that no other test of this or a parallel run uses."""
     number = next(_ips)
-    return f"127.{10 + os.getpid() % 200}.{number // 250}.{1 + number % 250}"
+    return f"127.{_network()[0]}.{number // 250}.{1 + number % 250}"
+
+
+@functools.cache
+def _network() -> tuple[int, socket.socket]:
+    """The second part of our addresses, and what keeps parallel runs off them: a socket that is
+    bound for as long as this process lives."""
+    for offset in range(200):
+        number, claim = 10 + (os.getpid() + offset) % 200, socket.socket()
+        try:
+            claim.bind((f"127.{number}.255.254", 65000))
+        except OSError:
+            claim.close()
+        else:
+            return number, claim
+    raise AssertionError("200 test runs at once, or something else has 127.*.255.254:65000")
 
 
 def await_(
