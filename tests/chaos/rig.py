@@ -180,7 +180,8 @@ class Promise:
     ``wanted``: the servers it should have now. ``last_wanted``: server -> when it was still
     wanted. ``right_at``: when HAProxy was seen to have just what is wanted. ``steady``: at every
     moment since then there was a server for them. ``lasting``: servers that HAProxy used then, and
-    that were wanted ever since. ``tampered``: by hand, so that anything goes.
+    that were wanted ever since. ``tampered``: by hand, so that anything goes; ``tamperings``: from
+    when to when it was so.
     """
 
     wanted: frozenset[str] = frozenset()
@@ -189,6 +190,27 @@ class Promise:
     steady: bool = False
     lasting: frozenset[str] = frozenset()
     tampered: bool = False
+    tamperings: list[tuple[float, float]] = field(default_factory=list)
+    _since: float = 0.0
+
+    def tamper(self, now: float) -> None:
+        if not self.tampered:
+            self.tampered, self._since = True, now
+
+    def be_right(self, now: float) -> None:
+        """It was seen to be as it should."""
+        self.right_at.append(now)
+        if self.tampered:
+            self.tampered = False
+            self.tamperings.append((self._since, now))
+
+    def go_back(self, then: float) -> None:
+        """HAProxy was started again, as it was ``then``: be that right, or what somebody made of
+        it in a moment when the sidecar had not repaired it yet."""
+        self.steady, self.lasting = False, frozenset()
+        self.right_at = [moment for moment in self.right_at if moment <= then]
+        if any(start <= then <= end for start, end in self.tamperings):
+            self.tamper(then)
 
 
 @dataclass(eq=False)

@@ -80,7 +80,7 @@ class Run:
 
     def drift(self, port: int, *lines: str) -> None:
         """Somebody else's commands to HAProxy."""
-        self.clients.promises[port].tampered = True
+        self.clients.promises[port].tamper(time.time())
         self.clients.doom(port)
         self.held = {**self.held, port: None} if port in self.held else self.held
         self.stand.client.ask_all([line.format_map(self.ips) for line in lines])
@@ -110,8 +110,7 @@ class Run:
         saved_at = state.stat().st_mtime if state.exists() else 0.0
         clients.process += 1
         for promise in clients.promises.values():
-            promise.steady, promise.lasting = False, frozenset()
-            promise.right_at = [moment for moment in promise.right_at if moment <= saved_at]
+            promise.go_back(saved_at)
         self.held = dict.fromkeys(self.held)
         self.relay.fault("pass")
         self.stand.client.close()
@@ -149,8 +148,8 @@ class Run:
                 assert self.held[port] in (None, shown), f"held port {port} changed"
                 self.held[port] = shown
             else:
-                promise.right_at.append(time.time())
-                promise.tampered, promise.steady = False, world.serves(port)
+                promise.be_right(time.time())
+                promise.steady = world.serves(port)
                 promise.lasting = self.used(observed[port])
         for item in clients.staying:
             if item.doomed_at and item.client.server in world.takers(item.port):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rig import Promise
 from stand import Stand
 from test_chaos import Run
 from world import PORTS
@@ -18,3 +19,14 @@ def test_somebodys_commands_pass_while_others_take_all_connections(
         run.drift(PORTS[0], f"enable frontend tcp-{PORTS[0]}")
     finally:
         run.close()
+
+
+def test_a_haproxy_that_comes_back_may_be_as_somebody_made_it() -> None:
+    """Its state was saved after somebody changed it, and before the sidecar repaired it."""
+    for then, tampered in ((5.0, False), (15.0, True), (25.0, False)):
+        promise = Promise()
+        promise.tamper(10.0)
+        promise.be_right(20.0)
+        assert not promise.tampered
+        promise.go_back(then)
+        assert promise.tampered == tampered, then
