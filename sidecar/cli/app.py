@@ -259,3 +259,36 @@ def shell(
     from sidecar.cli import shell as command
 
     command.shell(config, execute, yes=yes, table=table, socket=socket)
+
+
+imports = typer.Typer(
+    name="import",
+    help="Routes from what another router is told.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(imports)
+
+
+@imports.command("tcp-services")
+def import_tcp_services(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE…",
+            help="The ConfigMap, and the Services if their ports shall be translated; - is stdin.",
+        ),
+    ],
+    config: Config = None,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="DIR", help="Where to; - is stdout."),
+    ] = "-",
+) -> None:
+    """Annotated Routes from ingress-nginx's tcp-services ConfigMap.
+
+    Says what they do not carry, and exits with 1 if that is anything.
+    """
+    from sidecar.cli import import_tcp_services as command
+
+    command.import_tcp_services(config, files, output)
