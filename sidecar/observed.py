@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from sidecar.errors import RemoteProtocolError
+from sidecar.fields import shown
 from sidecar.operations import State
 from sidecar.pool import Address, port_of_backend, port_of_frontend
 
@@ -146,7 +147,9 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
                 row[name], Address(row[ip], port), state, weight, up, since
             )
     except (IndexError, ValueError) as exc:
-        raise RemoteProtocolError(f"a row of 'show servers state' is broken: {line!r}") from exc
+        raise RemoteProtocolError(
+            f"a row of 'show servers state' is broken: {line[:200]!r}"
+        ) from exc
     return found
 
 
@@ -182,7 +185,7 @@ def parse_server_sessions(text: str) -> dict[int, dict[str, int]]:
             try:
                 found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
             except ValueError as exc:
-                raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc
+                raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
     return found
 
 
@@ -216,4 +219,4 @@ def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
         for row in csv.reader(line for line in lines[1:] if line):
             yield {name: row[index] for name, index in indexes}
     except (IndexError, csv.Error) as exc:
-        raise RemoteProtocolError(f"a row of 'show stat' is broken: {row!r}") from exc
+        raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
