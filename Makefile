@@ -61,6 +61,7 @@ bench: $(VENV)/dev haproxy ## the figures in docs/, measured on this machine
 	@$(VENV)/bin/python bench/churn.py
 	@$(VENV)/bin/python bench/zero_loss.py
 	@$(VENV)/bin/python bench/hostile.py
+	@$(VENV)/bin/python bench/memory.py
 
 build: $(VENV)/dev         ## the wheel, into dist/
 	@$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
