@@ -91,10 +91,12 @@ class Ledger:
     port or has none, and none is without a port while its class has a free one.
 
     ``router_name``: whose Routes are ours. ``kept``: Route UID -> the port that it got as
-    ``auto`` before; it counts when a Route of that UID is first seen.
+    ``auto`` before; it counts when a Route of that UID is first seen. None: in a cluster each Route
+    has it in its annotation (`Route.kept_port`), so that all replicas agree; one that has none
+    waits until it is written there (`proposed_ports`).
     """
 
-    def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int]) -> None:
+    def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int] | None) -> None:
         self._router_name = router_name
         self._pool = pool
         self._routes: dict[Key, Route] = {}
@@ -103,7 +105,10 @@ class Ledger:
         self._places: dict[Key, int | None] = {}
         # port -> its claims, oldest first
         self._queues: dict[int, list[_Claim]] = {}
-        self._kept = dict(kept)
+        self._kept = None if kept is None else dict(kept)
+        self._proposed: dict[Key, int] = {}
+        #: Those whose proposal came or went at the last update.
+        self.reproposed: frozenset[Key] = frozenset()
         # `auto` Route -> the class that it takes from
         self._auto: dict[Key, PortPool] = {}
         # port -> the `auto` Routes in its queue: one, but within an update
@@ -127,9 +132,17 @@ class Ledger:
         for key, route in changed.items():
             if route is not None and route.router_name == self._router_name:
                 self._routes[key] = route
-                ports |= self._enter(route, had.get(key, self._kept.pop(route.uid, None)))
+                if self._kept is None:
+                    kept = _number(route.kept_port)
+                else:
+                    kept = had.get(key, self._kept.pop(route.uid, None))
+                ports |= self._enter(route, kept)
+        ports |= self._displace_autos(ports)
         # Last, so that at a first sync `auto` does not take what somebody else names.
-        return ports | self._displace_autos(ports) | self._place_autos()
+        if self._kept is not None:
+            return ports | self._place_autos()
+        self._propose()
+        return ports
 
     def __contains__(self, key: Key) -> bool:
         """Whether the Route is there and names this router."""
@@ -157,6 +170,12 @@ class Ledger:
         }
 
     @property
+    def proposed_ports(self) -> Mapping[Key, int]:
+        """``auto`` Route -> the port that should be written to it: of those that have none, where
+        Routes keep their ports themselves. Another mapping whenever it is different."""
+        return self._proposed
+
+    @property
     def routes(self) -> Iterable[Route]:
         """All Routes that name this router."""
         return self._routes.values()
@@ -169,6 +188,14 @@ class Ledger:
         if refused := self._refused.get(key):
             return refused
         port = self._places[key]
+        if port is None and key in self._proposed:
+            return Verdict(
+                key,
+                None,
+                Reason.PORT_PENDING,
+                f'a port for "{AUTO}" is on its way: the leading replica of this router writes it'
+                " to an annotation",
+            )
         if port is None:
             pool = self._auto[key]
             return Verdict(
@@ -252,6 +279,26 @@ class Ledger:
                 placed.add(port)
         return placed
 
+    def _propose(self) -> None:
+        """Choose a port for each ``auto`` Route that has none; what was chosen stays so, while it
+        is free."""
+        proposed: dict[Key, int] = {}
+        for name, homeless in self._homeless.items():
+            free = self._free[name]
+            first = [claim.route for claim in homeless[: len(free)]]
+            # It may be written already, and on its way back to us.
+            stays = {
+                key: port
+                for key in first
+                if (port := self._proposed.get(key)) is not None and port not in self._queues
+            }
+            taken = set(stays.values())
+            others = (port for port in free if port not in taken)
+            proposed |= {key: stays[key] if key in stays else next(others) for key in first}
+        self.reproposed = frozenset(proposed.keys() ^ self._proposed.keys())
+        if proposed != self._proposed:
+            self._proposed = proposed
+
     def _make_homeless(self, route: Route) -> None:
         self._places[route.key] = None
         bisect.insort(self._homeless[self._auto[route.key].name], _claim(route))
@@ -276,6 +323,11 @@ class Ledger:
             if not self._autos_at[port]:
                 del self._autos_at[port]
             self.auto_changes += 1
+
+
+def _number(text: str | None) -> int | None:
+    """A port as text, where it is one."""
+    return int(text) if text and _NUMBER.fullmatch(text) else None
 
 
 def _claim(route: Route) -> _Claim:

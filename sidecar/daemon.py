@@ -32,6 +32,8 @@ from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Source
+from sidecar.standing import Reporter
+from sidecar.standings import Standings
 from sidecar.store import Inbox
 from sidecar.teller import Teller
 
@@ -97,11 +99,21 @@ class Wakeup:
 class Daemon:
     """One sidecar. `run` blocks until `stop` is called, from another thread or a signal."""
 
-    def __init__(self, settings: Settings, source: Source, watching: str = "") -> None:
-        """``watching``: what ``source`` watches, where that is not what the settings say."""
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        watching: str = "",
+        reporter: Reporter | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """``watching``: what ``source`` watches, where that is not what the settings say.
+        ``reporter``: is told what becomes of Routes, and keeps the ports of ``auto`` Routes on
+        them. ``metrics``: where it counts, too."""
         self.settings = settings
         self._watching_what = watching or settings.source.title
         self._source = source
+        self._reporter = reporter
         self._pool = settings.pool()
         self._wakeup = Wakeup()
         self._inbox = Inbox(source.origins, self._heard)
@@ -110,12 +122,13 @@ class Daemon:
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._auto_ports_file = auto_ports_file(settings)
         # as they are in the file, and how often they had changed when that was last compared
-        self._kept = read_auto_ports(self._auto_ports_file)
+        # None: somebody else does, the Routes themselves say it
+        self._kept = None if reporter else read_auto_ports(self._auto_ports_file)
         self._kept_changes = 0
         self._routing = Routing(
             self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
         )
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.reconciler = Reconciler(
             self._client,
             self._pool,
@@ -130,6 +143,7 @@ class Daemon:
         self._began = False
         self._busy_since: float | None = None
         self._teller = Teller(self._routing, self.reconciler)
+        self._standings = Standings(self._routing, self.reconciler)
         self._problems: tuple[str, ...] = ()
         # None: whether a predecessor lived to save what it changed is not known
         self._saved_changes: int | None = None
@@ -167,6 +181,8 @@ class Daemon:
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(_collecting_rarely())
+            if self._reporter:
+                ending.enter_context(self._reporter)
             ending.enter_context(self._watching())
             collect_at = time.monotonic() + _COLLECT_SECONDS
             while not self._stopping.is_set():
@@ -273,12 +289,18 @@ class Daemon:
             # A predecessor that was killed in mid-batch may have commands under way still.
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
-        changed = self._routing.apply(self._inbox.take())
+        changes = self._inbox.take()
+        changed = self._routing.apply(changes)
         self.reconciler.mark(changed.ports)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
-        self._teller.mark(changed, self.reconciler.take_touched())
+        touched = self.reconciler.take_touched()
+        self._teller.mark(changed, touched)
         more = self._teller.tell(time.monotonic())
+        if self._reporter:
+            self._standings.mark(changed, touched)
+            self._reporter.tell(changes, self._standings.take(), self._routing.proposed_ports)
+            more |= self._standings.more
         return min(0.0 if more else seconds, _LOOK_SECONDS, self._save())
 
     def _held(self) -> frozenset[int]:
@@ -319,9 +341,10 @@ class Daemon:
 
     def _save_auto_ports(self) -> None:
         changes, ports = self._routing.auto_changes, self._routing.auto_ports
-        if ports != self._kept:
+        if self._kept is not None and ports != self._kept:
             write_atomically(self._auto_ports_file, json.dumps(ports, indent=1) + "\n")
-        self._kept, self._kept_changes = ports, changes
+            self._kept = ports
+        self._kept_changes = changes
 
     def _report_problems(self) -> None:
         problems = problem_lines(self._inbox.problems())

@@ -57,3 +57,19 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self.api_writes = Counter(
+            "haproxy_sidecar_api_writes",
+            "Writes to the API server, by kind (status, port, event, service) and result.",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "haproxy_sidecar_leader",
+            "1 while this replica is the one that writes to the API server, else 0.",
+            registry=self.registry,
+        )
+        self.lease_transitions = Gauge(
+            "haproxy_sidecar_lease_transitions",
+            "How often the Lease has changed hands, as last seen.",
+            registry=self.registry,
+        )

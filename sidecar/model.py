@@ -93,6 +93,7 @@ class RouteStatus:
     make anybody look at the Route's port again.
 
     ``resource_version``: of the whole Route, for a write that must not overwrite another.
+    ``host``: spec.host, which an entry repeats; "" where there is none.
     ``ingress_json``: status.ingress as compact JSON, whole, since entries of other routers have to
     be written back as they are; None where it is too long to be kept, and must be asked for.
     """
@@ -101,6 +102,7 @@ class RouteStatus:
     name: str
     uid: str
     resource_version: str
+    host: str
     ingress_json: str | None
 
     @property

@@ -47,6 +47,9 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 #: Beyond, a Route's status is not kept: one router's entry is some 300 characters.
 INGRESS_MAX_CHARACTERS = 16 * 1024
 
+#: DNS has no longer names.
+HOST_MAX_CHARACTERS = 253
+
 _RFC3339 = re.compile(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})")
 
 
@@ -124,8 +127,16 @@ def project_status(data: Mapping[str, Any]) -> RouteStatus:
         name=metadata.at("name").name(),
         uid=metadata.at("uid").word("a uid is text"),
         resource_version=metadata.at("resourceVersion").word("a resourceVersion is text"),
+        host=_host(data),
         ingress_json=text if len(text) <= INGRESS_MAX_CHARACTERS else None,
     )
+
+
+def _host(data: Mapping[str, Any]) -> str:
+    """A name of DNS, or "": the API server has judged it, and we only repeat it."""
+    spec = data.get("spec")
+    host = spec.get("host") if isinstance(spec, Mapping) else None
+    return host if isinstance(host, str) and len(host) <= HOST_MAX_CHARACTERS else ""
 
 
 def project_namespace(data: Mapping[str, Any]) -> Namespace:

@@ -166,8 +166,17 @@ class Reconciler:
         self._metrics.converged.set(self.converged)
         return max(0.0, self._next_call() - self._clock())
 
+    def verified(self, port: int) -> bool:
+        """HAProxy was read back and shows what is desired of ``port``; a held one is not driven."""
+        return port in self.observed and not (
+            port in self._agenda.dirty
+            or port in self.failures
+            or port in self._held
+            or self.connection_error
+        )
+
     def take_touched(self) -> set[int]:
-        """The ports that were changed in HAProxy since the last call."""
+        """The ports that were changed in HAProxy, verified or failed since the last call."""
         touched, self._touched = self._touched, set()
         return touched
 
@@ -281,8 +290,10 @@ class Reconciler:
                 self.left_out.pop(port, None)
             if port in work:
                 continue
-            self.failures.pop(port, None)
+            failure = self.failures.pop(port, None)
             took = self._agenda.settled(claims(port), observed[port], now)
+            if failure or took is not None:
+                self._touched.add(port)
             if took is not None:
                 self._metrics.verified_seconds.observe(took)
 
@@ -386,6 +397,7 @@ class Reconciler:
         attempts = former.attempts + 1 if former else 1
         retry_at = self._clock() + backoff_seconds(attempts)
         self.failures[port] = PortFailure(message, attempts, retry_at)
+        self._touched.add(port)
         self._agenda.look_at(port, retry_at)
         if former is None or former.message != message:
             log.error("port %d: %s; trying again until it works", port, message)

@@ -51,7 +51,7 @@ class Routing:
         pool: Pool,
         router_name: str,
         denied: Callable[[str], bool],
-        kept: Mapping[str, int],
+        kept: Mapping[str, int] | None,
     ) -> None:
         self._store = Store()
         self._ledger = Ledger(router_name, pool, kept)
@@ -92,6 +92,7 @@ class Routing:
             else:
                 del self._owners[port]
                 self._parts.pop(port, None)
+        touched |= self._ledger.reproposed
         for key in touched:
             self._index(key)
         for key in dirty:
@@ -140,6 +141,11 @@ class Routing:
         """Grows whenever `auto_ports` may be different."""
         return self._ledger.auto_changes
 
+    @property
+    def proposed_ports(self) -> Mapping[Key, int]:
+        """See `Ledger.proposed_ports`."""
+        return self._ledger.proposed_ports
+
     def verdicts(self) -> list[Verdict]:
         """What is said of every Route that names this router, by namespace and name."""
         found = (self.verdict(route.key) for route in self._ledger.routes)
@@ -158,6 +164,14 @@ class Routing:
         if resolution.reason == Reason.ADMITTED and not notes:
             return verdict
         return Verdict(key, verdict.port, resolution.reason, "; ".join(notes))
+
+    def queue(self, port: int) -> list[Key]:
+        """The Routes that claim ``port``, its owner first, then the oldest."""
+        return self._ledger.queue(port)
+
+    def owner(self, port: int) -> Key | None:
+        """The Route that has ``port``."""
+        return self._owners.get(port)
 
     def owner_port(self, key: Key) -> int | None:
         """The port that a Route has; None while it is refused or waits."""

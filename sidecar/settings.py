@@ -22,10 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from sidecar import fields
 from sidecar.addresses import is_unix_socket, split_host_port
 from sidecar.agenda import Pace
 from sidecar.durations import DURATION_RULE, parse_duration
-from sidecar.errors import SettingsError
+from sidecar.errors import ObjectError, SettingsError
 from sidecar.fields import shown
 from sidecar.objects import AnnotationKeys
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
@@ -137,6 +138,20 @@ def _namespace(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
         raise ValueError("write the name of a namespace: lower-case letters, digits and '-'")
     return value
+
+
+def _object_name(value: str) -> str:
+    try:
+        return fields.Field("", value).name()
+    except ObjectError as exc:
+        raise ValueError(exc.problem) from None
+
+
+def _namespace_and_name(value: str) -> str:
+    namespace, slash, name = value.partition("/")
+    if not slash:
+        raise ValueError("write namespace/name, like ingress/tcp-router")
+    return f"{_namespace(namespace)}/{_object_name(name)}"
 
 
 _LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?"
@@ -345,6 +360,27 @@ class TimingSettings(_Section):
     grace: Duration = 30.0
 
 
+class LeaseSettings(_Section):
+    """The Lease by which one of the replicas writes."""
+
+    #: None: the pod's own.
+    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    #: None: made of the router's name.
+    name: Annotated[str, AfterValidator(_object_name)] | None = None
+
+
+class KubernetesSettings(_Section):
+    """What is written to the API server; only with source.kind kubernetes."""
+
+    write_status: StrictBool = True
+    events: StrictBool = True
+    lease: LeaseSettings = LeaseSettings()
+    #: ``namespace/name`` of a Service whose ports are to be those that are open.
+    publish_service: Annotated[str, AfterValidator(_namespace_and_name)] | None = None
+    #: Of all kinds together; five times as many at once.
+    writes_per_second: Annotated[float, Field(ge=0.1, le=1000)] = 10.0
+
+
 class LogSettings(_Section):
     """How the sidecar logs: lines for a person on a terminal, JSON for machines elsewhere."""
 
@@ -367,6 +403,7 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     http: HTTPSettings = HTTPSettings()
     timing: TimingSettings = TimingSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

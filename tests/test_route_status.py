@@ -75,12 +75,12 @@ def test_the_port_that_was_given_is_an_annotation() -> None:
 
 
 def test_a_status_is_found_and_touches_no_port() -> None:
-    status = RouteStatus("demo", "web", "u1", "7", "[]")
+    status = RouteStatus("demo", "web", "u1", "7", "", "[]")
     store = Store()
     store.apply(changes(status))
     assert store.route_status("demo", "web") == status
     assert store.route_status("demo", "other") is None
     routing = Routing(pool_of({"ports": ["30000"]}), ROUTER, lambda _: False, {})
     assert routing.apply(changes(model_route(), status)).ports == {30000}
-    changed = routing.apply(changes(RouteStatus("demo", "web", "u1", "8", "[1]")))
+    changed = routing.apply(changes(RouteStatus("demo", "web", "u1", "8", "", "[1]")))
     assert (changed.ports, changed.routes) == (frozenset(), frozenset())

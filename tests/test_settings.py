@@ -62,6 +62,12 @@ source:
   kubeconfig: /kube
   context: east
 annotations: {router_name: r, port: p, drain_deadline: d, kept_port: k}
+kubernetes:
+  write_status: false
+  events: false
+  lease: {namespace: ingress, name: router.a}
+  publish_service: ingress/edge
+  writes_per_second: 2.5
 pools:
   - name: brokers
     ports: [1883, "9092-9094"]
@@ -147,6 +153,13 @@ def test_every_key_means_what_it_says() -> None:
             "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
         },
         "http": {"listen": None, "token_file": Path("run/token")},
+        "kubernetes": {
+            "write_status": False,
+            "events": False,
+            "lease": {"namespace": "ingress", "name": "router.a"},
+            "publish_service": "ingress/edge",
+            "writes_per_second": 2.5,
+        },
         "timing": {"close_after": 0.0, "resync": 60.0, "grace": 3600.0},
         "log": {"format": "json", "level": "debug"},
     }

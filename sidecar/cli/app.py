@@ -154,6 +154,17 @@ def status(
     command.status(config, names or [], namespace=namespace, as_json=json, watch=watch)
 
 
+@app.command()
+def ports(config: Config = None, json: JSON = False) -> None:
+    """Who has which port, who waits for it, and what is free.
+
+    Asks the source and HAProxy; exits with 3 if HAProxy is away.
+    """
+    from sidecar.cli import ports as command
+
+    command.ports(config, as_json=json)
+
+
 Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of a pool.")]
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,10 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     inbox = Inbox(source.origins, lambda: None)
     source.load(inbox)
     pool = settings.pool()
-    kept = {} if manifests else read_auto_ports(auto_ports_file(settings))
+    kept: Mapping[str, int] | None = {}
+    if not manifests:
+        in_cluster = settings.source.kind == "kubernetes"
+        kept = None if in_cluster else read_auto_ports(auto_ports_file(settings))
     routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept)
     routing.apply(inbox.take())
     return Snapshot(pool, routing, problem_lines(inbox.problems()))

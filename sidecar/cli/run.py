@@ -16,9 +16,11 @@ from rich.markup import escape
 from sidecar.child import HAProxyChild, answering, find_haproxy, refuse_busy_ports
 from sidecar.cli.context import load_settings, make_source
 from sidecar.cli.render import describe_pool, write_files
+from sidecar.cli.reporting import make_reporter
 from sidecar.daemon import Daemon
 from sidecar.errors import HAProxyError
 from sidecar.logs import set_up_logging
+from sidecar.metrics import Metrics
 from sidecar.settings import Settings
 
 
@@ -27,7 +29,9 @@ def run(config: Path | None) -> None:
     settings = load_settings(config)
     set_up_logging(settings.log.format, settings.log.level)
     with _Signals() as signals:
-        daemon = Daemon(settings, make_source(settings))
+        metrics = Metrics()
+        reporter = make_reporter(settings, metrics, os.environ)
+        daemon = Daemon(settings, make_source(settings), reporter=reporter, metrics=metrics)
         signals.call(daemon.stop, daemon.leave)
         daemon.run()
 
@@ -63,7 +67,10 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
             _done(say, f"watching {watched}; edit, add or delete a manifest there")
             _print_hints(say, settings, config, manifests)
             child.supervise()
-            daemon = Daemon(settings, source)
+            metrics = Metrics()
+            # Manifests of one's own are nobody's to be told of.
+            reporter = None if manifests else make_reporter(settings, metrics, os.environ)
+            daemon = Daemon(settings, source, reporter=reporter, metrics=metrics)
             signals.call(daemon.stop)
             daemon.run()
         except HAProxyError:

@@ -9,6 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+#: State of a port -> its colour.
+PORT_COLOURS = {"open": "green", "closed": "yellow", "unknown": "red"}
+
 #: Into a pipe nothing is wrapped or cut off, so that `grep` finds whole lines.
 _PIPE_COLUMNS = 100_000
 

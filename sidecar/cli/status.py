@@ -19,11 +19,9 @@ from typer import Exit
 
 from sidecar.cli.context import load_settings
 from sidecar.cli.look import Look, look
-from sidecar.cli.screen import age, amount, make_console, make_table, section
+from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
 from sidecar.pool import WEIGHT_MAX
 from sidecar.report import PortReport, Report, ServerReport, narrowed, notes, report_json
-
-_COLOURS = {"open": "green", "closed": "yellow", "unknown": "red"}
 
 #: A server's states, the best one first.
 _STATES = ("ready", "down", "drain", "maint")
@@ -243,7 +241,7 @@ def _nothing(_: object) -> str:
 
 def _port_state(item: PortReport) -> str:
     marks = " held" * item.held + " failing" * bool(item.failure)
-    return f"[{_COLOURS[item.state]}]{item.state}[/][red]{marks}[/]"
+    return f"[{PORT_COLOURS[item.state]}]{item.state}[/][red]{marks}[/]"
 
 
 def _states(item: PortReport) -> str:

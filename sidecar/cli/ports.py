@@ -1,0 +1,69 @@
+"""``ports``: the register of all claims, who has which port, who waits for it, and what is free."""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from typer import Exit
+
+from sidecar.cli.context import load_settings, read_haproxy, read_source
+from sidecar.cli.screen import PORT_COLOURS, make_console, make_table, print_section
+from sidecar.errors import RuntimeAPIError
+from sidecar.observed import ObservedPort
+from sidecar.register import Register, build_register, register_json
+
+#: More of those who wait for one port are only counted.
+_WAITING_SHOWN = 8
+
+
+def ports(config: Path | None, *, as_json: bool) -> None:
+    """Ask the source and HAProxy. Exits with 3, after showing the rest, if HAProxy is away."""
+    settings = load_settings(config)
+    snapshot = read_source(settings)
+    away, observed = "", dict[int, ObservedPort]()
+    try:
+        _, observed = read_haproxy(settings, snapshot.pool)
+    except RuntimeAPIError as exc:
+        away = str(exc)
+    problems = (*snapshot.problems, away) if away else snapshot.problems
+    register = build_register(snapshot.pool, snapshot.routing, observed, problems)
+    if as_json:
+        sys.stdout.write(json.dumps(register_json(register), indent=2) + "\n")
+    else:
+        show(register, make_console())
+    if away:
+        raise Exit(3)
+
+
+def show(register: Register, console: Console) -> None:
+    """The register as a person reads it."""
+    table = make_table(">PORT", "POOL", "STATE", "ROUTE", ">WAITING")
+    for item in register.ports:
+        table.add_row(
+            str(item.port),
+            escape(item.pool),
+            f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
+            escape(item.owner or "-"),
+            str(len(item.waiting) or "-"),
+        )
+    if register.ports:
+        console.print(table)
+    else:
+        console.print("no Route claims a port")
+    waiting = []
+    for item in register.ports:
+        if item.waiting:
+            shown = ", ".join(item.waiting[:_WAITING_SHOWN])
+            more = len(item.waiting) - _WAITING_SHOWN
+            waiting.append(f"{item.port}: {shown}" + f" and {more} more" * (more > 0))
+    print_section(console, "waiting, the oldest first", waiting)
+    print_section(console, "without a port", register.without, "red")
+    free = [
+        f"{pool.name}: {pool.free_count} of {pool.ports_total}"
+        + (f": {pool.free}" if pool.free else "")
+        for pool in register.pools
+    ]
+    print_section(console, "free", free)
+    print_section(console, "problems", register.problems, "red")

@@ -1,0 +1,174 @@
+"""One replica among many that may write: a thread that gets and keeps a Lease.
+
+Owns the Lease's requests and the thread; what to do with a Lease, `sidecar.kube.lease` decides.
+Our own and not the client library's election, which asks the wall clock of two machines to agree,
+blocks its thread in a sleep that nothing ends, and cannot let go.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from sidecar.errors import ApiError, APIServerError
+from sidecar.kube.client import KubeClient
+from sidecar.kube.lease import RETRY_SECONDS, Election, LeaseRecord, lease_body, read_record
+from sidecar.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+#: For one request: two of them must fit into the time in which a holder gives up.
+_TIMEOUT_SECONDS = 4.0
+
+_CONFLICT_SECONDS = 0.2
+
+
+class Leader:
+    """Whether this replica leads; a context manager that lets go of the Lease when it ends.
+
+    ``changed`` is called, from the Lease's thread, when that becomes different.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        name: str,
+        identity: str,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.identity = identity
+        self.changed: Callable[[], None] = lambda: None
+        self._client = client
+        self._namespace, self._name = namespace, name
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._metrics = metrics
+        self._clock = clock
+        self._election = Election(identity)
+        # as last read or written, for its resourceVersion; None: read it first
+        self._lease: Mapping[str, Any] | None = None
+        self._led = False
+        self._said = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        metrics.leader.set_function(self.leads)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join(2 * _TIMEOUT_SECONDS)
+
+    def leads(self) -> bool:
+        """Whether this replica may write, now. Asked before each write."""
+        return not self._stop.is_set() and self._election.leads(self._clock())
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            seconds = self._turn()
+            self._tell()
+            # client-go's jitter, so that candidates do not ask in step.
+            self._stop.wait(seconds * random.uniform(1.0, 1.2))  # noqa: S311  no secret
+        self._release()
+        self._tell()
+
+    def _turn(self) -> float:
+        """Get or keep the Lease; in how many seconds to try again."""
+        try:
+            if self._lease is None or not self._election.leads(self._clock()):
+                self._read()
+            if self._election.wait_seconds(self._clock()) <= 0.0:
+                self._write(self._election.claim(_timestamp()))
+            self._said = ""
+        except ApiError as exc:
+            self._lease = None
+            if exc.status == 409:
+                # Somebody was faster: look who.
+                return _CONFLICT_SECONDS
+            self._complain(exc)
+            return max(RETRY_SECONDS, exc.retry_after_seconds or 0.0)
+        except APIServerError as exc:
+            self._lease = None
+            self._complain(exc)
+        return RETRY_SECONDS
+
+    def _read(self) -> None:
+        path = f"{self._collection}/{self._name}"
+        try:
+            self._lease = self._client.request("GET", path, timeout_seconds=_TIMEOUT_SECONDS)
+        except ApiError as exc:
+            if exc.status != 404:
+                raise
+            self._lease = None
+        record = read_record(self._lease) if self._lease is not None else None
+        before = self._election.observed
+        self._election.observe(record, self._clock())
+        if record is None:
+            return
+        self._metrics.lease_transitions.set(record.transitions)
+        holder = record.holder
+        if holder not in ("", self.identity) and (before is None or before.holder != holder):
+            log.info("%s leads: it writes to the API server, this replica does not", holder)
+
+    def _write(self, record: LeaseRecord) -> None:
+        """Raises APIServerError when the Lease did not become ``record``, or nobody knows."""
+        body = lease_body(self._namespace, self._name, record, self._lease)
+        began = self._clock()
+        if self._lease is None:
+            method, path = "POST", self._collection
+        else:
+            # It holds the resourceVersion: a Lease that changed meanwhile refuses.
+            method, path = "PUT", f"{self._collection}/{self._name}"
+        self._lease = self._client.request(
+            method, path, body=body, timeout_seconds=_TIMEOUT_SECONDS
+        )
+        self._election.written(record, began)
+        self._metrics.lease_transitions.set(record.transitions)
+
+    def _release(self) -> None:
+        record = self._election.release(_timestamp())
+        if record is None or self._lease is None:
+            return
+        try:
+            self._write(record)
+        except APIServerError as exc:
+            log.warning("the Lease is left to expire: %s", exc)
+
+    def _tell(self) -> None:
+        leads = self._election.leads(self._clock())
+        if leads == self._led:
+            return
+        self._led = leads
+        lease = f"Lease {self._namespace}/{self._name}"
+        if leads:
+            log.info(
+                "this replica leads (%s, %s): it writes to the API server", lease, self.identity
+            )
+        elif self._stop.is_set():
+            log.info("let go of %s", lease)
+        else:
+            log.warning("this replica leads no more (%s): it writes nothing", lease)
+        self.changed()
+
+    def _complain(self, exc: APIServerError) -> None:
+        """Say once what keeps us from the Lease, until it works again."""
+        text = str(exc)
+        if text != self._said:
+            self._said = text
+            log.error(
+                "Lease %s/%s: %s; nobody writes until that is mended, routing goes on",
+                self._namespace,
+                self._name,
+                exc,
+            )
+
+
+def _timestamp() -> str:
+    """Now, as a Lease has it: RFC 3339 with microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

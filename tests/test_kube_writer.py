@@ -1,0 +1,400 @@
+"""What the sidecar writes to the API server, against one that misbehaves on demand."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from kube import FakeAPI, Fault
+from stand import ROUTER, await_, await_told, route, route_manifest, service_manifest
+
+from sidecar.kube.client import KubeClient
+from sidecar.kube.leader import Leader
+from sidecar.kube.writer import Wishes, Writer
+from sidecar.metrics import Metrics
+from sidecar.model import Key
+from sidecar.objects import project_status
+from sidecar.sources.base import Change
+from sidecar.standing import Standing
+from sidecar.verdicts import Reason, Verdict
+
+KEPT_PORT = "haproxy.router.openshift.io/kept-port"
+ROUTES = ("/apis/route.openshift.io/v1", "routes")
+LEASE = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "router", "namespace": "ingress"},
+}
+
+
+def open_on(name: str = "web", port: int = 30000, **more: Any) -> Mapping[Key, Standing | None]:
+    key = Key("Route", "demo", name)
+    verdict = Verdict(key, port, Reason.ADMITTED, "")
+    return {key: Standing(verdict, port, verified=True, open=True, **more)}
+
+
+def refused(name: str = "web", message: str = "'x' is no port") -> Mapping[Key, Standing | None]:
+    key = Key("Route", "demo", name)
+    return {key: Standing(Verdict(key, None, Reason.INVALID_PORT, message))}
+
+
+class Replica:
+    """A writer with a Lease, and what a watch would bring it: ``sees`` lets it through."""
+
+    def __init__(self, api: FakeAPI, client: KubeClient, name: str, **wishes: Any) -> None:
+        self.api = api
+        self.metrics = Metrics()
+        self.leader = Leader(client, "ingress", "router", name, self.metrics)
+        self.writer = Writer(client, self.leader, Wishes(ROUTER, KEPT_PORT, **wishes), self.metrics)
+        self.sees = threading.Event()
+        self.sees.set()
+        self._known: dict[Key, str] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._mirror, daemon=True)
+
+    def tell(
+        self,
+        standings: Mapping[Key, Standing | None],
+        proposed: Mapping[Key, int] | None = None,
+    ) -> None:
+        self.writer.tell([], standings, proposed or {})
+
+    def result(self, kind: str, result: str) -> float:
+        value = self.metrics.registry.get_sample_value(
+            "haproxy_sidecar_api_writes_total", {"kind": kind, "result": result}
+        )
+        return value or 0.0
+
+    def __enter__(self) -> Self:
+        self.look()
+        self._thread.start()
+        self.writer.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.writer.__exit__(*exc_info)
+        self._stop.set()
+        self._thread.join(10)
+
+    def look(self) -> None:
+        """Tell the writer what is new in the cluster."""
+        found = {}
+        for data in self.api.all(*ROUTES):
+            status = project_status(data)
+            found[status.key] = status
+        changes: list[Change] = []
+        for key, status in found.items():
+            if self._known.get(key) != status.resource_version:
+                self._known[key] = status.resource_version
+                data = self.api.get(route_manifest(key.name, namespace=key.namespace))
+                kept = data["metadata"]["annotations"].get(KEPT_PORT)
+                changes.append(Change(key, status))
+                changes.append(
+                    Change(Key("Route", key.namespace, key.name), route(key.name, kept_port=kept))
+                )
+        for key in self._known.keys() - found.keys():
+            del self._known[key]
+            changes.append(Change(key, None))
+        if changes:
+            self.writer.tell(changes, {}, {})
+
+    def _mirror(self) -> None:
+        while not self._stop.wait(0.02):
+            if self.sees.is_set():
+                self.look()
+
+
+@pytest.fixture
+def api() -> Iterator[FakeAPI]:
+    with FakeAPI() as server:
+        yield server
+
+
+@pytest.fixture
+def client(api: FakeAPI, tmp_path: Path) -> Iterator[KubeClient]:
+    made = KubeClient.from_environment(api.kubeconfig(tmp_path / "kubeconfig"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def replica(api: FakeAPI, client: KubeClient) -> Callable[..., Any]:
+    def make(name: str = "one", **wishes: Any) -> Replica:
+        return Replica(api, client, name, **wishes)
+
+    return make
+
+
+def ingress(api: FakeAPI, name: str = "web") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get(route_manifest(name)).get("status", {}).get("ingress", [])
+    return found
+
+
+def says(api: FakeAPI, name: str = "web", of: str = ROUTER) -> tuple[str, str, str] | None:
+    """Status, reason and message of a router's entry."""
+    for entry in ingress(api, name):
+        if entry["routerName"] == of:
+            condition = entry["conditions"][0]
+            return condition["status"], condition["reason"], condition["message"]
+    return None
+
+
+def events(api: FakeAPI) -> list[str]:
+    return sorted(item["reason"] for item in api.all("/api/v1", "events"))
+
+
+def status_writes(api: FakeAPI) -> int:
+    return sum(request.path.endswith("/status") for request in api.asked("patch", "routes"))
+
+
+ADMITTED = ("True", "Admitted", "port 30000")
+
+
+def foreign(of: str = "other", message: str = "") -> dict[str, Any]:
+    return {
+        "host": "",
+        "routerName": of,
+        "conditions": [
+            {"type": "Admitted", "status": "False", "reason": "Theirs", "message": message}
+        ],
+        "theirs": {"kept": [1, None]},
+    }
+
+
+def with_status(name: str, *entries: dict[str, Any]) -> dict[str, Any]:
+    return {**route_manifest(name), "status": {"ingress": list(entries)}}
+
+
+def test_status_is_written_once_and_nobody_elses_is_touched(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    other = foreign()
+    api.apply(with_status("web", other), route_manifest("bad", "x"))
+    with replica() as one:
+        one.tell({**open_on(), **refused("bad")})
+        await_(lambda: says(api) == ADMITTED, "web is admitted")
+        await_(lambda: says(api, "bad") == ("False", "InvalidPort", "'x' is no port"), "bad is not")
+        assert ingress(api)[0] == other
+        await_(lambda: events(api) == ["InvalidPort", "PortOpened"], "both have their Event")
+        # Told again, and again by the watch of what we wrote: nothing is to be written.
+        for port in (30000, 30000, 30001):
+            one.tell({**open_on(port=port), **refused("bad")})
+        await_(lambda: says(api) == ("True", "Admitted", "port 30001"), "the newest is written")
+    assert status_writes(api) == 3
+
+
+def test_status_is_cleared_when_the_route_is_not_ours_any_more(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(with_status("web", foreign("a"), foreign(ROUTER), foreign("b")))
+    with replica() as one:
+        one.tell({Key("Route", "demo", "web"): None})
+        await_(lambda: says(api) is None, "our entry is gone")
+    assert ingress(api) == [foreign("a"), foreign("b")]
+
+
+def test_a_status_that_changed_meanwhile_is_looked_at_again(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(route_manifest())
+    with replica() as one:
+        await_(one.leader.leads, "it leads")
+        one.sees.clear()
+        api.apply(with_status("web", foreign()))
+        one.tell(open_on())
+        await_(lambda: one.result("status", "conflict"), "a conflict")
+        assert ingress(api) == [foreign()]
+        one.sees.set()
+        await_(lambda: says(api) == ADMITTED, "it is written on the newer one")
+    assert says(api, of="other") == ("False", "Theirs", "")
+
+
+def test_what_is_not_permitted_is_said_once_and_the_rest_goes_on(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest(), route_manifest("second"), service_manifest("edge"))
+    api.forbidden = {("patch", "routes"), ("create", "events")}
+    with replica(publish_service=("demo", "edge")) as one:
+        one.tell({**open_on(), **open_on("second", 30001)})
+        await_told(caplog, "takes the right to patch routes/status; without it")
+        await_told(caplog, "takes the right to create events; without it")
+        await_(lambda: len(service_ports(api)) == 3, "the Service is still kept in step")
+        one.tell(refused())
+        one.tell({Key("Route", "demo", "second"): None})
+    assert caplog.text.count("patch routes/status") == 1
+    assert status_writes(api) == 1
+
+
+def test_an_api_server_that_wants_less_is_left_alone_for_as_long_as_it_says(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(*(route_manifest(f"r{n}") for n in range(5)))
+    busy = Fault(status=429, reason="TooManyRequests", headers={"Retry-After": "1"})
+    with replica() as one:
+        await_(one.leader.leads, "it leads")
+        api.fault(busy, verb="patch", plural="routes", times=2)
+        for number in range(5):
+            one.tell(open_on(f"r{number}"))
+        await_(lambda: all(says(api, f"r{n}") == ADMITTED for n in range(5)), "all are written")
+    assert one.result("status", "throttled") == 2
+    assert status_writes(api) == 7
+
+
+def test_nothing_is_lost_while_the_api_server_is_away(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest(), route_manifest("second"))
+    with replica(events=False) as one:
+        await_(one.leader.leads, "it leads")
+        api.stop()
+        one.sees.clear()
+        one.tell({**refused(), **refused("second")})
+        await_told(caplog, "what is to be written is kept")
+        one.tell({**open_on(), **open_on("second")})
+        api.start()
+        await_(lambda: says(api) == says(api, "second") == ADMITTED, "the newest is written", 30)
+    assert status_writes(api) == 2
+
+
+def test_a_route_that_cannot_be_written_does_not_stop_the_others(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest(), route_manifest("second"))
+    broken = Fault(status=500, message="etcd is unhappy")
+    api.fault(broken, verb="patch", times=2, when=lambda r: "/routes/web/" in r.path)
+    with replica() as one:
+        one.tell({**open_on(), **open_on("second")})
+        await_(lambda: says(api, "second") == ADMITTED, "the other is written")
+        await_(lambda: says(api) == ADMITTED, "it is tried again", 20)
+    assert caplog.text.count("etcd is unhappy") == 1
+
+
+def test_another_router_of_our_name_makes_us_give_way(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest())
+    stop = threading.Event()
+
+    def rival() -> None:
+        while not stop.wait(0.01):
+            if says(api) == ADMITTED:
+                api.apply(with_status("web", foreign(ROUTER)))
+
+    thread = threading.Thread(target=rival, daemon=True)
+    thread.start()
+    try:
+        with replica(events=False) as one:
+            one.tell(open_on())
+            await_told_late(caplog, "somebody else keeps rewriting")
+            assert says(api) == ("False", "Theirs", "")
+            assert status_writes(api) == 2
+    finally:
+        stop.set()
+        thread.join(10)
+    assert caplog.text.count("somebody else keeps rewriting") == 1
+
+
+def await_told_late(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    await_(lambda: text in caplog.text, f"the log says {text!r}: {caplog.text}", 40)
+
+
+def test_one_of_two_replicas_writes_and_the_other_takes_over(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    api.apply(route_manifest())
+    with contextlib.ExitStack() as first_life, replica("two") as two:
+        await_(two.leader.leads, "the second leads")
+        one = first_life.enter_context(replica("one"))
+        await_told(caplog, "two leads: it writes")
+        for each in (one, two):
+            each.tell(open_on())
+        await_(lambda: says(api) == ADMITTED, "it is written")
+        await_(lambda: events(api) == ["PortOpened"], "and told")
+        assert not one.leader.leads()
+        two.writer.__exit__(None, None, None)
+        assert api.get(LEASE)["spec"]["holderIdentity"] == ""
+        await_(one.leader.leads, "the first takes over")
+        one.tell(open_on(port=30001))
+        await_(lambda: says(api) == ("True", "Admitted", "port 30001"), "and writes")
+        # What the other said before is not said again, what is new is.
+        await_(lambda: events(api) == ["PortOpened"] * 2, "the new port is told")
+        assert api.get(LEASE)["spec"]["leaseTransitions"] == 1
+        assert one.result("status", "written") == two.result("status", "written") == 1
+
+
+def test_whoever_loses_the_lease_writes_no_more(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest())
+    with replica("one") as one:
+        await_(one.leader.leads, "it leads")
+        lease = api.get(LEASE)
+        api.apply({**lease, "spec": {**lease["spec"], "holderIdentity": "thief"}})
+        await_(lambda: not one.leader.leads(), "it noticed", 20)
+        await_told(caplog, "leads no more")
+        one.tell(open_on())
+        one.look()
+        assert says(api) is None
+    assert api.get(LEASE)["spec"]["holderIdentity"] == "thief"
+    assert status_writes(api) == 0
+
+
+def test_a_lease_that_may_not_be_written_is_said_and_routing_goes_on(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest())
+    api.forbidden = {("create", "leases")}
+    with replica() as one:
+        one.tell(open_on())
+        await_told(caplog, "nobody writes until that is mended")
+        assert not one.leader.leads()
+        api.forbidden = set()
+        await_(lambda: says(api) == ADMITTED, "it works once it is permitted")
+
+
+def test_an_auto_route_gets_its_port_by_annotation(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(with_status("web", foreign()))
+    web = Key("Route", "demo", "web")
+    pending = Standing(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
+    with replica() as one:
+        one.tell({web: pending}, {web: 30007})
+        await_(lambda: kept(api) == "30007", "the port is kept")
+        assert ingress(api) == [foreign()]
+        one.tell(open_on(port=30007))
+        await_(lambda: says(api) == ("True", "Admitted", "port 30007"), "and admitted")
+    annotations = api.get(route_manifest())["metadata"]["annotations"]
+    assert annotations == {**route_manifest()["metadata"]["annotations"], KEPT_PORT: "30007"}
+
+
+def kept(api: FakeAPI) -> str | None:
+    found: str | None = api.get(route_manifest())["metadata"]["annotations"].get(KEPT_PORT)
+    return found
+
+
+def test_a_service_gets_the_open_ports_and_keeps_its_own(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    edge = service_manifest("edge")
+    edge["spec"]["ports"] = [
+        {"name": "http", "port": 80, "protocol": "TCP"},
+        {"name": "tcp-30000", "port": 30000, "nodePort": 31000, "protocol": "TCP"},
+        {"name": "tcp-30009", "port": 30009, "nodePort": 31009, "protocol": "TCP"},
+    ]
+    api.apply(edge)
+    with replica(publish_service=("demo", "edge"), write_status=False, events=False) as one:
+        one.tell({**open_on(), **open_on("second", 30001)})
+        await_(lambda: list(service_ports(api)) == [80, 30000, 30001], "the Service follows")
+        assert service_ports(api)[30000]["nodePort"] == 31000
+        assert service_ports(api)[30001]["targetPort"] == 30001
+        one.tell({Key("Route", "demo", "second"): None})
+        await_(lambda: list(service_ports(api)) == [80, 30000], "the port leaves with its Route")
+    assert not api.asked("patch", "routes")
+
+
+def service_ports(api: FakeAPI) -> dict[int, dict[str, Any]]:
+    return {item["port"]: item for item in api.get(service_manifest("edge"))["spec"]["ports"]}
