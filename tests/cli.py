@@ -101,6 +101,11 @@ def run_cli(*arguments: object, **environment: str) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def one_line(text: str) -> str:
+    """What is told, whatever way a terminal's table folds it."""
+    return " ".join(text.split())
+
+
 def command(*arguments: object) -> list[str]:
     """The command's argument list, for a process of its own."""
     return [sys.executable, "-m", "sidecar", *map(str, arguments)]

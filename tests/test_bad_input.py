@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from cli import run_cli
+from cli import one_line, run_cli
 from relay import Mode, Relay
 from stand import (
     EchoServer,
@@ -41,11 +41,6 @@ def files() -> Iterator[contextlib.ExitStack]:
 
 #: What stands beside the bad object, and must not notice.
 GOOD_PORT = 30005
-
-
-def one_line(text: str) -> str:
-    """What is told, whatever way a terminal's table folds it."""
-    return " ".join(text.split())
 
 
 def expect_told(stand: Stand, caplog: pytest.LogCaptureFixture, message: str) -> None:
