@@ -32,6 +32,7 @@ from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Source
+from sidecar.sources.resolver import Resolver
 from sidecar.standing import Reporter
 from sidecar.standings import Standings
 from sidecar.store import Inbox
@@ -128,6 +129,13 @@ class Daemon:
         self._routing = Routing(
             self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
         )
+        self._resolver = Resolver(
+            answers_file(settings),
+            self._inbox,
+            settings.dns.servers,
+            settings.dns.timeout,
+            settings.dns.keep,
+        )
         self.metrics = metrics or Metrics()
         self.reconciler = Reconciler(
             self._client,
@@ -181,6 +189,7 @@ class Daemon:
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(_collecting_rarely())
+            ending.callback(self._resolver.close)
             if self._reporter:
                 ending.enter_context(self._reporter)
             ending.enter_context(self._watching())
@@ -285,12 +294,15 @@ class Daemon:
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return 1.0
-        if not self._began:
+        first = not self._began
+        if first:
             # A predecessor that was killed in mid-batch may have commands under way still.
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
+        if changed.routes or first:
+            self._resolver.want(self._routing.names)
         self.reconciler.mark(changed.ports)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
@@ -376,6 +388,11 @@ def _collecting_rarely() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def answers_file(settings: Settings) -> Path:
+    """Where the last answers of DNS outlive the sidecar: beside HAProxy's own state."""
+    return settings.haproxy.state_file.with_name("dns-answers.json")
 
 
 def auto_ports_file(settings: Settings) -> Path:

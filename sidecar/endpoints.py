@@ -13,7 +13,17 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from sidecar.fields import shown
-from sidecar.model import Endpoint, EndpointPort, EndpointSet, Key, Route, RouteTarget, Service
+from sidecar.model import (
+    DNSAnswer,
+    Endpoint,
+    EndpointPort,
+    EndpointSet,
+    Key,
+    Route,
+    RouteTarget,
+    Service,
+)
+from sidecar.outside import outside_name, outside_set
 from sidecar.pool import Address
 from sidecar.verdicts import Reason
 from sidecar.weights import server_weights
@@ -34,6 +44,7 @@ class Lookup(Protocol):
 
     def service(self, namespace: str, name: str) -> Service | None: ...
     def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]: ...
+    def answer(self, name: str) -> DNSAnswer | None: ...
 
 
 class DesiredServer(NamedTuple):
@@ -126,11 +137,12 @@ def resolve(
     for target in route.targets:
         try:
             wanted = _wanted_ports(route, target, lookup)
+            sets = _sets(route, target, lookup)
         except _Refusal as refusal:
             refusals.append(refusal)
             continue
         found: dict[Address, _Found] = {}
-        for endpoint_set in lookup.endpoint_sets(route.namespace, target.name):
+        for endpoint_set in sets:
             key = (target.name, wanted, endpoint_set.key)
             part = before.get(key)
             if part is None or part.source is not endpoint_set:
@@ -146,6 +158,8 @@ def resolve(
     notes = []
     if refusals:
         notes.append(few([refusal.message for refusal in refusals], _EXAMPLES_MAX, "; "))
+    if stale := list(_stale(route, lookup)):
+        notes.append(few(stale, _EXAMPLES_MAX, "; "))
     if left_out:
         notes.append(_left_out_message(left_out))
     servers = _servers(services)
@@ -196,6 +210,12 @@ def _wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> _Wanted:
     tcp = [port for port in service.ports if port.protocol == "TCP"]
     if service.ports and not tcp:
         raise _udp_only(f"Service {target.name!r}")
+    if service.external_name is not None and not service.ports and route.target_port is None:
+        raise _Refusal(
+            Reason.TARGET_PORT_NOT_FOUND,
+            f"Service {target.name!r} leads to a name outside and has no port;"
+            " set spec.port.targetPort to the port's number",
+        )
     if route.target_port is not None:
         return _Wanted(route.target_port, or_number=True)
     if len(tcp) > 1:
@@ -206,6 +226,30 @@ def _wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> _Wanted:
             " set spec.port.targetPort to one of them",
         )
     return _Wanted(tcp[0].name if tcp else "", or_number=False)
+
+
+def _sets(route: Route, target: RouteTarget, lookup: Lookup) -> Sequence[EndpointSet]:
+    """The target's EndpointSlices, or one made of what DNS says of its external name."""
+    service = lookup.service(route.namespace, target.name)
+    if service is None or service.external_name is None:
+        return lookup.endpoint_sets(route.namespace, target.name)
+    name = outside_name(service)
+    answer = lookup.answer(name) if name else None
+    if name and (answer is None or not answer.addresses):
+        why = answer.problem if answer else "it is being looked up"
+        raise _Refusal(
+            Reason.NAME_NOT_RESOLVED, f"external name {name!r} of Service {target.name!r}: {why}"
+        )
+    return [outside_set(service, answer, route.target_port)]
+
+
+def _stale(route: Route, lookup: Lookup) -> Iterator[str]:
+    """The external names whose addresses are the last good ones."""
+    for target in route.targets:
+        service = lookup.service(route.namespace, target.name)
+        answer = lookup.answer(service.external_name or "") if service else None
+        if answer and answer.problem and answer.addresses:
+            yield f"external name {answer.name!r} keeps its last addresses: {answer.problem}"
 
 
 def _part(
@@ -271,7 +315,7 @@ def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
     protocols: set[str] = set()  # of the ports that are wanted
     for target in route.targets:
         wanted = _wanted_ports(route, target, lookup)
-        for endpoint_set in lookup.endpoint_sets(route.namespace, target.name):
+        for endpoint_set in _sets(route, target, lookup):
             for port in (port for group in endpoint_set.groups for port in group.ports):
                 if wanted(port):
                     protocols.add(port.protocol)

@@ -85,6 +85,13 @@ class Field:
             raise self.wrong(_NAME_RULE, "is no name")
         return text
 
+    def host_name(self) -> str:
+        """A name in DNS, always an absolute one: a dot at its end changes nothing."""
+        text = self.text(_NAME_RULE).removesuffix(".")
+        if not _is_name(text):
+            raise self.wrong(_NAME_RULE, "is no name")
+        return text
+
     def label(self) -> str | None:
         """A name that is only ever shown: one that cannot be is left out, never a reason to
         refuse the endpoint that it belongs to."""

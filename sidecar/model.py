@@ -217,7 +217,29 @@ class EndpointSet:
         return Key("Endpoints" if self.legacy else "EndpointSlice", self.namespace, self.name)
 
 
-Object = Route | RouteStatus | Service | EndpointSet | Namespace
+@dataclass(frozen=True, slots=True)
+class DNSAnswer:
+    """What to go by for a name outside the cluster.
+
+    ``addresses``: IPs of both families, sorted; the last good ones while DNS fails.
+    ``problem``: why there are none, or no newer ones; "" if nothing is wrong.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    problem: str
+
+    @property
+    def key(self) -> Key:
+        return answer_key(self.name)
+
+
+def answer_key(name: str) -> Key:
+    """The key of a name's `DNSAnswer`, which is in no namespace."""
+    return Key("DNSName", "", name)
+
+
+Object = Route | RouteStatus | Service | EndpointSet | Namespace | DNSAnswer
 
 
 def _mappings(value: object) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def _service(key: Key, root: Field) -> Service:
         namespace=key.namespace,
         name=key.name,
         ports=tuple(_service_port(port) for port in spec.at("ports").each()),
-        external_name=spec.at("externalName").name() if is_name else None,
+        external_name=spec.at("externalName").host_name() if is_name else None,
     )
 
 

@@ -13,6 +13,7 @@ from sidecar.durations import parse_duration
 from sidecar.endpoints import Parts, Resolution, resolve
 from sidecar.fields import shown
 from sidecar.model import Key, Route
+from sidecar.outside import outside_name
 from sidecar.pool import Pool
 from sidecar.sources.base import Change
 from sidecar.store import Store
@@ -60,6 +61,10 @@ class Routing:
         # wait, it is of no matter
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._targets: dict[Key, frozenset[tuple[str, str]]] = {}
+        # (namespace, Service name) -> the name outside that it leads to; and the other way round
+        self._outside: dict[tuple[str, str], str] = {}
+        self._leading: dict[str, set[tuple[str, str]]] = {}
+        self._names: frozenset[str] | None = frozenset()
         # port -> its owner, to tell when it changes hands
         self._owners: dict[int, Key] = {}
         # port -> what it should be, as far as somebody asked since it last changed
@@ -97,7 +102,11 @@ class Routing:
             self._index(key)
         for key in dirty:
             if key.kind == "Service":
+                self._index_name((key.namespace, key.name))
                 touched |= self._users.get((key.namespace, key.name), set())
+            elif key.kind == "DNSName":
+                for service in self._leading.get(key.name, ()):
+                    touched |= self._users.get(service, set())
         ports.update(owned for key in touched if (owned := self._ledger.owned(key)) is not None)
         for port in ports:
             if (claimed := self._claimed.pop(port, None)) and port in self._owners:
@@ -130,6 +139,14 @@ class Routing:
     def claimed(self) -> Mapping[int, Claimed]:
         """port -> its Route and servers, of all ports that somebody owns."""
         return {port: claimed for port in self._owners if (claimed := self.claim(port))}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names outside the cluster that our Routes lead to: what DNS has to be asked for. The
+        same object for as long as they are the same."""
+        if self._names is None:
+            self._names = frozenset(self._leading)
+        return self._names
 
     @property
     def auto_ports(self) -> Mapping[str, int]:
@@ -182,6 +199,7 @@ class Routing:
             self._users[service].discard(key)
             if not self._users[service]:
                 del self._users[service]
+            self._index_name(service)
         route = self._store.route(key)
         if route is not None and self._ledger.owned(key) is not None:
             self._targets[key] = frozenset(
@@ -189,6 +207,23 @@ class Routing:
             )
             for service in self._targets[key]:
                 self._users.setdefault(service, set()).add(key)
+                self._index_name(service)
+
+    def _index_name(self, key: tuple[str, str]) -> None:
+        """A Service, or who uses it, changed: keep up with the name that it leads to."""
+        service = self._store.service(*key) if key in self._users else None
+        now, before = outside_name(service) if service else None, self._outside.pop(key, None)
+        if now is not None:
+            self._outside[key] = now
+        if before == now:
+            return
+        if before is not None:
+            self._leading[before].discard(key)
+            if not self._leading[before]:
+                del self._leading[before]
+        if now is not None:
+            self._leading.setdefault(now, set()).add(key)
+        self._names = None
 
 
 def _drain_deadline(route: Route) -> tuple[float | None, str]:

@@ -121,6 +121,14 @@ def _listen(value: str) -> str:
     return value
 
 
+def _dns_server(value: str) -> str:
+    try:
+        ipaddress.ip_address(split_host_port(value)[0])
+    except ValueError:
+        raise ValueError("write an IP with a port, like 10.0.0.10:53 or [fd00::a]:53") from None
+    return value
+
+
 def _socket(value: str) -> str:
     if not value:
         raise ValueError("write the path of a unix socket, or host:port")
@@ -332,6 +340,18 @@ class EndpointsSettings(_Section):
     )
 
 
+class DNSSettings(_Section):
+    """How the names of ExternalName Services are looked up."""
+
+    #: Each an IP with a port; without any, those of /etc/resolv.conf are asked.
+    servers: tuple[Annotated[str, AfterValidator(_dns_server)], ...] = ()
+    #: For one look, with all servers and retries.
+    timeout: PositiveDuration = 5.0
+    #: How long a name keeps its last addresses when DNS says that it has none. (While DNS fails,
+    #: which says nothing, it keeps them anyway.)
+    keep: Duration = 60.0
+
+
 class LimitSettings(_Section):
     """What one Route may take, so that it cannot take it from the others."""
 
@@ -400,6 +420,7 @@ class Settings(_Section):
     )
     drain: DrainSettings = DrainSettings()
     endpoints: EndpointsSettings = EndpointsSettings()
+    dns: DNSSettings = DNSSettings()
     limits: LimitSettings = LimitSettings()
     http: HTTPSettings = HTTPSettings()
     timing: TimingSettings = TimingSettings()

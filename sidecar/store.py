@@ -8,7 +8,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from sidecar.model import EndpointSet, Key, Object, Route, RouteStatus, Service
+from sidecar.model import (
+    DNSAnswer,
+    EndpointSet,
+    Key,
+    Object,
+    Route,
+    RouteStatus,
+    Service,
+    answer_key,
+)
 from sidecar.sources.base import Change, Problem
 
 
@@ -59,6 +68,11 @@ class Store:
     def service(self, namespace: str, name: str) -> Service | None:
         found = self._objects.get(Key("Service", namespace, name))
         return found if isinstance(found, Service) else None
+
+    def answer(self, name: str) -> DNSAnswer | None:
+        """What DNS says of ``name``; None before its first answer."""
+        found = self._objects.get(answer_key(name))
+        return found if isinstance(found, DNSAnswer) else None
 
     def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]:
         """The Service's EndpointSlices, or its v1 Endpoints where it has no slices (the API

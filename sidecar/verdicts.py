@@ -24,10 +24,13 @@ class Reason(StrEnum):
     TARGET_PORT_NOT_FOUND = "TargetPortNotFound"
     NO_ENDPOINTS = "NoEndpoints"
     ENDPOINTS_DENIED = "EndpointsDenied"
+    NAME_NOT_RESOLVED = "NameNotResolved"
 
 
 #: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.
-ADMITTED_REASONS = frozenset({Reason.ADMITTED, Reason.NO_ENDPOINTS, Reason.ENDPOINTS_DENIED})
+ADMITTED_REASONS = frozenset(
+    {Reason.ADMITTED, Reason.NO_ENDPOINTS, Reason.ENDPOINTS_DENIED, Reason.NAME_NOT_RESOLVED}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,6 +336,13 @@ def service(name: str = "web", *ports: ServicePort, namespace: str = "demo") -> 
     return Service(namespace, name, ports or (ServicePort("", 80, "TCP", "9000"),), None)
 
 
+def external(
+    name: str = "web", to: str = "db.example", *ports: ServicePort, namespace: str = "demo"
+) -> Service:
+    """A Service of the model, ``type: ExternalName``, with port 9000 unless told otherwise."""
+    return Service(namespace, name, ports or (ServicePort("", 9000, "TCP", "9000"),), to)
+
+
 def endpoint(
     ip: str, *, ready: bool = True, serving: bool | None = None, terminating: bool = False
 ) -> Endpoint:

@@ -99,6 +99,12 @@ RANGES = [
     (pool("timeouts: {connect: 0s}"), "pools[0].timeouts.connect", ["'0s'", "at least 1ms"]),
     (pool("timeouts: {connect: 0}"), "pools[0].timeouts.connect", ["0", "at least 1ms"]),
     ("timing: {resync: 500ms}", "timing.resync", ["'500ms'", "at least 1s"]),
+    (
+        "dns: {servers: [dns.example.com:53]}",
+        "dns.servers[0]",
+        ["'dns.example", "an IP with a port"],
+    ),
+    ("dns: {servers: [10.0.0.10]}", "dns.servers[0]", ["'10.0.0.10'", "an IP with a port"]),
 ]
 PORTS = [
     (pool(f"ports: {value}"), "pools[0].ports", words)

@@ -335,6 +335,8 @@ def test_a_service_and_its_defaults() -> None:
 def test_an_external_name_is_one_by_its_type() -> None:
     named = service(type="ExternalName", externalName="db.example.com")
     assert project(named, KEYS) == Service("default", "web", (), "db.example.com")
+    rooted = service(type="ExternalName", externalName="db.example.com.")
+    assert project(rooted, KEYS) == project(named, KEYS)
     other = service(type="ClusterIP", externalName="db.example.com")
     assert project(other, KEYS) == Service("default", "web", (), None)
 

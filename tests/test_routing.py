@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import ROUTER, changes, endpoint, pool_of, route, service, slice_
+from stand import ROUTER, changes, endpoint, external, pool_of, route, service, slice_
 
 from sidecar.endpoints import denier
-from sidecar.model import EndpointSet, Key, Object, Route, ServicePort
+from sidecar.model import DNSAnswer, EndpointSet, Key, Object, Route, ServicePort
 from sidecar.pool import Pool
 from sidecar.routing import Changed, Routing
 from sidecar.sources.base import Change
@@ -160,6 +160,15 @@ SERVICES = st.builds(
     st.sampled_from(NAMES),
     st.sampled_from([ServicePort("", 80, "TCP", "9000"), ServicePort("http", 80, "TCP", "9000")]),
 )
+OUTSIDE = st.builds(
+    external, st.sampled_from(NAMES), st.sampled_from(["db.example", "mq.example", "10.0.0.7"])
+)
+ANSWERS = st.builds(
+    DNSAnswer,
+    st.sampled_from(["db.example", "mq.example"]),
+    st.sampled_from([(), ("10.0.0.8",), ("10.0.0.8", "10.0.0.9")]),
+    st.sampled_from(["", "DNS failed"]),
+)
 SLICES = st.builds(
     slice_,
     st.sampled_from(NAMES),
@@ -179,7 +188,7 @@ SLICES = st.builds(
 )
 CHANGES = st.builds(
     lambda item, alive: Change(item.key, item if alive else None),
-    st.one_of(ROUTES, SERVICES, SLICES),
+    st.one_of(ROUTES, SERVICES, SLICES, OUTSIDE, ANSWERS),
     st.sampled_from([True, True, True, False]),
 )
 
@@ -215,6 +224,7 @@ def test_the_end_is_the_same_as_from_scratch(history: list[list[Change]]) -> Non
     assert fresh.claimed == routing.claimed
     assert fresh.verdicts() == routing.verdicts()
     assert fresh.auto_ports == routing.auto_ports
+    assert fresh.names == routing.names
 
 
 # What a change costs

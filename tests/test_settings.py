@@ -81,6 +81,7 @@ pools:
     send_proxy: v2
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
+dns: {servers: ["10.0.0.10:53", "[fd00::a]:53"], timeout: 2s, keep: 10m}
 http: {listen: null, token_file: run/token}
 timing: {close_after: 0, resync: 1m, grace: 1h}
 log: {format: json, level: debug}
@@ -152,6 +153,7 @@ def test_every_key_means_what_it_says() -> None:
         "endpoints": {
             "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
         },
+        "dns": {"servers": ("10.0.0.10:53", "[fd00::a]:53"), "timeout": 2.0, "keep": 600.0},
         "http": {"listen": None, "token_file": Path("run/token")},
         "kubernetes": {
             "write_status": False,

@@ -263,7 +263,7 @@ def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
         return (ROOT / path).read_text().replace("127.0.0.1", ip).replace("127.0.0.2", second)
 
     (tmp_path / "examples").mkdir()
-    for name in ("mysql.yaml", "ottcache-002.yaml", "web.yaml", "servers.py"):
+    for name in ("egress.yaml", "mysql.yaml", "ottcache-002.yaml", "web.yaml", "servers.py"):
         (tmp_path / "examples" / name).write_text(moved(f"examples/{name}"))
     listen = f"http: {{listen: '{ip}:8405'}}\n"
     (tmp_path / "sidecar.yaml").write_text(moved("manifests/laptop/sidecar.yaml") + listen)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.daemon import auto_ports_file, read_auto_ports
+from sidecar.daemon import answers_file, auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
 from sidecar.observed import ObservedPort, ProcessInfo
@@ -16,8 +16,9 @@ from sidecar.report import problem_lines
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings, parse_settings
-from sidecar.sources.base import Source
+from sidecar.sources.base import Change, Source
 from sidecar.sources.manifests import ManifestSource
+from sidecar.sources.resolver import read_answers
 from sidecar.store import Inbox
 
 
@@ -80,6 +81,10 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
         kept = None if in_cluster else read_auto_ports(auto_ports_file(settings))
     routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept)
     routing.apply(inbox.take())
+    if not manifests:
+        # Nobody is asked: what the sidecar goes by is what counts.
+        answers = read_answers(answers_file(settings))
+        routing.apply(Change(answer.key, answer) for answer in answers)
     return Snapshot(pool, routing, problem_lines(inbox.problems()))
 
 
