@@ -51,8 +51,8 @@ class Router:
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().read().decode().strip()
-        except OSError:
-            return ""
+        except (OSError, http.client.HTTPException):
+            return ""  # it is not there, or ended while it spoke
         finally:
             connection.close()
 
