@@ -28,6 +28,7 @@ from sidecar.settings import Settings
 
 PORT = 30000
 WAIT_SECONDS = 40.0
+UNSAID = ("", "", "")
 KEPT_PORT = "haproxy-sidecar/port"
 
 
@@ -139,14 +140,16 @@ def test_nothing_is_admitted_while_haproxy_is_away(
     stand.stop_haproxy()
     api.apply(*web(server), route_manifest("bad", "x"))
     with sidecar(stand.settings):
-        await_(lambda: (says(api, "bad") or " ")[1] == "InvalidPort", "bad is told", WAIT_SECONDS)
+        await_(
+            lambda: (says(api, "bad") or UNSAID)[1] == "InvalidPort", "bad is told", WAIT_SECONDS
+        )
         assert says(api) is None
         stand.start_haproxy()
         await_says(api, admitted())
         stand.stop_haproxy()
         # What was said stays: nothing is known of it, and it will be back.
         api.apply(*app("second", PORT + 1, [server]), route_manifest("bad", "y"))
-        await_(lambda: "'y'" in (says(api, "bad") or "   ")[2], "bad is told anew", WAIT_SECONDS)
+        await_(lambda: "'y'" in (says(api, "bad") or UNSAID)[2], "bad is told anew", WAIT_SECONDS)
         assert says(api) == admitted()
         assert says(api, "second") is None
         stand.start_haproxy()
@@ -165,7 +168,7 @@ def test_what_becomes_of_a_route_is_told_as_it_changes(
         old = app("old", PORT, [server], created="2026-01-01T00:00:00Z")
         api.apply(*old)
         await_says(api, admitted(), "old")
-        await_(lambda: (says(api) or "")[0] == "False", "it lost its port", WAIT_SECONDS)
+        await_(lambda: (says(api) or UNSAID)[0] == "False", "it lost its port", WAIT_SECONDS)
         told = says(api)
         assert told is not None
         assert told[1] == "PortAlreadyClaimed"
@@ -192,7 +195,7 @@ def test_a_route_without_servers_and_one_with_too_many(
         await_event(api, "PortOpened")
         await_event(api, "OverCapacity")
         api.apply({**slice_, "endpoints": []})
-        await_(lambda: (says(api) or " ")[:2] == ("True", "NoEndpoints"), "closed", WAIT_SECONDS)
+        await_(lambda: (says(api) or UNSAID)[:2] == ("True", "NoEndpoints"), "closed", WAIT_SECONDS)
 
 
 def test_a_port_that_haproxy_cannot_do_is_not_admitted(
@@ -203,7 +206,9 @@ def test_a_port_that_haproxy_cannot_do_is_not_admitted(
     # HAProxy runs on a haproxy.cfg of before.
     pools = [item.model_copy(update={"ports": (30000, 31000)}) for item in stand.settings.pools]
     with sidecar(stand.settings.model_copy(update={"pools": tuple(pools)})):
-        await_(lambda: (says(api) or " ")[:2] == ("False", "NotProgrammed"), "said", WAIT_SECONDS)
+        await_(
+            lambda: (says(api) or UNSAID)[:2] == ("False", "NotProgrammed"), "said", WAIT_SECONDS
+        )
         told = says(api)
         assert told is not None
         assert "HAProxy has no frontend tcp-31000" in told[2]
