@@ -5,6 +5,10 @@
 A real HAProxy and the daemon; while one namespace misbehaves, the endpoints of the other ports
 change ``--rate`` times a second. Measured is each such change, from published until HAProxy was
 read back and shows it. Each attack has a HAProxy and a sidecar of its own, with the same changes.
+
+What is published was made before, and is only handed over while others are measured: to make it is
+the attacker's cost. The handing over itself is not: it shares the interpreter, as a source does;
+"published to nobody" shows what it comes to.
 """
 
 import argparse
@@ -31,7 +35,9 @@ from stand import Stand, await_, changes, route, running, service, slice_
 
 from sidecar.logs import set_up_logging
 from sidecar.model import Key
+from sidecar.reconciler import Claims, Reconciler
 from sidecar.sources.base import Change
+from sidecar.store import Inbox
 
 FIRST_PORT = 20000
 SERVER_PORT = 9000
@@ -42,11 +48,15 @@ SETTLE_SECONDS = 120.0
 
 
 class Attack(NamedTuple):
-    """``first``: what there is before; ``rate`` times a second then the next of ``batches``."""
+    """``first``: what there is before; ``rate`` times a second then the next of ``batches``.
+
+    ``to_nobody``: the sidecar is not told of them.
+    """
 
     first: Sequence[Change]
     batches: Iterator[Sequence[Change]]
     rate: float
+    to_nobody: bool = False
 
 
 def quiet(_port: int, _scale: float) -> Attack:
@@ -127,10 +137,16 @@ def autos(_port: int, scale: float) -> Attack:
     return Attack(first, batches(), 50.0)
 
 
+def nobody(port: int, scale: float) -> Attack:
+    """As `flap`, but for a router that does not exist."""
+    return flap(port, scale)._replace(to_nobody=True)
+
+
 ATTACKS: dict[str, tuple[str, Callable[[int, float], Attack]]] = {
     "quiet": ("", quiet),
     "crowd": ("5,000 Routes on one port, owner replaced 50/s", crowd),
     "flap": ("one Route's endpoints flap 5,000/s", flap),
+    "nobody": ("as many, published to nobody", nobody),
     "giant": ("Service of 5,000 endpoints changes 20/s", giant),
     "recreated": ("a Route created and deleted 500/s", recreated),
     "autos": ("5,000 auto Routes, 10 replaced 50/s", autos),
@@ -175,9 +191,13 @@ class Others:
 
 
 class Figures(NamedTuple):
-    """``published``: batches of the attack a second, as far as they could be published."""
+    """``published``: batches of the attack a second, as far as they could be published.
+    ``turns``: CPU seconds of each turn of the sidecar's loop, which others may have to wait for;
+    unlike ``seconds``, they hardly depend on how busy the machine is.
+    """
 
     seconds: Sequence[float]
+    turns: Sequence[float]
     published: float
 
 
@@ -185,6 +205,8 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> Figures:
     ports = range(FIRST_PORT, FIRST_PORT + args.ports)
     pool = {"ports": [f"{ports[0]}-{ports[-1] + 1}"], "slots": ENDPOINTS + 4}
     others, attack = Others(ports), ATTACKS[name][1](ports[-1] + 1, args.scale)
+    # It goes on until all changes of the others show.
+    batches = list(itertools.islice(attack.batches, int(2 * attack.rate * args.seconds)))
     effects = Effects(SERVER_PORT)
     with contextlib.closing(Stand(folder, [pool])) as stand:
         stand.start()
@@ -193,8 +215,12 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> Figures:
         daemon.reconciler.observed = effects
         with running(daemon):
             await_(lambda: not daemon.ready(), "the sidecar has converged", SETTLE_SECONDS)
+            turns = _turns(daemon.reconciler)
             stop, published = threading.Event(), [0]
-            attacker = threading.Thread(target=_publish, args=(feed, attack, stop, published))
+            push = _Nobody().push if attack.to_nobody else feed.push
+            attacker = threading.Thread(
+                target=_publish, args=(push, batches, attack.rate, stop, published)
+            )
             attacker.start()
             start = time.monotonic()
             for number in range(int(args.rate * args.seconds)):
@@ -208,16 +234,48 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> Figures:
             finally:
                 stop.set()
                 attacker.join()
-    return Figures(effects.seconds, published[0] / took)
+    return Figures(effects.seconds, turns, published[0] / took)
 
 
-def _publish(feed: Feed, attack: Attack, stop: threading.Event, published: list[int]) -> None:
+def _turns(reconciler: Reconciler) -> Sequence[float]:
+    """The CPU seconds of the loop from one step to the next, from now on."""
+    found: list[float] = []
+    last: list[float] = []
+    step = reconciler.step
+
+    def timed(claims: Claims) -> float:
+        now = time.thread_time()
+        found.extend(now - before for before in last)
+        last[:] = [now]
+        return step(claims)
+
+    reconciler.step = timed  # type: ignore[method-assign]  # for the bench's own eyes
+    return found
+
+
+class _Nobody:
+    """Takes what is published as the sidecar does, and looks at none of it."""
+
+    def __init__(self) -> None:
+        self._inbox = Inbox((), lambda: None)
+
+    def push(self, batch: Sequence[Change]) -> None:
+        self._inbox.publish("feed", batch, ())
+
+
+def _publish(
+    push: Callable[[Sequence[Change]], None],
+    batches: Sequence[Sequence[Change]],
+    rate: float,
+    stop: threading.Event,
+    published: list[int],
+) -> None:
     """Keep the attack's rate, or what of it can be published."""
     start = time.monotonic()
-    for batch in attack.batches:
-        if stop.wait(max(0.0, start + published[0] / attack.rate - time.monotonic())):
+    for batch in batches:
+        if stop.wait(max(0.0, start + published[0] / rate - time.monotonic())):
             return
-        feed.push(batch)
+        push(batch)
         published[0] += 1
 
 
@@ -255,11 +313,13 @@ def main() -> None:
             ]
             for percent in (50, 99)
         ]
+        turns = [percentile(item.turns, 99) for item in runs]
         published = [item.published for item in runs]
         return [
             ATTACKS[name][0] or name,
             *(spread(each, lambda value: f"{1000 * value:,.1f} ms") for each in values),
             *(spread(each, lambda value: f"{value:.1f}") for each in ratios),
+            spread(turns, lambda value: f"{1000 * value:,.1f} ms"),
             spread(published, lambda value: f"{value:,.0f}") if ATTACKS[name][0] else "",
         ]
 
@@ -268,7 +328,15 @@ def main() -> None:
         f"HAProxy {haproxy_version()}; {where}; {args.ports} other ports with {args.rate:g}"
         f" changes/s for {args.seconds:g} s; median of {args.repeats} (least … most)"
         + (f"; attacks of {args.scale:g} the size" if args.scale != 1 else ""),
-        ["others' change to effect", "median", "p99", "longest", *against, "attacks/s"],
+        [
+            "others' change to effect",
+            "median",
+            "p99",
+            "longest",
+            *against,
+            "CPU a turn, p99",
+            "attacks/s",
+        ],
         [row(name) for name in names],
         markdown=args.markdown,
     )
