@@ -230,13 +230,18 @@ def test_the_sessions_of_a_port_and_of_a_route(
             assert (done.code, done.out) == (code, "")
             assert told in done.err
 
-    # A port has a number even if its source is away.
+    # The running sidecar knows the names.
     stand.manifests.rename(stand.manifests.with_name("elsewhere"))
-    done = run_cli("sessions", "30000", *ours)
-    assert done.code == 0
-    assert done.out.startswith("port 30000: 2 sessions\n")
+    assert run_cli("sessions", "demo/web", *ours).out.startswith("port 30000 (demo/web): 2 ")
+
+
+def test_a_port_has_a_number_even_if_nobody_knows_its_name(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.manifests.rename(stand.manifests.with_name("elsewhere"))
+    done = run_cli("sessions", "30000", "-c", stand.settings_file)
+    assert (done.code, done.out) == (0, "port 30000: 0 sessions\n")
     assert done.err.startswith("without names of Routes and pods: ")
-    assert run_cli("sessions", "demo/web", *ours).code == 3
+    assert run_cli("sessions", "demo/web", "-c", stand.settings_file).code == 3
 
 
 def test_no_haproxy_no_sessions(make_stand: MakeStand) -> None:

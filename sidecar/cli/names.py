@@ -1,17 +1,18 @@
 """What a person calls a port and its servers: the Route that has it, and the pods behind it.
 
-From the source as it is now; where it cannot be read, a port still has its number.
+As the running sidecar knows them, or the source where none runs; where neither can be read, a port
+still has its number.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.cli.context import Snapshot, read_source
+from sidecar.cli.look import look
 from sidecar.errors import SidecarError, UsageError
 from sidecar.fields import shown
-from sidecar.model import Key
 from sidecar.pool import format_ports
+from sidecar.report import PortReport
 from sidecar.settings import Settings
 
 
@@ -23,8 +24,8 @@ class NoPortError(SidecarError):
 class Named:
     """A port of the pool. ``route``: ``namespace/name`` of its owner, if there is one.
 
-    ``pods``: ``ip:port`` of a server -> the pod there. ``problem``: why the source, and with it
-    Route and pods, could not be read; "" if it could.
+    ``pods``: ``ip:port`` of a server -> the pod there. ``problem``: why Route and pods are not
+    known; "" if they are.
     """
 
     port: int
@@ -37,25 +38,24 @@ def find_port(settings: Settings, text: str) -> Named:
     """The port that ``text`` means: ``PORT``, or ``NAMESPACE/ROUTE``.
 
     Raises UsageError for what is neither, or in no pool; NoPortError for a Route without a port;
-    SourceError if a Route is asked for and the source cannot be read.
+    SourceError if a Route is asked for and neither sidecar nor source can be read.
     """
     if re.fullmatch(r"[0-9]{1,5}", text):
         return _by_number(settings, int(text))
     namespace, slash, name = text.partition("/")
     if not (slash and namespace and name):
         raise UsageError(f"{shown(text)} is neither a port, like 13306, nor NAMESPACE/ROUTE")
-    snapshot = read_source(settings)
-    key = Key("Route", namespace, name)
-    verdict = snapshot.routing.verdict(key)
-    if verdict is None:
-        raise UsageError(
-            f"no Route {shown(text)} names this router ({settings.router_name});"
-            " `haproxy-sidecar status` lists those that do"
-        )
-    port = snapshot.routing.owner_port(key)
-    if port is None:
-        raise NoPortError(f"Route {text} has no port: {verdict.reason}: {verdict.message}")
-    return Named(port, text, _pods(snapshot, port), "")
+    report = look(settings).report
+    for item in report.ports:
+        if item.route == text:
+            return Named(item.port, text, _pods(item), "")
+    for waiting in report.waiting:
+        if waiting.route == text:
+            raise NoPortError(f"Route {text} has no port: {waiting.reason}: {waiting.message}")
+    raise UsageError(
+        f"no Route {shown(text)} names this router ({settings.router_name});"
+        " `haproxy-sidecar status` lists those that do"
+    )
 
 
 def _by_number(settings: Settings, port: int) -> Named:
@@ -63,24 +63,21 @@ def _by_number(settings: Settings, port: int) -> Named:
     if port not in pool:
         raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
     try:
-        snapshot = read_source(settings)
+        report = look(settings).report
     except SidecarError as exc:
         return Named(port, None, {}, str(exc))
-    claimed = snapshot.routing.claim(port)
-    return Named(port, claimed.route.title if claimed else None, _pods(snapshot, port), "")
+    found = next((item for item in report.ports if item.port == port), None)
+    return Named(port, found.route, _pods(found), "") if found else Named(port, None, {}, "")
 
 
-def _pods(snapshot: Snapshot, port: int) -> dict[str, str]:
-    claimed = snapshot.routing.claim(port)
-    servers = claimed.resolution.servers if claimed else ()
-    return {str(server.address): server.pod for server in servers if server.pod}
+def _pods(item: PortReport) -> dict[str, str]:
+    return {server.address: server.pod for server in item.servers if server.pod}
 
 
 def all_pods(settings: Settings) -> dict[tuple[int, str], str]:
     """(port, ``ip:port`` of a server) -> the pod there. Raises SourceError, SettingsError."""
-    snapshot = read_source(settings)
     return {
-        (port, address): pod
-        for port in snapshot.routing.claimed
-        for address, pod in _pods(snapshot, port).items()
+        (item.port, address): pod
+        for item in look(settings).report.ports
+        for address, pod in _pods(item).items()
     }

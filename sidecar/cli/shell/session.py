@@ -17,7 +17,6 @@ from typer import Exit
 
 from sidecar.cli.context import load_settings
 from sidecar.cli.grid import lay_out
-from sidecar.cli.names import all_pods
 from sidecar.cli.screen import terminal_width
 from sidecar.cli.shell.completion import Asker, completer
 from sidecar.cli.shell.conversation import Conversation
@@ -147,6 +146,8 @@ class Printer:
         return pods
 
     def _ask_pods(self, target: str) -> Pods:
+        from sidecar.cli.names import all_pods
+
         names = all_pods(self._settings)
         if not names:
             return {}
