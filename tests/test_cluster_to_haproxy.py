@@ -30,6 +30,9 @@ from sidecar.cli.context import make_source
 
 PATIENCE_SECONDS = 40.0
 
+#: Of those who write a status; outside a pod its namespace must be said.
+LEASE = {"lease": {"namespace": "router"}}
+
 
 @pytest.fixture
 def api() -> Iterator[FakeAPI]:
@@ -41,7 +44,7 @@ def api() -> Iterator[FakeAPI]:
 def stand(make_stand: MakeStand, api: FakeAPI, tmp_path: Path) -> Stand:
     kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
     source = {"kind": "kubernetes", "kubeconfig": str(kubeconfig)}
-    return make_stand(source=source, timing={"resync": "1h"})
+    return make_stand(source=source, kubernetes=LEASE, timing={"resync": "1h"})
 
 
 def sidecar(stand: Stand, **haproxy: Any) -> contextlib.AbstractContextManager[Any]:
@@ -152,7 +155,7 @@ def test_run_as_a_process_stops_at_once(
 
 def test_no_cluster_is_told_with_a_remedy(make_stand: MakeStand, tmp_path: Path) -> None:
     source = {"kind": "kubernetes", "kubeconfig": str(tmp_path / "absent")}
-    stand = make_stand(start=False, source=source)
+    stand = make_stand(start=False, source=source, kubernetes=LEASE)
     failed = run_cli("run", "-c", stand.settings_file)
     assert failed.code == 3
     assert "source.kubeconfig" in failed.err + failed.out
