@@ -396,5 +396,17 @@ def test_a_service_gets_the_open_ports_and_keeps_its_own(
     assert not api.asked("patch", "routes")
 
 
+def test_the_port_of_a_deleted_route_leaves_the_service(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(service_manifest("edge"), route_manifest(), route_manifest("second"))
+    with replica(publish_service=("demo", "edge"), write_status=False, events=False) as one:
+        one.tell({**open_on(), **open_on("second", 30001)})
+        await_(lambda: list(service_ports(api)) == [80, 30000, 30001], "the Service follows")
+        # The watch tells of it together with what becomes of its claim, or before.
+        api.delete(route_manifest("second"))
+        await_(lambda: list(service_ports(api)) == [80, 30000], "the port leaves with its Route")
+
+
 def service_ports(api: FakeAPI) -> dict[int, dict[str, Any]]:
     return {item["port"]: item for item in api.get(service_manifest("edge"))["spec"]["ports"]}

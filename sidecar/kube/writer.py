@@ -164,6 +164,7 @@ class Writer:
         now = self._clock()
         with self._changed:
             dirty = set(standings)
+            ports_changed = False
             for key, new in changes:
                 route = Key("Route", key.namespace, key.name)
                 if isinstance(new, Route):
@@ -172,10 +173,10 @@ class Writer:
                     self._statuses[route] = new
                     dirty.add(route)
                 elif key.kind == "RouteStatus":
+                    ports_changed |= _port(self._standings.get(route)) is not None
                     for memory in (self._statuses, self._standings, self._kept):
                         memory.pop(route, None)
                     dirty.add(route)
-            ports_changed = False
             for route, standing in standings.items():
                 ports_changed |= self._take(route, standing)
             if proposed_ports is not self._proposed:
