@@ -25,6 +25,9 @@ SETTINGS = [
 ]
 
 
+VERBS = {"get", "list", "watch", "create", "update", "patch", "delete"}
+
+
 def documents(*paths: str) -> list[dict[str, Any]]:
     return [
         item
@@ -77,6 +80,48 @@ def test_the_settings_are_ours_and_haproxy_starts_on_them(path: Path, tmp_path: 
         [HAPROXY, "-c", "-f", config], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_routers_of_the_host_differ_only_where_they_must() -> None:
+    base, host = (settings(path).model_dump() for path in SETTINGS)
+    published = {"publish_service": None}
+    assert {**base, "pools": host["pools"], "kubernetes": base["kubernetes"] | published} == host
+    (pool,), (hosts,) = base["pools"], host["pools"]
+    assert pool == {**hosts, "ports": pool["ports"]}
+
+
+def test_the_role_names_what_the_settings_name() -> None:
+    found = settings().kubernetes
+    (role,) = (item for item in documents("base/rbac.yaml") if item["kind"] == "Role")
+    named = {
+        rule["resources"][0]: rule["resourceNames"]
+        for rule in role["rules"]
+        if "resourceNames" in rule
+    }
+    (namespace,) = documents("base/namespace.yaml")
+    assert found.publish_service
+    assert found.publish_service.split("/") == [namespace["metadata"]["name"], *named["services"]]
+    assert [found.lease.name] == named["leases"]
+    assert found.lease.namespace is None
+
+
+def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
+    granted = {
+        (resource, verb)
+        for item in documents("base/rbac.yaml")
+        for rule in item.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    reference = (MANIFESTS.parent / "docs/reference.md").read_text()
+    table = reference.partition("## Permissions")[2].partition("\n## ")[0]
+    listed, resource = set(), ""
+    for row in re.findall(r"^\| (.*?) ?\| (.+?) \| ", table, re.MULTILINE)[1:]:
+        resource = row[0].split("`")[1] if "`" in row[0] else resource
+        listed |= {(resource, verb) for verb in re.findall("[a-z]+", row[1]) if verb in VERBS}
+    # What only other settings than the shipped ones take.
+    listed -= {(kind, verb) for kind in ("endpoints", "namespaces") for verb in VERBS}
+    assert listed == granted
 
 
 def test_only_ports_an_unprivileged_user_may_bind() -> None:
@@ -159,6 +204,14 @@ def test_the_network_policy_lets_the_pools_ports_in() -> None:
         for port in range(entry["port"], entry.get("endPort", entry["port"]) + 1)
     }
     assert allowed == set(settings().pool().by_port)
+
+
+def test_make_shell_goes_into_the_sidecar_of_a_pod(pod: dict[str, Any]) -> None:
+    asked = ["make", "-s", "-n", "shell", "POD=router-a"]
+    said = subprocess.run(asked, cwd=MANIFESTS.parent, capture_output=True, text=True, check=True)
+    container = "sidecar"
+    assert container in containers(pod)
+    assert f"router-a -c {container} -- haproxy-sidecar shell" in said.stdout
 
 
 def test_the_demo_and_the_egress_example_get_their_ports() -> None:

@@ -93,6 +93,10 @@ class ControlPlane:
         _end(self._server)
         self._server = None
 
+    def restart_server(self) -> None:
+        self.stop_server()
+        self.start_server()
+
     def close(self) -> None:
         self.stop_server()
         _end(self._etcd)

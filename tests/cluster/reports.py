@@ -1,0 +1,60 @@
+"""What the router reported to the API server, and awaiting it."""
+
+from typing import Any
+
+from plane import ControlPlane
+from pod import PATIENCE_SECONDS
+from stand import ROUTER, await_
+
+
+def admission(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]:
+    """Our condition on a Route; empty while there is none."""
+    route = plane.get("route", name, "-n", namespace)
+    for entry in route.get("status", {}).get("ingress", []):
+        if entry["routerName"] == ROUTER:
+            (condition,) = entry["conditions"]
+            return dict(condition)
+    return {}
+
+
+def await_admission(
+    plane: ControlPlane, namespace: str, name: str, reason: str, status: str = "True"
+) -> dict[str, Any]:
+    """Until the condition has ``reason`` and ``status``."""
+    seen: dict[str, Any] = {}
+
+    def look() -> bool:
+        nonlocal seen
+        seen = admission(plane, namespace, name)
+        return (seen.get("reason"), seen.get("status")) == (reason, status)
+
+    try:
+        await_(look, f"{namespace}/{name} is {reason}", PATIENCE_SECONDS, every_seconds=0.2)
+    except AssertionError as exc:
+        exc.add_note(f"it is {seen}")
+        raise
+    return seen
+
+
+def await_no_admission(plane: ControlPlane, namespace: str, name: str) -> None:
+    await_(
+        lambda: not admission(plane, namespace, name),
+        f"nothing of ours is said of {namespace}/{name}",
+        PATIENCE_SECONDS,
+        every_seconds=0.2,
+    )
+
+
+def event_reasons(plane: ControlPlane, namespace: str, name: str) -> list[str]:
+    """Of the Events on a Route."""
+    chosen = f"--field-selector=involvedObject.kind=Route,involvedObject.name={name}"
+    return [item["reason"] for item in plane.get("events", "-n", namespace, chosen)["items"]]
+
+
+def holder(plane: ControlPlane) -> str:
+    """Who has the Lease: the name of a pod; "" for nobody."""
+    leases = plane.get("leases", "-n", "haproxy-sidecar")["items"]
+    assert len(leases) <= 1
+    identity = leases[0]["spec"].get("holderIdentity") or "" if leases else ""
+    # A pod's name has no "_"; what follows tells two sidecars of one pod apart.
+    return str(identity.partition("_")[0])

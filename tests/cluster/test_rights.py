@@ -1,0 +1,70 @@
+"""The router's Roles hold what it uses, and nothing else."""
+
+from collections.abc import Iterator
+
+from plane import ControlPlane
+from planes import MakePod, Serve
+from pod import ACCOUNT, NAMESPACE, PATIENCE_SECONDS
+from reports import await_admission
+from stand import app, await_
+
+#: API group, resource with its subresource, verb.
+Right = tuple[str, str, str]
+
+
+def granted(plane: ControlPlane) -> set[Right]:
+    """By all of the Roles that the manifests bind to the ServiceAccount."""
+    return {
+        (group, resource, verb)
+        for item in plane.overlay("kubernetes")
+        if item["kind"] in ("Role", "ClusterRole")
+        for rule in item["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(plane: ControlPlane) -> Iterator[tuple[Right, int]]:
+    """What the ServiceAccount asked for, with HTTP's status of the answer."""
+    account = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+    for event in plane.audit():
+        reference = event.get("objectRef")
+        if reference and event["user"]["username"] == account and "resource" in reference:
+            parts = (reference["resource"], reference.get("subresource"))
+            right = (
+                reference.get("apiGroup", ""),
+                "/".join(part for part in parts if part),
+                event["verb"],
+            )
+            yield right, event.get("responseStatus", {}).get("code", 0)
+
+
+def test_what_is_granted_is_what_is_used(
+    plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
+) -> None:
+    # A first router makes its Lease.
+    plane.kubectl("delete", "leases", "--all", "-n", NAMESPACE)
+    server = serve("web-0")
+    plane.apply(
+        *app("web", 30020, [server], namespace=namespace),
+        *app("any", "auto", [server], namespace=namespace),
+    )
+    pod = make_pod().await_ready()
+    await_admission(plane, namespace, "web", "Admitted")
+    await_admission(plane, namespace, "any", "Admitted")
+
+    def unused() -> set[Right]:
+        return granted(plane) - {right for right, _ in used(plane)}
+
+    await_(
+        lambda: not unused(),
+        f"all rights are used; not so: {sorted(unused())}",
+        PATIENCE_SECONDS,
+        every_seconds=0.5,
+    )
+    # By any test that ran before, too.
+    everything = dict(used(plane))
+    assert set(everything) == granted(plane)
+    assert 403 not in everything.values()
+    assert "403" not in pod.said()
