@@ -58,6 +58,8 @@ class Agenda:
         self._pace = pace
         #: port -> since when a change to it is not verified yet.
         self.dirty: dict[int, float] = {}
+        # those of them that HAProxy was given operations for since
+        self._applied: set[int] = set()
         # port -> when to compare it, for whatever reason
         self._due: dict[int, float] = {}
         # port -> until when it rests; how many servers it had when it was last compared; when it
@@ -159,6 +161,14 @@ class Agenda:
     def _rest(self, port: int, until: float) -> None:
         self._rests_until[port] = max(until, self._rests_until.get(port, until))
 
+    def applied(self, port: int, now: float) -> float | None:
+        """HAProxy took the port's first operations since it was dirty. Returns how long that took,
+        if this is the first time."""
+        if port not in self.dirty or port in self._applied:
+            return None
+        self._applied.add(port)
+        return now - self.dirty[port]
+
     def settled(self, claimed: Claimed | None, observed: ObservedPort, now: float) -> float | None:
         """The port is as desired. Returns how long that took, if it was dirty."""
         port = observed.port
@@ -166,6 +176,7 @@ class Agenda:
             self._look_for_idle(port, self._drain_deadline(claimed), now)
         else:
             self._idle_wait.pop(port, None)
+        self._applied.discard(port)
         since = self.dirty.pop(port, None)
         return None if since is None else now - since
 

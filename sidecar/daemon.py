@@ -186,6 +186,7 @@ class Daemon:
                     ready=self.ready,
                     registry=self.metrics.registry,
                     live=live,
+                    history=self.reconciler.history,
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(_collecting_rarely())
@@ -270,10 +271,10 @@ class Daemon:
             problems=(*self._problems, *reconciler.pool_problems),
             held=reconciler.held,
             failures={port: item.message for port, item in reconciler.failures.items()},
-            changed_seconds_ago={},
+            changed_seconds_ago=reconciler.history.changed_seconds_ago(),
             converged=not unready,
             unready=unready,
-            changes=reconciler.changes,
+            changes=reconciler.history.total,
         )
 
     def _has_left(self) -> bool:
@@ -303,7 +304,7 @@ class Daemon:
         changed = self._routing.apply(changes)
         if changed.routes or first:
             self._resolver.want(self._routing.names)
-        self.reconciler.mark(changed.ports)
+        self.reconciler.mark(changed.ports, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
         touched = self.reconciler.take_touched()

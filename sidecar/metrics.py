@@ -25,6 +25,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.applied_seconds = Histogram(
+            "haproxy_sidecar_applied_seconds",
+            "From a change taken up until HAProxy had carried its operations out.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.verified_seconds = Histogram(
             "haproxy_sidecar_verified_seconds",
             "From a change handed over by a source until HAProxy was read back and showed it.",

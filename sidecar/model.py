@@ -7,7 +7,7 @@ come from, and imports no I/O. `sidecar.objects` makes these from API-shaped map
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 #: created_seconds of an object that does not say when it was created: younger than all that do.
 AGE_UNKNOWN = float("inf")
@@ -22,6 +22,17 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
+
+
+class Cause(NamedTuple):
+    """What became of an object: the reason for a change. ``str()`` reads ``Route default/web was
+    added``."""
+
+    key: Key
+    what: Literal["added", "changed", "removed"]
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.what}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sidecar import dialect
-from sidecar.errors import LocalProtocolError
+from sidecar.errors import CommandRefusedError, LocalProtocolError
 from sidecar.pool import WEIGHT_MAX, Address, backend_name, frontend_name
 
 #: HAProxy's administrative states of a server (management.txt, "set server").
@@ -218,3 +218,6 @@ Operation = (
     | EndSessions
     | EndSession
 )
+
+#: What became of one: HAProxy's reply, or why it failed.
+Outcome = str | CommandRefusedError | LocalProtocolError

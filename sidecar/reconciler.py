@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
 from sidecar.backoff import backoff_seconds
@@ -20,7 +21,9 @@ from sidecar.errors import (
     RuntimeAPIError,
     StoppingError,
 )
+from sidecar.history import History
 from sidecar.metrics import Metrics
+from sidecar.model import Cause
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
 from sidecar.operations import (
@@ -35,6 +38,8 @@ from sidecar.runtime import RuntimeClient
 from sidecar.wording import few
 
 log = logging.getLogger(__name__)
+
+_NO_CAUSES: Mapping[int, Cause | str] = MappingProxyType({})
 
 #: What a port is claimed for, or None; asked only for ports that are about to be compared.
 Claims = Callable[[int], Claimed | None]
@@ -100,6 +105,7 @@ class Reconciler:
         self.observed: dict[int, ObservedPort] = {}
         #: port -> how many endpoints found no room.
         self.left_out: dict[int, int] = {}
+        self.history = History()
         #: How often HAProxy was changed; the state file is saved when it grew.
         self.changes = 0
 
@@ -110,12 +116,15 @@ class Reconciler:
             self._agenda.dirty or self.failures or self.connection_error
         )
 
-    def mark(self, ports: Iterable[int]) -> None:
-        """Something about ``ports`` changed: compare them at the next step, whatever it was."""
+    def mark(self, ports: Iterable[int], causes: Mapping[int, Cause | str] = _NO_CAUSES) -> None:
+        """Something about ``ports`` changed: compare them at the next step, whatever it was.
+        ``causes``: port -> what it was, for the history."""
         now = self._clock()
         for port in ports:
             if port in self._pool:
                 self._agenda.mark(port, now)
+                if cause := causes.get(port):
+                    self.history.blame(port, cause)
 
     def hold(self, ports: frozenset[int]) -> None:
         """Leave ``ports`` as they are, whatever is desired, until they are released."""
@@ -125,7 +134,7 @@ class Reconciler:
         for port in ports:
             self._agenda.forget(port)
             self.failures.pop(port, None)
-        self.mark(released)
+        self.mark(released, dict.fromkeys(released, "it was released"))
 
     def leave(self) -> None:
         """From now on HAProxy is expected to stop: that is no error, and it is not waited for."""
@@ -232,6 +241,9 @@ class Reconciler:
             plans = self._plans(claims, observed)
             work = {port: item for port, item in plans.items() if item}
             self._found_drift(drift, work)
+            if met:
+                for port in work:
+                    self.history.blame(port, f"HAProxy with PID {info.pid} was met")
             self._settle(claims, observed, plans, work)
             for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)
@@ -291,6 +303,7 @@ class Reconciler:
             if port in work:
                 continue
             failure = self.failures.pop(port, None)
+            self.history.settled(port)
             took = self._agenda.settled(claims(port), observed[port], now)
             if failure or took is not None:
                 self._touched.add(port)
@@ -318,6 +331,10 @@ class Reconciler:
         failed = self._carry_out(plans, set(), lambda item: item.prepare)
         self._await_addresses(plans, failed)
         self._carry_out(plans, failed, lambda item: item.activate)
+        now = self._clock()
+        for port in plans.keys() - failed:
+            if (took := self._agenda.applied(port, now)) is not None:
+                self._metrics.applied_seconds.observe(took)
         self._carry_out(plans, failed, self._single_sessions)
         return failed
 
@@ -360,24 +377,28 @@ class Reconciler:
             for operation in part(item)
         ]
         done: Counter[str] = Counter()
-        results = self._client.apply(operations) if operations else []
-        for operation, error in zip(operations, results, strict=True):
+        if not operations:
+            return failed
+        began = self._clock()
+        outcomes = self._client.apply(operations)
+        self.history.record(operations, outcomes, self._clock() - began)
+        for operation, outcome in zip(operations, outcomes, strict=True):
             kind = type(operation).__name__
-            if error is None:
+            if isinstance(outcome, str):
                 done[kind] += 1
                 continue
             self._metrics.refusals.labels(kind).inc()
             if operation.port in failed:
                 continue
             failed.add(operation.port)
-            reply = error.reply if isinstance(error, CommandRefusedError) else ""
+            reply = outcome.reply if isinstance(outcome, CommandRefusedError) else ""
             if reply == SERVERS_FIXED:
                 self._cannot_add(operation.port, reply)
             elif reply == SERVER_IN_USE:
                 self._agenda.look_at(operation.port, self._clock() + TIDY_SECONDS)
             else:
                 remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
-                self._fail(operation.port, str(error) + remedy)
+                self._fail(operation.port, str(outcome) + remedy)
         for kind, count in done.items():
             self._metrics.operations.labels(kind).inc(count)
         return failed
@@ -432,6 +453,7 @@ class Reconciler:
         for port, found in drift.items():
             if port in work:
                 self._metrics.drift.inc()
+                self.history.blame(port, f"changed by somebody else: {summary(found)}")
             log.warning(
                 "port %d: changed by somebody else: %s; %s",
                 port,

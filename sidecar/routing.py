@@ -6,13 +6,13 @@ not know of HAProxy, slots or time, and imports no I/O.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.claims import Ledger
 from sidecar.durations import parse_duration
 from sidecar.endpoints import Parts, Resolution, resolve
 from sidecar.fields import shown
-from sidecar.model import Key, Route
+from sidecar.model import Cause, Key, Route
 from sidecar.outside import outside_name
 from sidecar.pool import Pool
 from sidecar.sources.base import Change
@@ -35,10 +35,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change may touch: ``ports`` to compare, ``routes`` whose verdict may be new."""
+    """What a change may touch: ``ports`` to compare, ``routes`` whose verdict may be new.
+    ``causes``: port -> one of the objects that made it so."""
 
     ports: frozenset[int]
     routes: frozenset[Key]
+    causes: Mapping[int, Cause] = field(default_factory=dict, compare=False)
 
 
 class Routing:
@@ -81,13 +83,18 @@ class Routing:
         dirty = self._store.apply(changes)
         routes = {key: self._store.route(key) for key in dirty if key.kind == "Route"}
         touched = set(routes)
+        # Route -> what touched it
+        why = {key: dirty[key] for key in routes}
         ports = set()
+        causes: dict[int, Cause] = {}
         for port in self._ledger.update(routes):
             owner = self._ledger.owner(port)
             before, now = self._owners.get(port), owner.key if owner else None
             if before == now:
                 continue
             ports.add(port)
+            handed = next(dirty[key] for key in (now, before, *routes) if key in dirty)
+            causes[port] = handed
             # Thousands may wait behind them; for those it is still somebody else's port.
             if before:
                 touched.add(before)
@@ -103,15 +110,25 @@ class Routing:
         for key in dirty:
             if key.kind == "Service":
                 self._index_name((key.namespace, key.name))
-                touched |= self._users.get((key.namespace, key.name), set())
+                services = [(key.namespace, key.name)]
             elif key.kind == "DNSName":
-                for service in self._leading.get(key.name, ()):
-                    touched |= self._users.get(service, set())
-        ports.update(owned for key in touched if (owned := self._ledger.owned(key)) is not None)
+                services = list(self._leading.get(key.name, ()))
+            else:
+                continue
+            for service in services:
+                users = self._users.get(service, set())
+                touched |= users
+                for user in users:
+                    why.setdefault(user, dirty[key])
+        for key in touched:
+            if (owned := self._ledger.owned(key)) is not None:
+                ports.add(owned)
+                if cause := why.get(key):
+                    causes[owned] = cause
         for port in ports:
             if (claimed := self._claimed.pop(port, None)) and port in self._owners:
                 self._parts[port] = claimed.resolution.parts
-        return Changed(frozenset(ports), frozenset(touched))
+        return Changed(frozenset(ports), frozenset(touched), causes)
 
     def claim(self, port: int) -> Claimed | None:
         """What ``port`` should be; None when nobody owns it."""

@@ -21,7 +21,7 @@ from sidecar.errors import (
     MasterSocketError,
     RemoteProtocolError,
 )
-from sidecar.operations import Operation
+from sidecar.operations import Operation, Outcome
 from sidecar.protocol import (
     IN_FLIGHT_MAX_BYTES,
     MASTER_PROMPT,
@@ -92,14 +92,13 @@ class RuntimeClient:
         """
         return self._converse(iter([encode_line(line) for line in lines]))
 
-    def apply(
-        self, operations: Sequence[Operation]
-    ) -> list[CommandRefusedError | LocalProtocolError | None]:
-        """Carry out ``operations`` in order; for each, None if it succeeded, else its error.
+    def apply(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Carry out ``operations`` in order; for each, HAProxy's reply if it succeeded, else its
+        error.
 
         One refused operation does not stop the others. Raises as `ask_all` does.
         """
-        results: list[CommandRefusedError | LocalProtocolError | None] = [None] * len(operations)
+        outcomes: list[Outcome] = [""] * len(operations)
         sent: list[int] = []  # the index in ``operations`` of each command
 
         def commands() -> Iterator[bytes]:
@@ -107,16 +106,16 @@ class RuntimeClient:
                 try:
                     command = encode_line(operation.line())
                 except LocalProtocolError as exc:
-                    results[index] = exc
+                    outcomes[index] = exc
                 else:
                     sent.append(index)
                     yield command
 
         for index, reply in zip(sent, self._converse(commands()), strict=True):
             operation = operations[index]
-            if not operation.done(reply):
-                results[index] = CommandRefusedError(operation.line(), reply)
-        return results
+            done = operation.done(reply)
+            outcomes[index] = reply if done else CommandRefusedError(operation.line(), reply)
+        return outcomes
 
     def fileno(self) -> int | None:
         """For select(): readable while nothing was asked means that HAProxy went away."""

@@ -1,6 +1,7 @@
 """What the sidecar's HTTP port has, path by path. Joins the pages; `sidecar.http` serves them."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sidecar.access import Access
+from sidecar.errors import UsageError
+from sidecar.history import History, history_json
 from sidecar.http import Answer, Probe, Site, as_json, probe
 from sidecar.live import Live
 from sidecar.report import narrowed, report_json
@@ -23,6 +26,7 @@ def make_site(
     ready: Probe,
     registry: CollectorRegistry,
     live: Live,
+    history: History,
 ) -> Site:
     """All paths. ``token_file``: holds the token that the page and /api ask for."""
 
@@ -33,9 +37,15 @@ def make_site(
         names = query.get("names", "").split()
         return as_json(report_json(narrowed(live.report(), query.get("namespace"), names)))
 
+    def operations(query: Mapping[str, str]) -> Answer:
+        port = query.get("port")
+        if port is not None and not re.fullmatch("[0-9]{1,5}", port):
+            raise UsageError("port must be a number")
+        return as_json(history_json(history.entries(int(port) if port else None), history.total))
+
     return Site(
         open={"/healthz": probe(healthy), "/readyz": probe(ready), "/metrics": metrics},
-        guarded={"/api/status": status},
+        guarded={"/api/status": status, "/api/history": operations},
         access=Access(listen, token_reader(token_file) if token_file else None),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sidecar.model import (
+    Cause,
     DNSAnswer,
     EndpointSet,
     Key,
@@ -29,17 +30,18 @@ class Store:
         # (namespace, Service name) -> the keys of its EndpointSlices and Endpoints
         self._sets: dict[tuple[str, str], set[Key]] = {}
 
-    def apply(self, changes: Iterable[Change]) -> set[Key]:
-        """Take ``changes``; the keys of what really is different now."""
-        dirty = set()
+    def apply(self, changes: Iterable[Change]) -> dict[Key, Cause]:
+        """Take ``changes``; the keys of what really is different now, with what made it so."""
+        dirty: dict[Key, Cause] = {}
         for key, new in changes:
             old = self._objects.get(key)
             if old == new:
                 continue
-            dirty.add(key)
+            cause = Cause(key, "added" if old is None else "removed" if new is None else "changed")
+            dirty[key] = cause
             if isinstance(old, EndpointSet):
                 # An EndpointSlice may be relabelled to another Service: both are dirty.
-                dirty.add(Key("Service", old.namespace, old.service))
+                dirty[Key("Service", old.namespace, old.service)] = cause
                 siblings = self._sets[old.namespace, old.service]
                 siblings.discard(key)
                 if not siblings:
@@ -49,7 +51,7 @@ class Store:
                 continue
             self._objects[key] = new
             if isinstance(new, EndpointSet):
-                dirty.add(Key("Service", new.namespace, new.service))
+                dirty[Key("Service", new.namespace, new.service)] = cause
                 self._sets.setdefault((new.namespace, new.service), set()).add(key)
         return dirty
 

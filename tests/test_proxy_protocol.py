@@ -123,7 +123,7 @@ def lead(stand: Stand, server: Address, port: int = 30000) -> None:
     """Open ``port`` to ``server``."""
     stand.client.apply([SetAddress(port, "s1", server)])
     await_(lambda: stand.port(port).servers["s1"].address == server, "the address is shown")
-    assert stand.client.apply([SetState(port, "s1", "ready")]) == [None]
+    assert stand.client.apply([SetState(port, "s1", "ready")]) == [""]
 
 
 def both_ways(client: socket.socket, connection: socket.socket) -> None:

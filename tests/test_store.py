@@ -47,7 +47,7 @@ def store_of(*objects: Object) -> Store:
     ],
 )
 def test_what_is_dirty(before: list[Object], change: Object, dirty: set[Key]) -> None:
-    assert store_of(*before).apply(changes(change)) == dirty
+    assert store_of(*before).apply(changes(change)).keys() == dirty
 
 
 @pytest.mark.parametrize("item", [route(), service(), slice_(), slice_(name="web", legacy=True)])
@@ -55,9 +55,9 @@ def test_what_is_gone_is_dirty_once(item: Object) -> None:
     store = store_of(item)
     assert len(store) == 1
     dirty = {item.key, WEB_SERVICE} if isinstance(item, EndpointSet) else {item.key}
-    assert store.apply([Change(item.key, None)]) == dirty
+    assert store.apply([Change(item.key, None)]).keys() == dirty
     assert len(store) == 0
-    assert store.apply([Change(item.key, None)]) == set()
+    assert not store.apply([Change(item.key, None)])
 
 
 def test_objects_are_found_by_kind_namespace_and_name() -> None:

@@ -165,6 +165,23 @@ def ports(config: Config = None, json: JSON = False) -> None:
     command.ports(config, as_json=json)
 
 
+@app.command()
+def history(
+    port: Annotated[
+        int | None, typer.Argument(metavar="PORT", help="Only this one.", show_default=False)
+    ] = None,
+    config: Config = None,
+    json: JSON = False,
+) -> None:
+    """What the running sidecar did to HAProxy lately, and because of what; the newest last.
+
+    Exits with 3 if no sidecar answers.
+    """
+    from sidecar.cli import history as command
+
+    command.history(config, port, as_json=json)
+
+
 Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of a pool.")]
 
 

@@ -122,11 +122,11 @@ def _end(
         step, rest = there[:pace], there[pace:]
         left = {_identity(item) for item in rest}
         results = client.apply([EndSession(port, item.id) for item in step])
-        for item, error in zip(step, results, strict=True):
-            if error is None:
+        for item, outcome in zip(step, results, strict=True):
+            if isinstance(outcome, str):
                 tally.ended[item.server or ""] += 1
             else:
-                tally.refused.append(error)
+                tally.refused.append(outcome)
         if not left:
             return
         sys.stderr.write(f"ended {tally.ended.total()} of {len(wanted)}\n")
