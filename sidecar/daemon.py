@@ -37,6 +37,7 @@ from sidecar.standing import Reporter
 from sidecar.standings import Standings
 from sidecar.store import Inbox
 from sidecar.teller import Teller
+from sidecar.why import World
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,14 @@ class Daemon:
             ending.callback(self._wakeup.close)
             ending.callback(self._client.close)
             if listen:
-                live = Live(self.settings, self._pool, self._calls, self.facts)
+                live = Live(
+                    self.settings,
+                    self._pool,
+                    self._calls,
+                    self.facts,
+                    self.world,
+                    self.reconciler.history,
+                )
                 ending.callback(live.close)
                 site = make_site(
                     listen,
@@ -186,7 +194,6 @@ class Daemon:
                     ready=self.ready,
                     registry=self.metrics.registry,
                     live=live,
-                    history=self.reconciler.history,
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(_collecting_rarely())
@@ -275,6 +282,23 @@ class Daemon:
             converged=not unready,
             unready=unready,
             changes=reconciler.history.total,
+        )
+
+    def world(self) -> World:
+        """What an explanation looks at; for the loop's thread."""
+        reconciler = self.reconciler
+        error = reconciler.connection_error
+        missing = ", ".join(sorted(self._inbox.missing()))
+        faults = [str(error)] if error else []
+        faults += [f"nothing is programmed: not synced yet: {missing}"] if missing else []
+        return World(
+            self.settings.router_name,
+            self._pool,
+            self._routing,
+            reconciler.observed if reconciler.process else None,
+            reconciler.held,
+            {port: item.message for port, item in reconciler.failures.items()},
+            (*faults, *reconciler.pool_problems),
         )
 
     def _has_left(self) -> bool:

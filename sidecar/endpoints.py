@@ -81,7 +81,9 @@ class Resolution:
         return sum(len(part.found) + len(part.left_out) for part in self.parts.values())
 
 
-class _Refusal(Exception):  # noqa: N818  never leaves this module
+class Refusal(Exception):  # noqa: N818  no error: a reason
+    """A target of a Route that leads nowhere."""
+
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason = reason
         self.message = message
@@ -96,7 +98,7 @@ class _Found(NamedTuple):
     node: str | None
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
     """Which ports of endpoints a Route means: those of this name, or number if ``or_number``."""
 
     text: str
@@ -116,7 +118,7 @@ class _Part:
 
 
 #: What each EndpointSet gave; by target's name, ports, and set.
-Parts = Mapping[tuple[str, _Wanted, Key], _Part]
+Parts = Mapping[tuple[str, Wanted, Key], _Part]
 
 
 def resolve(
@@ -131,14 +133,14 @@ def resolve(
     of endpoints, only those are looked at anew whose EndpointSlice is another one.
     """
     left_out: list[str] = []
-    refusals: list[_Refusal] = []
+    refusals: list[Refusal] = []
     services: list[tuple[RouteTarget, dict[Address, _Found]]] = []
-    parts: dict[tuple[str, _Wanted, Key], _Part] = {}
+    parts: dict[tuple[str, Wanted, Key], _Part] = {}
     for target in route.targets:
         try:
-            wanted = _wanted_ports(route, target, lookup)
-            sets = _sets(route, target, lookup)
-        except _Refusal as refusal:
+            wanted = wanted_ports(route, target, lookup)
+            sets = target_sets(route, target, lookup)
+        except Refusal as refusal:
             refusals.append(refusal)
             continue
         found: dict[Address, _Found] = {}
@@ -193,16 +195,16 @@ def _servers(
     return tuple(servers[address] for address in sorted(servers))
 
 
-def _wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> _Wanted:
-    """Which endpoint ports ``route`` means, after a look at the Service."""
+def wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> Wanted:
+    """Which endpoint ports ``route`` means, after a look at the Service. Raises Refusal."""
     if target.kind != "Service":
-        raise _Refusal(
+        raise Refusal(
             Reason.UNSUPPORTED_TARGET,
             f"a Route leads to a Service, not to a {shown(target.kind)} ({target.name!r})",
         )
     service = lookup.service(route.namespace, target.name)
     if service is None:
-        raise _Refusal(
+        raise Refusal(
             Reason.SERVICE_NOT_FOUND,
             f"there is no Service {target.name!r} in namespace {route.namespace!r};"
             " create it, or correct spec.to.name",
@@ -211,24 +213,24 @@ def _wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> _Wanted:
     if service.ports and not tcp:
         raise _udp_only(f"Service {target.name!r}")
     if service.external_name is not None and not service.ports and route.target_port is None:
-        raise _Refusal(
+        raise Refusal(
             Reason.TARGET_PORT_NOT_FOUND,
             f"Service {target.name!r} leads to a name outside and has no port;"
             " set spec.port.targetPort to the port's number",
         )
     if route.target_port is not None:
-        return _Wanted(route.target_port, or_number=True)
+        return Wanted(route.target_port, or_number=True)
     if len(tcp) > 1:
         names = few([_port_title(port.name) or str(port.port) for port in tcp], _PORTS_SHOWN_MAX)
-        raise _Refusal(
+        raise Refusal(
             Reason.AMBIGUOUS_TARGET_PORT,
             f"Service {target.name!r} has several TCP ports ({names});"
             " set spec.port.targetPort to one of them",
         )
-    return _Wanted(tcp[0].name if tcp else "", or_number=False)
+    return Wanted(tcp[0].name if tcp else "", or_number=False)
 
 
-def _sets(route: Route, target: RouteTarget, lookup: Lookup) -> Sequence[EndpointSet]:
+def target_sets(route: Route, target: RouteTarget, lookup: Lookup) -> Sequence[EndpointSet]:
     """The target's EndpointSlices, or one made of what DNS says of its external name."""
     service = lookup.service(route.namespace, target.name)
     if service is None or service.external_name is None:
@@ -237,7 +239,7 @@ def _sets(route: Route, target: RouteTarget, lookup: Lookup) -> Sequence[Endpoin
     answer = lookup.answer(name) if name else None
     if name and (answer is None or not answer.addresses):
         why = answer.problem if answer else "it is being looked up"
-        raise _Refusal(
+        raise Refusal(
             Reason.NAME_NOT_RESOLVED, f"external name {name!r} of Service {target.name!r}: {why}"
         )
     return [outside_set(service, answer, route.target_port)]
@@ -253,7 +255,7 @@ def _stale(route: Route, lookup: Lookup) -> Iterator[str]:
 
 
 def _part(
-    endpoint_set: EndpointSet, wanted: _Wanted, target: RouteTarget, denied: Callable[[str], bool]
+    endpoint_set: EndpointSet, wanted: Wanted, target: RouteTarget, denied: Callable[[str], bool]
 ) -> _Part:
     """The usable addresses of one set."""
     usable: dict[Address, _Found] = {}
@@ -270,7 +272,7 @@ def _part(
 
 
 def _endpoints(
-    endpoint_set: EndpointSet, wanted: _Wanted, target: RouteTarget
+    endpoint_set: EndpointSet, wanted: Wanted, target: RouteTarget
 ) -> Iterator[tuple[str, int, _Found]]:
     """All (IP as written, port, endpoint) of the wanted TCP ports that can serve at all."""
     for group in endpoint_set.groups:
@@ -280,7 +282,7 @@ def _endpoints(
             if port.protocol == "TCP" and port.port is not None and wanted(port)
         ]
         for endpoint in group.endpoints:
-            if not _serves(endpoint):
+            if not serves(endpoint):
                 continue
             for number in ports:
                 for ip in endpoint.addresses:
@@ -288,7 +290,8 @@ def _endpoints(
                     yield ip, number, found
 
 
-def _serves(endpoint: Endpoint) -> bool:
+def serves(endpoint: Endpoint) -> bool:
+    """Whether it can take connections, or finish those that it has."""
     return endpoint.ready or (endpoint.serving and endpoint.terminating)
 
 
@@ -307,15 +310,15 @@ def _precedence(end: _Found) -> tuple[bool, str, str]:
     return end.ready, end.pod or "", end.node or ""
 
 
-def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
+def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> Refusal:
     """Why no endpoint was found, in words that the Route's author can act on."""
     if left_out:
-        return _Refusal(Reason.ENDPOINTS_DENIED, _left_out_message(left_out))
+        return Refusal(Reason.ENDPOINTS_DENIED, _left_out_message(left_out))
     there_are: set[str] = set()
     protocols: set[str] = set()  # of the ports that are wanted
     for target in route.targets:
-        wanted = _wanted_ports(route, target, lookup)
-        for endpoint_set in _sets(route, target, lookup):
+        wanted = wanted_ports(route, target, lookup)
+        for endpoint_set in target_sets(route, target, lookup):
             for port in (port for group in endpoint_set.groups for port in group.ports):
                 if wanted(port):
                     protocols.add(port.protocol)
@@ -326,14 +329,14 @@ def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> _Refusal:
         return _udp_only(f"port {shown(route.target_port)}")
     if protocols or not there_are:
         names = few([repr(target.name) for target in route.targets], _EXAMPLES_MAX)
-        return _Refusal(Reason.NO_ENDPOINTS, f"no ready endpoint in Service {names}")
+        return Refusal(Reason.NO_ENDPOINTS, f"no ready endpoint in Service {names}")
     fault = (
         "the Service's port has another name than the ports of its endpoints"
         if route.target_port is None
         else f"spec.port.targetPort {shown(route.target_port)} is neither name nor number of an"
         " endpoint port"
     )
-    return _Refusal(
+    return Refusal(
         Reason.TARGET_PORT_NOT_FOUND,
         f"{fault}; there are {few(sorted(there_are), _PORTS_SHOWN_MAX)}",
     )
@@ -344,8 +347,8 @@ def _port_title(name: str) -> str:
     return name if plain else shown(name)
 
 
-def _udp_only(what: str) -> _Refusal:
-    return _Refusal(
+def _udp_only(what: str) -> Refusal:
+    return Refusal(
         Reason.UNSUPPORTED_PROTOCOL,
         f"{what} is not TCP; stock HAProxy balances TCP only, expose it in another way",
     )

@@ -5,7 +5,6 @@ by any; the loop is never held up. Nothing is decided on it.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,7 +48,7 @@ class EntryReport:
 class History:
     """``clock``: Unix time in seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=OPERATIONS_MAX)

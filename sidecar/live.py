@@ -11,16 +11,21 @@ from collections.abc import Callable
 
 from sidecar.calls import Calls
 from sidecar.errors import RuntimeAPIError
+from sidecar.history import History
 from sidecar.observer import Observer
 from sidecar.pool import Pool
 from sidecar.report import Facts, Report, build_report, with_traffic
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
+from sidecar.why import WhyReport, World, explain
 
 log = logging.getLogger(__name__)
 
 #: How long the loop may let an asker wait. A large first sync takes seconds.
 ASK_SECONDS = 5.0
+
+#: How many operations on a port belong to its explanation.
+WHY_OPERATIONS = 8
 
 #: A report is this old at most, and takes at most one part of this many of the time.
 _FRESH_SECONDS = 1.0
@@ -28,13 +33,22 @@ _SHARE = 20
 
 
 class Live:
-    """``facts``: called in the loop's thread. May be used from any thread."""
+    """``facts``, ``world``: called in the loop's thread. May be used from any thread."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, calls: Calls, facts: Callable[[], Facts]
+        self,
+        settings: Settings,
+        pool: Pool,
+        calls: Calls,
+        facts: Callable[[], Facts],
+        world: Callable[[], World],
+        history: History,
     ) -> None:
+        self._settings = settings
         self._calls = calls
         self._facts = facts
+        self._world = world
+        self.history = history
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._observer = Observer(self._client, pool)
         # Of all below: whoever comes while one is made takes the same.
@@ -56,6 +70,18 @@ class Live:
                 took = time.monotonic() - now
                 self._fresh_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
             return self._report
+
+    def why(self, subject: str) -> WhyReport:
+        """One port or Route explained. Raises UsageError, BusyError."""
+        why = self._calls.ask(lambda: explain(subject, self._world()), ASK_SECONDS)
+        entries = [] if why.port is None else self.history.entries(why.port)
+        return WhyReport(
+            self._settings.router_name,
+            "sidecar",
+            self._settings.haproxy.absolute_socket,
+            why,
+            tuple(entries[:WHY_OPERATIONS]),
+        )
 
     def _counted(self, report: Report) -> Report:
         ports = [item.port for item in report.ports]

@@ -105,7 +105,7 @@ class Reconciler:
         self.observed: dict[int, ObservedPort] = {}
         #: port -> how many endpoints found no room.
         self.left_out: dict[int, int] = {}
-        self.history = History()
+        self.history = History(time.time)
         #: How often HAProxy was changed; the state file is saved when it grew.
         self.changes = 0
 

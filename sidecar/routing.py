@@ -56,9 +56,10 @@ class Routing:
         denied: Callable[[str], bool],
         kept: Mapping[str, int] | None,
     ) -> None:
-        self._store = Store()
+        #: For who explains; nobody else may change it.
+        self.store = Store()
         self._ledger = Ledger(router_name, pool, kept)
-        self._denied = denied
+        self.denied = denied
         # (namespace, Service name) -> the Routes that lead to it and own a port: for those that
         # wait, it is of no matter
         self._users: dict[tuple[str, str], set[Key]] = {}
@@ -80,8 +81,8 @@ class Routing:
         Nothing is resolved yet: a Service that changes a hundred times between two looks at its
         ports costs one resolution.
         """
-        dirty = self._store.apply(changes)
-        routes = {key: self._store.route(key) for key in dirty if key.kind == "Route"}
+        dirty = self.store.apply(changes)
+        routes = {key: self.store.route(key) for key in dirty if key.kind == "Route"}
         touched = set(routes)
         # Route -> what touched it
         why = {key: dirty[key] for key in routes}
@@ -138,7 +139,7 @@ class Routing:
             claimed = Claimed(
                 port,
                 route,
-                resolve(route, self._store, self._denied, self._parts.pop(port, {})),
+                resolve(route, self.store, self.denied, self._parts.pop(port, {})),
                 _drain_deadline(route)[0],
             )
             self._claimed[port] = claimed
@@ -217,7 +218,7 @@ class Routing:
             if not self._users[service]:
                 del self._users[service]
             self._index_name(service)
-        route = self._store.route(key)
+        route = self.store.route(key)
         if route is not None and self._ledger.owned(key) is not None:
             self._targets[key] = frozenset(
                 (route.namespace, target.name) for target in route.targets
@@ -228,7 +229,7 @@ class Routing:
 
     def _index_name(self, key: tuple[str, str]) -> None:
         """A Service, or who uses it, changed: keep up with the name that it leads to."""
-        service = self._store.service(*key) if key in self._users else None
+        service = self.store.service(*key) if key in self._users else None
         now, before = outside_name(service) if service else None, self._outside.pop(key, None)
         if now is not None:
             self._outside[key] = now

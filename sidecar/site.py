@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sidecar.access import Access
 from sidecar.errors import UsageError
-from sidecar.history import History, history_json
+from sidecar.history import history_json
 from sidecar.http import Answer, Probe, Site, as_json, probe
 from sidecar.live import Live
 from sidecar.report import narrowed, report_json
@@ -26,7 +27,6 @@ def make_site(
     ready: Probe,
     registry: CollectorRegistry,
     live: Live,
-    history: History,
 ) -> Site:
     """All paths. ``token_file``: holds the token that the page and /api ask for."""
 
@@ -41,11 +41,16 @@ def make_site(
         port = query.get("port")
         if port is not None and not re.fullmatch("[0-9]{1,5}", port):
             raise UsageError("port must be a number")
-        return as_json(history_json(history.entries(int(port) if port else None), history.total))
+        return as_json(
+            history_json(live.history.entries(int(port) if port else None), live.history.total)
+        )
+
+    def why(query: Mapping[str, str]) -> Answer:
+        return as_json(asdict(live.why(query.get("subject", ""))))
 
     return Site(
         open={"/healthz": probe(healthy), "/readyz": probe(ready), "/metrics": metrics},
-        guarded={"/api/status": status, "/api/history": operations},
+        guarded={"/api/status": status, "/api/why": why, "/api/history": operations},
         access=Access(listen, token_reader(token_file) if token_file else None),
     )
 

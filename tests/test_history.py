@@ -1,6 +1,7 @@
 """What the running sidecar remembers of what it did, and whom it blames."""
 
 import contextlib
+import time
 from typing import Any
 
 from stand import (
@@ -114,7 +115,7 @@ def test_the_last_ones_only() -> None:
 
 
 def test_causes_are_of_the_port_until_it_is_as_desired() -> None:
-    history = History()
+    history = History(time.time)
     causes = [Cause(Key("Route", "demo", f"r{number}"), "changed") for number in range(5)]
     for cause in causes:
         history.blame(30000, cause)
@@ -129,7 +130,7 @@ def test_causes_are_of_the_port_until_it_is_as_desired() -> None:
 
 
 def test_what_could_not_be_done() -> None:
-    history = History()
+    history = History(time.time)
     never_sent = SetState(30000, "s1;quit", "ready")
     history.record(
         [OpenPort(30000), never_sent],

@@ -166,6 +166,23 @@ def ports(config: Config = None, json: JSON = False) -> None:
 
 
 @app.command()
+def why(
+    subject: Annotated[
+        str, typer.Argument(metavar="PORT|NAMESPACE/ROUTE", help="What to explain.")
+    ],
+    config: Config = None,
+    json: JSON = False,
+) -> None:
+    """Why a port or Route works or not: from the annotation to the socket.
+
+    Exits with 1 if it does not work.
+    """
+    from sidecar.cli import why as command
+
+    command.why(config, subject, as_json=json)
+
+
+@app.command()
 def history(
     port: Annotated[
         int | None, typer.Argument(metavar="PORT", help="Only this one.", show_default=False)

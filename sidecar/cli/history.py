@@ -40,13 +40,13 @@ def table_of(entries: Iterable[EntryReport]) -> Table:
     """A row for each; the reply only where it is not plainly yes."""
     table = make_table("TIME", ">TOOK", "COMMAND", "REPLY", "BECAUSE")
     for entry in entries:
-        colour = "green" if entry.done else "red"
-        reply = escape(entry.reply.strip()) or "done"
+        # HAProxy's yes has many words; --json has them.
+        reply = "[green]done[/]" if entry.done else f"[red]{escape(entry.reply.strip())}[/]"
         table.add_row(
             time.strftime("%H:%M:%S", time.localtime(entry.at_seconds)),
             f"{entry.duration_seconds * 1000:.1f}ms",
             escape(entry.command),
-            f"[{colour}]{reply}[/]",
+            reply,
             escape("; ".join(entry.causes) or _BY_ITSELF),
         )
     return table

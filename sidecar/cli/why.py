@@ -1,0 +1,115 @@
+"""``why``: one port or Route explained, a link of the chain a line."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from typer import Exit
+
+from sidecar.cli.ask import NoSidecarError, ask_sidecar
+from sidecar.cli.context import haproxy_at, load_settings, read_source
+from sidecar.cli.history import table_of
+from sidecar.cli.look import refuse_another
+from sidecar.cli.screen import make_console
+from sidecar.errors import RuntimeAPIError
+from sidecar.holds import holds_file, read_holds
+from sidecar.observed import ObservedPort
+from sidecar.observer import Observer
+from sidecar.settings import Settings
+from sidecar.why import Mark, WhyReport, World, explain
+
+_WHY = TypeAdapter(WhyReport)
+
+_MARKS: Mapping[Mark, tuple[str, str]] = {
+    "ok": ("\N{CHECK MARK}", "green"),
+    "warn": ("!", "yellow"),
+    "bad": ("\N{BALLOT X}", "red"),
+    "info": ("\N{MIDDLE DOT}", "dim"),
+}
+
+
+def why(config: Path | None, subject: str, *, as_json: bool) -> None:
+    """Print the chain; exits with 1 if it breaks somewhere."""
+    settings = load_settings(config)
+    try:
+        report = _of_sidecar(settings, subject)
+        no_sidecar = ""
+    except NoSidecarError as exc:
+        report, no_sidecar = _of_haproxy(settings, subject), str(exc)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    else:
+        make_console().print(Group(*_screen(report, no_sidecar)))
+    if not report.why.works:
+        raise Exit(1)
+
+
+def _of_sidecar(settings: Settings, subject: str) -> WhyReport:
+    data = ask_sidecar(settings, "/api/why", {"subject": subject})
+    try:
+        report = _WHY.validate_python(data)
+    except ValidationError as exc:
+        raise NoSidecarError("what answers is another version's sidecar") from exc
+    refuse_another(settings, report.router_name, report.socket)
+    return report
+
+
+def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
+    snapshot = read_source(settings)
+    observed: Mapping[int, ObservedPort] | None = None
+    faults = snapshot.problems
+    try:
+        with haproxy_at(settings) as client:
+            _, observed = Observer(client, snapshot.pool).look(snapshot.pool.ports)
+    except RuntimeAPIError as exc:
+        faults = (str(exc), *faults)
+    world = World(
+        settings.router_name,
+        snapshot.pool,
+        snapshot.routing,
+        observed,
+        read_holds(holds_file(settings)),
+        {},
+        faults if observed is None else (),
+    )
+    found = explain(subject, world)
+    socket = settings.haproxy.absolute_socket
+    return WhyReport(settings.router_name, "haproxy", socket, found, ())
+
+
+def _screen(report: WhyReport, no_sidecar: str) -> Iterator[RenderableType]:
+    if no_sidecar:
+        told = f"no sidecar was asked, but HAProxy and the source: {no_sidecar}"
+        yield Text(told + "\n", "yellow")
+    chain = Table.grid(padding=(0, 1))
+    chain.add_column(no_wrap=True)
+    chain.add_column(no_wrap=True, style="bold")
+    chain.add_column(overflow="fold")
+    remedies = []
+    for link in report.why.links:
+        mark, colour = _MARKS[link.mark]
+        chain.add_row(Text(mark, colour), link.name, Text(link.text))
+        for line in link.lines:
+            its_mark, its_colour = _MARKS[line.mark]
+            # A mark of its own in the text's column, so that a folded line stays under itself.
+            row = Table.grid(padding=(0, 1))
+            row.add_row(Text(its_mark, its_colour), Text(line.text, overflow="fold"))
+            chain.add_row("", "", row)
+        if link.remedy and link.mark in ("bad", "warn"):
+            remedies.append((link.name, link.remedy))
+    yield chain
+    for title, remedy in remedies:
+        yield Text.assemble((f"\N{RIGHTWARDS ARROW} {title}", "bold"), f": {remedy}")
+    if report.operations:
+        yield Text("\nlast operations", "bold")
+        yield table_of(reversed(report.operations))
+    yield Text(
+        "\nit works" if report.why.works else "\nit does not work",
+        "green" if report.why.works else "red",
+    )
