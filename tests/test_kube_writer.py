@@ -371,6 +371,58 @@ def test_an_auto_route_gets_its_port_by_annotation(
     assert annotations == {**route_manifest()["metadata"]["annotations"], KEPT_PORT: "30007"}
 
 
+def test_an_auto_route_that_may_not_get_its_port_is_told(
+    api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api.apply(route_manifest())
+    status_only = Fault(status=403, reason="Forbidden", message="no")
+    api.fault(status_only, verb="patch", times=9, when=lambda r: not r.path.endswith("/status"))
+    web = Key("Route", "demo", "web")
+    pending = Standing(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
+    with replica() as one:
+        one.tell({web: pending}, {web: 30007})
+        await_(lambda: says(api) == ("False", "PortPending", "in a moment"), "it is told")
+    assert caplog.text.count('"auto" Routes get no port') == 1
+    assert kept(api) is None
+
+
+def test_a_leader_that_comes_back_says_nothing_again(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    api.apply(route_manifest())
+    with replica("one") as one:
+        one.tell(open_on())
+        await_(lambda: events(api) == ["PortOpened"], "it is told")
+        thief = api.get(LEASE)
+        thief["spec"] = {**thief["spec"], "holderIdentity": "thief", "leaseDurationSeconds": 3}
+        api.apply(thief)
+        await_(lambda: not one.leader.leads(), "it noticed", 20)
+        # The other leader's work.
+        api.apply(with_status("web", written_by_another("no")))
+        one.tell(refused(message="no"))
+        await_(one.leader.leads, "it leads again", 20)
+        one.tell(open_on("web", 30001))
+        await_(lambda: says(api) == ("True", "Admitted", "port 30001"), "it writes again")
+        await_(lambda: events(api) == ["PortOpened"] * 2, "and tells only that")
+
+
+def written_by_another(message: str) -> dict[str, Any]:
+    """What a leader of the same router writes of a refused Route."""
+    condition = {
+        "type": "Admitted",
+        "status": "False",
+        "reason": "InvalidPort",
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    return {
+        "host": "",
+        "routerName": ROUTER,
+        "wildcardPolicy": "None",
+        "conditions": [condition],
+    }
+
+
 def kept(api: FakeAPI) -> str | None:
     found: str | None = api.get(route_manifest())["metadata"]["annotations"].get(KEPT_PORT)
     return found

@@ -48,13 +48,18 @@ class Admitted:
 KEEP: Literal["keep"] = "keep"
 
 
-def admitted(standing: Standing | None) -> Admitted | Literal["keep"] | None:
-    """What to say of a Route; None to say nothing of it, and take away what was said."""
+def admitted(
+    standing: Standing | None, *, stuck: bool = False
+) -> Admitted | Literal["keep"] | None:
+    """What to say of a Route; None to say nothing of it, and take away what was said.
+
+    ``stuck``: its ``auto`` port may not be written to it.
+    """
     if standing is None:
         return None
     verdict = standing.verdict
-    if verdict.reason == Reason.PORT_PENDING:
-        # It is written to the Route in a moment, if it may be.
+    if verdict.reason == Reason.PORT_PENDING and not stuck:
+        # It is written to the Route in a moment.
         return KEEP
     if not verdict.admitted:
         return Admitted("False", verdict.reason.value, bounded(verdict.message))

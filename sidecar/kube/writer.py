@@ -54,6 +54,9 @@ _CONFLICT_SECONDS = 5.0
 _PUBLISH_AFTER_SECONDS = 1.0
 _PUBLISH_AGAIN_SECONDS = 300.0
 
+#: The same fault is said this often, of whatever object.
+_COMPLAIN_SECONDS = 60.0
+
 _BURST_SECONDS = 5.0
 _EVENTS_WAITING_MAX = 1000
 
@@ -120,6 +123,8 @@ class Writer:
         # Route -> the port in its annotation
         self._kept: dict[Key, str | None] = {}
         self._told = False
+        # Whether another may have written since we last did.
+        self._anew = False
         self._queue: DueKeys[Key] = DueKeys()
         # from here on: the writer's thread alone
         self._bucket = TokenBucket(
@@ -130,9 +135,10 @@ class Writer:
         self._events: deque[_Event] = deque(maxlen=_EVENTS_WAITING_MAX)
         # Route -> its UID, and what we last made of its admission
         self._said: dict[Key, tuple[str, Admitted | None]] = {}
-        # object -> how often in a row it could not be written, and what was said of it
+        # object -> how often in a row it could not be written
         self._attempts: dict[Key, int] = {}
-        self._complained: dict[Key, str] = {}
+        # kind of write, status and reason -> when it was last said that this goes wrong
+        self._complained: dict[tuple[str, int, str], float] = {}
         # (kind of write, namespace) -> until when it is not tried, since it is not permitted
         self._forbidden: dict[tuple[str, str], float] = {}
         self._paused_until = float("-inf")
@@ -180,7 +186,8 @@ class Writer:
             for route, standing in standings.items():
                 ports_changed |= self._take(route, standing)
             if proposed_ports is not self._proposed:
-                dirty |= proposed_ports.keys() - self._proposed.keys()
+                known = self._proposed
+                dirty |= {key for key, port in proposed_ports.items() if known.get(key) != port}
                 self._proposed = proposed_ports
             for route in dirty:
                 self._queue.add(route, now)
@@ -204,6 +211,7 @@ class Writer:
     def _leader_changed(self) -> None:
         with self._changed:
             now = self._clock()
+            self._anew = True
             for key in self._statuses.keys() | self._standings.keys():
                 self._queue.add(key, now)
             if self._service:
@@ -233,8 +241,13 @@ class Writer:
         if wait := self._bucket.wait_seconds(now):
             return wait
         with self._changed:
+            anew, self._anew = self._anew, False
             key = self._queue.take(now)
             wait = self._queue.next_at() - now
+        if anew:
+            self._events.clear()
+            self._said.clear()
+            self._contention = Contention()
         try:
             if key is not None:
                 self._write(key, now)
@@ -257,7 +270,6 @@ class Writer:
             self._failed(key, failed, now)
         else:
             self._attempts.pop(key, None)
-            self._complained.pop(key, None)
 
     def _write_route(self, key: Key, now: float) -> None:
         with self._changed:
@@ -271,8 +283,10 @@ class Writer:
         elif port is not None and self._permitted("port", key, now):
             self._keep_port(key, status, port, kept, now)
         elif told and status.ingress_json is not None:
-            ingress = json.loads(status.ingress_json)
-            self._write_status(key, status, ingress, standing, now)
+            wanted = admitted(standing, stuck=port is not None)
+            if wanted != KEEP:
+                ingress = json.loads(status.ingress_json)
+                self._write_status(key, status, ingress, wanted, now)
 
     def _keep_port(
         self, key: Key, status: RouteStatus, port: int, kept: str | None, now: float
@@ -291,13 +305,10 @@ class Writer:
         key: Key,
         status: RouteStatus,
         ingress: Sequence[Entry],
-        standing: Standing | None,
+        wanted: Admitted | None,
         now: float,
     ) -> None:
         wishes = self._wishes
-        wanted = admitted(standing)
-        if wanted == KEEP:
-            return
         stands = said(our_entry(ingress, wishes.router_name))
         known = self._said.get(key)
         before = known[1] if known and known[0] == status.uid else stands
@@ -444,13 +455,16 @@ class Writer:
         else:
             attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
             self._later(key, now + backoff_seconds(attempts))
-            if self._complained.get(key) != str(error):
-                self._complained[key] = str(error)
-                log.error("%s: %s; trying again until it works", key, error)
+            # What is wrong with one is often wrong with thousands.
+            what = kind, status, error.reason if isinstance(error, ApiError) else ""
+            if now - self._complained.get(what, float("-inf")) > _COMPLAIN_SECONDS:
+                self._complained[what] = now
+                log.error("%s: %s; trying it and others like it until it works", key, error)
 
     def _is_everybodys(self, error: APIServerError, now: float) -> bool:
-        """Whether the API server is away or wants less of everything: then all wait."""
-        if isinstance(error, ApiError):
+        """Whether the API server is away, does not know us or wants less of everything: then all
+        wait."""
+        if isinstance(error, ApiError) and error.status != 401:
             if error.status != 429 and error.retry_after_seconds is None:
                 return False
             self._paused_until = now + (error.retry_after_seconds or backoff_seconds(1))
