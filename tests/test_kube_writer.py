@@ -2,12 +2,13 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from kube import FakeAPI, Fault
+from kube import FakeAPI, Fault, Request
 from stand import ROUTER, await_, await_told, route, route_manifest, service_manifest
 
 from sidecar.kube.client import KubeClient
@@ -234,11 +235,19 @@ def test_an_api_server_that_wants_less_is_left_alone_for_as_long_as_it_says(
     busy = Fault(status=429, reason="TooManyRequests", headers={"Retry-After": "1"})
     with replica() as one:
         await_(one.leader.leads, "it leads")
-        api.fault(busy, verb="patch", plural="routes", times=2)
+        asked_at: list[float] = []
+
+        def is_write(request: Request) -> bool:
+            if request.verb == "patch":
+                asked_at.append(time.monotonic())
+            return request.verb == "patch"
+
+        api.fault(busy, times=2, when=is_write)
         for number in range(5):
             one.tell(open_on(f"r{number}"))
         await_(lambda: all(says(api, f"r{n}") == ADMITTED for n in range(5)), "all are written")
     assert one.result("status", "throttled") == 2
+    assert asked_at[1] - asked_at[0] >= 1.0
     assert status_writes(api) == 7
 
 
@@ -337,7 +346,8 @@ def test_whoever_loses_the_lease_writes_no_more(
         await_told(caplog, "leads no more")
         one.tell(open_on())
         one.look()
-        assert says(api) is None
+        looks = len(api.asked("get", "leases"))
+        await_(lambda: len(api.asked("get", "leases")) > looks + 1, "some time goes by", 40)
     assert api.get(LEASE)["spec"]["holderIdentity"] == "thief"
     assert status_writes(api) == 0
 
