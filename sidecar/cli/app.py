@@ -190,9 +190,9 @@ def history(
     config: Config = None,
     json: JSON = False,
 ) -> None:
-    """What the running sidecar did to HAProxy lately, and because of what; the newest last.
+    """What the sidecar did to HAProxy lately, and because of what.
 
-    Exits with 3 if no sidecar answers.
+    The newest last. Exits with 3 if no sidecar answers.
     """
     from sidecar.cli import history as command
 
