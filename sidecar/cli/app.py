@@ -173,7 +173,7 @@ def why(
     config: Config = None,
     json: JSON = False,
 ) -> None:
-    """Why a port or Route works or not: from the annotation to the socket.
+    """Why a port or Route works or not, link by link.
 
     Exits with 1 if it does not work.
     """
