@@ -209,16 +209,13 @@ class Ledger:
         owner = self._queues[port][0].route
         if owner == key:
             return Verdict(key, port, Reason.ADMITTED, "")
-        who = (
-            f"the older Route {owner.name!r}"
-            if owner.namespace == key.namespace
-            else "an older Route of another namespace"
-        )
+        # It does not say by whom: thousands may wait, and nothing of theirs is to change whenever
+        # the owner does; nor would another namespace's be theirs to know.
         return Verdict(
             key,
             port,
             Reason.PORT_ALREADY_CLAIMED,
-            f"port {port} is claimed by {who}; this one gets it when that goes,"
+            f"port {port} is claimed by an older Route; this one gets it when that goes,"
             f' or ask for another port or "{AUTO}"',
         )
 

@@ -17,6 +17,8 @@ from stand import (
     route,
 )
 
+from sidecar.fields import shown
+
 #: What passes between a session's end in HAProxy and the test's knowing of it, at most.
 SLACK = 1.5
 
@@ -227,7 +229,7 @@ def test_an_invalid_deadline_is_told_and_the_routers_holds(
         verdict = daemon._routing.verdict(route(f"web-{port}").key)
         assert verdict is not None
         assert verdict.admitted
-        assert f"drain deadline {given[:40]!r}" in verdict.message
+        assert f"drain deadline {shown(given)}" in verdict.message
         assert "the router's own holds" in verdict.message
     clients = [held(files, stand, port) for port in invalid]
     obituary = watch(files, clients)

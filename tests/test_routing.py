@@ -142,7 +142,6 @@ def test_an_auto_route_that_lost_the_last_port_is_among_the_changed() -> None:
 
 # Any sequence of events
 
-WAITS = Reason.PORT_ALREADY_CLAIMED
 NAMES = ["web", "api"]
 ROUTES = st.builds(
     lambda name, share, **rest: route(name, also=[share] if share else [], **rest),
@@ -199,12 +198,7 @@ def final(history: Iterable[Iterable[Change]]) -> list[Object]:
 
 
 def told(routing: Routing) -> dict[Key, Verdict]:
-    """What is said of each Route. Of one that waits, not for whom: thousands may wait, and are
-    not told when somebody else has their port."""
-    return {
-        item.route: replace(item, message="") if item.reason == WAITS else item
-        for item in routing.verdicts()
-    }
+    return {item.route: item for item in routing.verdicts()}
 
 
 @given(st.lists(st.lists(CHANGES, max_size=6), max_size=10))
