@@ -73,7 +73,7 @@ class ControlPlane:
             f"--cert-dir={self.folder / 'certificates'}",
             "--bind-address=127.0.0.1",
             "--advertise-address=198.18.0.1",
-            "--service-cluster-ip-range=198.19.0.0/24",
+            "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -165,6 +165,11 @@ class ControlPlane:
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", "-o", "json", *arguments))
+
+    def delete_routes(self, namespace: str) -> None:
+        """All of them, in one request; kubectl's own `--all` sends one for each."""
+        path = f"/apis/route.openshift.io/v1/namespaces/{namespace}/routes"
+        self.kubectl("delete", "--raw", path)
 
     def compact(self) -> None:
         """Make etcd forget every revision but the newest."""

@@ -42,7 +42,7 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     # The rest of a namespace is a controller's to remove, which is not here.
-    plane.kubectl("delete", "routes", "--all", "-n", name)
+    plane.delete_routes(name)
 
 
 @pytest.fixture
