@@ -65,9 +65,9 @@ def serve() -> Iterator[Serve]:
     """Makes echo servers on addresses that an API server takes for endpoints."""
     servers: list[EchoServer] = []
 
-    def make(name: str) -> EchoServer:
+    def make(name: str, port: int = 9000) -> EchoServer:
         number = next(_outside)
-        servers.append(EchoServer(name, f"198.18.{number // 250}.{1 + number % 250}"))
+        servers.append(EchoServer(name, f"198.18.{number // 250}.{1 + number % 250}", port))
         return servers[-1]
 
     yield make
