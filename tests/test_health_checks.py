@@ -143,7 +143,7 @@ def test_the_status_shows_it(checked: Stand, make_server: MakeServer) -> None:
         await_ready(checked, PORT, a, Address(dead, 9000))
         await_up(checked, Address(dead, 9000), up=False)
         assert servers() == {str(a.address): "ready", f"{dead}:9000": "down"}
-        assert "1 ready, 1 down" in run_cli("status", "-c", checked.settings_file).out
+        assert "ready 1, down 1" in run_cli("status", "-c", checked.settings_file).out
 
 
 def test_idle_slots_are_not_checked(
