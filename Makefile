@@ -18,7 +18,7 @@ run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
 
 test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses another)
-	@haproxy/install haproxy mariadb redis
+	@haproxy/install haproxy mariadb redis chromium
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
 test-cluster: $(VENV)/dev ## tests on a real API server, which Go builds once (minutes)

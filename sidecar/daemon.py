@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sidecar.calls import Calls
+from sidecar.census import Census
 from sidecar.durations import format_duration
 from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
@@ -187,6 +188,7 @@ class Daemon:
                     self.reconciler.history,
                 )
                 ending.callback(live.close)
+                self.metrics.registry.register(Census(live.snapshot, self._pool))
                 site = make_site(
                     listen,
                     self.settings.http.token_file,

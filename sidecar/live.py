@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from sidecar.calls import Calls
-from sidecar.errors import RuntimeAPIError
+from sidecar.errors import BusyError, RuntimeAPIError
 from sidecar.history import History
 from sidecar.observer import Observer
 from sidecar.pool import Pool
@@ -55,6 +55,8 @@ class Live:
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._fresh_until = 0.0
+        self._snapshot: Report | None = None
+        self._snapshot_until = 0.0
 
     def close(self) -> None:
         with self._lock:
@@ -70,6 +72,21 @@ class Live:
                 took = time.monotonic() - now
                 self._fresh_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
             return self._report
+
+    def snapshot(self) -> Report | None:
+        """The same without what HAProxy counts; None if the loop has had no time yet."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._fresh_until:
+                return self._report
+            if now >= self._snapshot_until:
+                try:
+                    self._snapshot = build_report(self._calls.ask(self._facts, ASK_SECONDS))
+                except BusyError:
+                    log.debug("metrics are those of the last report")
+                took = time.monotonic() - now
+                self._snapshot_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
+            return self._snapshot
 
     def why(self, subject: str) -> WhyReport:
         """One port or Route explained. Raises UsageError, BusyError."""

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,16 @@ from sidecar.live import Live
 from sidecar.report import narrowed, report_json
 
 log = logging.getLogger(__name__)
+
+
+_PAGE = Path(__file__).with_name("page")
+
+#: The page and what it needs: path -> file, content type.
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
 
 
 def make_site(
@@ -48,11 +59,19 @@ def make_site(
     def why(query: Mapping[str, str]) -> Answer:
         return as_json(asdict(live.why(query.get("subject", ""))))
 
+    page = {
+        path: partial(_file, kind, (_PAGE / name).read_bytes())
+        for path, (name, kind) in _FILES.items()
+    }
     return Site(
         open={"/healthz": probe(healthy), "/readyz": probe(ready), "/metrics": metrics},
-        guarded={"/api/status": status, "/api/why": why, "/api/history": operations},
+        guarded={**page, "/api/status": status, "/api/why": why, "/api/history": operations},
         access=Access(listen, token_reader(token_file) if token_file else None),
     )
+
+
+def _file(content_type: str, body: bytes, _: Mapping[str, str]) -> Answer:
+    return Answer(200, content_type, body)
 
 
 def token_reader(path: Path) -> Callable[[], str]:

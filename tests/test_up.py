@@ -71,7 +71,7 @@ def test_up(number: signal.Signals, laptop: Stand, make_server: MakeServer, star
         f"its log, with every connection: {config.with_name('haproxy.log')}\n",
         f"✓ watching {laptop.manifests}; edit, add or delete a manifest there\n",
         f"    status:  {sys.executable} -m sidecar status -c {laptop.settings_file}\n",
-        f"    metrics: http://{laptop.ip}:8405/metrics\n",
+        f"    page:    http://{laptop.ip}:8405/\n",
         "    Ctrl-C stops all of it\n",
     ):
         process.await_said(line)

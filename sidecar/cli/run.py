@@ -95,7 +95,7 @@ def _print_hints(
         say.print(f"    status:  {command} status{option}", markup=False)
     say.print(f"    by hand: {command} shell{option}", markup=False)
     if settings.http.listen:
-        say.print(f"    metrics: http://{settings.http.listen}/metrics", markup=False)
+        say.print(f"    page:    http://{settings.http.listen}/", markup=False)
     say.print("    Ctrl-C stops all of it\n")
 
 

@@ -1,0 +1,250 @@
+// The page of the sidecar's HTTP port: asks /api/status and draws it. Reads only. Names and messages
+// are users' text: everything goes through textContent, nothing through innerHTML.
+"use strict";
+
+const POLL_MS = 2000;
+const KEPT_SECONDS = 300;
+const CHANGES_SECONDS = 600;
+const STATES = ["ready", "down", "drain", "maint"];
+const COLOURS = {open: "good", closed: "warn", unknown: "bad", ready: "good", down: "bad", drain: "warn", maint: "quiet"};
+
+const byId = (id) => document.getElementById(id);
+const samples = []; // {at, total, ports: {port: sessions}}, the oldest first
+const cards = new Map(); // port -> its elements
+let report = null;
+
+function make(tag, className, text) {
+  const item = document.createElement(tag);
+  if (className) item.className = className;
+  if (text !== undefined) item.textContent = text;
+  return item;
+}
+
+function shape(tag, attributes) {
+  const item = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) item.setAttribute(name, value);
+  return item;
+}
+
+function age(seconds) {
+  if (seconds === null) return "-";
+  let left = Math.max(0, Math.floor(seconds));
+  const parts = [];
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+    if (left >= size || (unit === "s" && !parts.length)) {
+      parts.push(Math.floor(left / size) + unit);
+      left %= size;
+    }
+  }
+  return parts.slice(0, 2).join(" ");
+}
+
+function amount(number) {
+  if (number === null) return "-";
+  let size = number;
+  for (const unit of ["", "k", "M", "G"]) {
+    if (size < 999.5) return (unit && size < 9.95 ? size.toFixed(1) : size.toFixed(0)) + unit;
+    size /= 1000;
+  }
+  return size.toFixed(1) + "T";
+}
+
+// points: [[x, y]] with x from 0 to 1; the highest y is the chart's top.
+function drawLine(svg, points, width, height) {
+  const most = Math.max(1, ...points.map(([, y]) => y));
+  const place = ([x, y]) => `${(x * width).toFixed(1)},${(height - (y / most) * (height - 2)).toFixed(1)}`;
+  const path = points.map(place).join(" ");
+  const parts = [shape("line", {class: "floor", x1: 0, x2: width, y1: height, y2: height})];
+  if (points.length > 1) {
+    const [first, last] = [points[0][0] * width, points.at(-1)[0] * width];
+    parts.push(shape("polygon", {class: "area", points: `${first},${height} ${path} ${last},${height}`}));
+    parts.push(shape("polyline", {class: "line", points: path}));
+  }
+  svg.replaceChildren(...parts);
+}
+
+function drawColumns(svg, counts, width, height) {
+  const most = Math.max(1, ...counts);
+  const step = width / counts.length;
+  svg.replaceChildren(
+    shape("line", {class: "floor", x1: 0, x2: width, y1: height, y2: height}),
+    ...counts.flatMap((count, index) => {
+      if (!count) return [];
+      const tall = Math.max(2, (count / most) * (height - 2));
+      return shape("rect", {class: "column", x: index * step, y: height - tall, width: step * 0.8, height: tall});
+    }),
+  );
+}
+
+function overTime(value) {
+  const now = Date.now() / 1000;
+  // A page that was just opened shows what it has seen, as wide as the chart.
+  const shown = Math.max(30, now - (samples[0]?.at ?? now));
+  return samples.map((sample) => [1 - (now - sample.at) / shown, value(sample)]);
+}
+
+function showHead() {
+  byId("router").textContent = report.router_name;
+  document.title = `${report.router_name}: haproxy-sidecar`;
+  const mark = byId("converged");
+  mark.textContent = report.converged ? "converged" : "not as desired";
+  mark.className = `mark ${report.converged ? "good" : "bad"}`;
+  byId("unready").hidden = report.converged;
+  byId("unready").textContent = report.unready;
+  const {haproxy, source} = report;
+  const opened = report.ports.filter((port) => port.state === "open").length;
+  const facts = [
+    ["HAProxy", haproxy ? `${haproxy.version}, PID ${haproxy.pid}, up ${age(haproxy.uptime_seconds)}` : "away"],
+    ["Source", `${source.kind} ${source.where}, ` + (source.missing.length ? `not synced yet: ${source.missing.join(", ")}` : `changed ${age(source.changed_seconds_ago)} ago`)],
+    ["Ports", `${opened} open, ${report.ports_claimed} claimed, ${report.ports_total - report.ports_claimed} free`],
+    ["Slots", `${report.slots_used} used, ${Math.max(0, report.slots_total - report.slots_used)} free`],
+  ];
+  byId("facts").replaceChildren(...facts.map(([name, value]) => {
+    const item = make("div");
+    item.append(make("dt", "", name), make("dd", "", value));
+    return item;
+  }));
+}
+
+function newCard(port) {
+  const card = make("details", "port");
+  card.dataset.port = port;
+  const row = make("summary", "row");
+  const cells = ["number which", "", "which", "", "number which", "", "number quiet", "number quiet", "number quiet", "number quiet"].map((name) => make("span", name));
+  const chart = shape("svg", {viewBox: "0 0 80 22", preserveAspectRatio: "none", "aria-hidden": "true"});
+  cells[5].append(chart);
+  row.append(...cells);
+  const notes = make("ul", "notes");
+  const servers = make("div", "servers");
+  card.append(row, servers);
+  const whole = make("div");
+  whole.append(card, notes);
+  return {whole, card, cells, chart, notes, servers};
+}
+
+function states(port) {
+  const counts = new Map();
+  for (const server of port.servers) counts.set(server.state, (counts.get(server.state) ?? 0) + 1);
+  const told = STATES.filter((state) => counts.has(state)).map((state) => `${state} ${counts.get(state)}`);
+  return told.join(", ") || "none";
+}
+
+function notesOf(port) {
+  const found = [];
+  if (port.failure) found.push(["bad", `cannot be brought to what is desired: ${port.failure}`]);
+  if (port.message) found.push(["warn", port.reason && port.reason !== "Admitted" ? `${port.reason}: ${port.message}` : port.message]);
+  if (port.left_out) found.push(["warn", `${port.left_out} endpoints left out; see limits.max_servers and pools.slots`]);
+  if (port.held) found.push(["warn", `held, until: haproxy-sidecar release ${port.port}`]);
+  return found;
+}
+
+function serverTable(servers) {
+  const columns = [
+    ["Server", (s) => s.slot], ["State", (s) => s.state], ["Address", (s) => s.address],
+    ["Pod", (s) => s.pod ?? ""], ["Node", (s) => s.node ?? ""], ["Check", (s) => s.check ?? ""],
+    ["Weight", (s) => s.weight, "number"], ["Sessions", (s) => amount(s.sessions), "number"],
+    ["In", (s) => amount(s.bytes_in), "number"], ["Out", (s) => amount(s.bytes_out), "number"],
+  ].filter(([name, value]) => !["Pod", "Node", "Check"].includes(name) || servers.some((s) => value(s)));
+  const table = make("table");
+  const head = make("tr");
+  head.append(...columns.map(([name, , kind]) => make("th", kind, name)));
+  table.append(head);
+  const order = [...servers].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  for (const server of order) {
+    const row = make("tr");
+    row.append(...columns.map(([name, value, kind]) => make("td", name === "State" ? COLOURS[server.state] : kind, value(server))));
+    table.append(row);
+  }
+  return table;
+}
+
+function showPort(port) {
+  let it = cards.get(port.port);
+  if (!it) {
+    it = newCard(port.port);
+    cards.set(port.port, it);
+  }
+  const marks = (port.held ? " held" : "") + (port.failure ? " failing" : "");
+  const texts = [port.port, port.state + marks, port.route ?? "-", states(port), amount(port.sessions), null,
+    amount(port.sessions_per_second), amount(port.bytes_in), amount(port.bytes_out), age(port.changed_seconds_ago)];
+  texts.forEach((text, index) => { if (text !== null) it.cells[index].textContent = text; });
+  it.cells[3].className = port.servers.some((server) => server.state === "down") ? "warn" : "";
+  it.cells[1].className = port.failure ? "bad" : COLOURS[port.state];
+  drawLine(it.chart, overTime((sample) => sample.ports[port.port] ?? 0), 80, 22);
+  it.notes.replaceChildren(...notesOf(port).map(([colour, text]) => make("li", colour, text)));
+  it.servers.replaceChildren(...(port.servers.length ? [serverTable(port.servers)] : []));
+  return it.whole;
+}
+
+function showPorts() {
+  const wanted = byId("filter").value.trim().toLowerCase();
+  const meant = (port, route) => !wanted || `${port ?? ""} ${route ?? ""}`.toLowerCase().includes(wanted);
+  const shown = report.ports.filter((port) => meant(port.port, port.route)).map(showPort);
+  const there = new Set(report.ports.map((port) => port.port));
+  for (const port of cards.keys()) if (!there.has(port)) cards.delete(port);
+  const list = byId("ports");
+  // Moving an element would take the focus from it.
+  if (shown.length !== list.children.length || shown.some((item, index) => item !== list.children[index])) list.replaceChildren(...shown);
+  byId("no-ports").hidden = shown.length > 0;
+  showList("waiting", report.waiting.filter((item) => meant(item.port, item.route)).map((item) => `${item.route}: ${item.reason}: ${item.message}`));
+  showList("problems", report.problems);
+}
+
+function showList(id, lines) {
+  byId(id).hidden = !lines.length;
+  byId(id).querySelector("ul").replaceChildren(...lines.map((line) => make("li", "", line)));
+}
+
+function showCharts(history) {
+  const total = samples.at(-1)?.total ?? 0;
+  byId("sessions-now").textContent = amount(total);
+  drawLine(byId("sessions-chart"), overTime((sample) => sample.total), 300, 60);
+  const now = Date.now() / 1000;
+  const counts = new Array(60).fill(0);
+  for (const entry of history.entries) {
+    const column = 59 - Math.floor(((now - entry.at_seconds) / CHANGES_SECONDS) * 60);
+    if (column >= 0 && column < 60) counts[column] += 1;
+  }
+  byId("changes-now").textContent = amount(counts.reduce((sum, count) => sum + count, 0));
+  drawColumns(byId("changes-chart"), counts, 300, 60);
+}
+
+async function ask(path) {
+  // Not relative to the document: its URL may have a password in it, which fetch() refuses.
+  const url = new URL(path, location.origin + location.pathname);
+  const answer = await fetch(url, {cache: "no-store", signal: AbortSignal.timeout(10000)});
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);
+  return answer.json();
+}
+
+async function poll() {
+  try {
+    const [status, history] = await Promise.all([ask("api/status"), ask("api/history")]);
+    report = status;
+    const at = Date.now() / 1000;
+    const ports = Object.fromEntries(report.ports.map((port) => [port.port, port.sessions ?? 0]));
+    samples.push({at, total: Object.values(ports).reduce((sum, count) => sum + count, 0), ports});
+    while (samples.length && samples[0].at < at - KEPT_SECONDS) samples.shift();
+    document.body.classList.remove("stale");
+    showHead();
+    showPorts();
+    showCharts(history);
+  } catch (error) {
+    document.body.classList.add("stale");
+    byId("converged").textContent = "no answer";
+    byId("converged").className = "mark bad";
+    byId("unready").hidden = false;
+    byId("unready").textContent = `the sidecar does not answer (${error.message}); what is below is old`;
+  }
+}
+
+async function loop() {
+  for (;;) {
+    if (!document.hidden) await poll();
+    await new Promise((done) => setTimeout(done, POLL_MS));
+  }
+}
+
+byId("filter").addEventListener("input", () => { if (report) showPorts(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+loop();

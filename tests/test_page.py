@@ -1,0 +1,164 @@
+"""The page of the HTTP port, in a real browser: what a person sees, and that nothing of users'
+text is more than text there."""
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, browser_in
+from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
+from test_api import get
+
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser_in(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+def opened(browser: Browser, stand: Stand) -> None:
+    browser.complaints.clear()
+    browser.look(width=1200)
+    browser.open(f"http://{stand.settings.http.listen}/")
+    browser.await_text("wzh-router-1")
+
+
+def row(browser: Browser, port: int) -> str:
+    return str(browser.run(f"document.querySelector('[data-port=\"{port}\"]')?.innerText") or "")
+
+
+def test_it_follows_what_happens(
+    browser: Browser,
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+) -> None:
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    stand.write("bad.yaml", *app("bad", "70000"))
+    daemon = files.enter_context(running(stand.daemon()))
+    converged(daemon)
+    opened(browser, stand)
+    browser.await_text("converged")
+    info = stand.info()
+    browser.await_text(f"{info.version}, PID {info.pid}")
+    browser.await_text("1 open, 1 claimed, 9 free")
+    browser.await_text("demo/bad: InvalidPort: '70000' is no port")
+    assert "demo/web" in row(browser, 30000)
+    assert "ready 1" in row(browser, 30000)
+
+    # What is opened stays open while the figures change, without a reload.
+    browser.run("document.querySelector('[data-port=\"30000\"] summary').click()")
+    await_(lambda: str(a.address) in row(browser, 30000), "its servers are shown")
+    held(files, stand, 30000)
+    held(files, stand, 30000)
+    count = "document.querySelector('[data-port=\"30000\"] .row').children[4].textContent"
+    await_(lambda: browser.run(count) == "2", "the sessions are counted", 30)
+    stand.write("web.yaml", *app("web", 30000, [a, b]))
+    await_(lambda: str(b.address) in row(browser, 30000), "the new server comes by itself", 30)
+    assert browser.run("document.querySelector('[data-port=\"30000\"]').open") is True
+    await_(
+        lambda: browser.run("document.querySelectorAll('#changes-chart .column').length") > 0,
+        "the changes have columns",
+    )
+    assert browser.run("document.querySelector('#sessions-chart polyline') !== null")
+
+    # Only what is asked for.
+    browser.run(
+        "document.getElementById('filter').value = 'bad';"
+        "document.getElementById('filter').dispatchEvent(new Event('input'))"
+    )
+    await_(lambda: not row(browser, 30000), "the others are left out")
+    browser.await_text("demo/bad")
+
+    stand.stop_haproxy()
+    browser.await_text("not as desired")
+    browser.await_text("away")
+    daemon.stop()
+    browser.await_text("the sidecar does not answer")
+
+
+def test_users_text_is_text(browser: Browser, make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.write("evil.yaml", *app("evil", EVIL))
+    (stand.manifests / "torn.yaml").write_text(f"kind: [{EVIL}")
+    with running(stand.daemon()):
+        opened(browser, stand)
+        browser.await_text("<img src=x onerror=")
+        assert browser.run("document.images.length") == 0
+        assert browser.run("document.title") == "wzh-router-1: haproxy-sidecar"
+        assert browser.complaints == [], "and nothing was stopped by the policy, or failed"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [320, 390, 800, 1200])
+def test_it_fits(
+    browser: Browser,
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    tmp_path: Path,
+    width: int,
+    dark: bool,
+) -> None:
+    stand, server = make_stand(), make_server()
+    name = "a-route-whose-name-is-as-long-as-a-name-of-kubernetes-may-be-63"
+    stand.write("web.yaml", *app(name, 30000, [server]), *app("b", 30001))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        opened(browser, stand)
+        browser.await_text(name)
+        browser.look(width=width, dark=dark)
+        browser.run("document.querySelectorAll('details').forEach((item) => item.open = true)")
+        wide = "document.documentElement.scrollWidth"
+        await_(lambda: browser.run(wide) <= width, "nothing is wider than the screen")
+        colour = browser.run("getComputedStyle(document.body).backgroundColor")
+        red = int(str(colour).partition("(")[2].split(",")[0])
+        assert (red < 64) == dark
+        browser.picture(tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 1000
+
+
+def test_nothing_but_itself_may_be_loaded(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        page = get(stand, "/")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert "http" not in page.body.replace("http-equiv", "")
+        for path, kind in {"/page.css": "text/css", "/page.js": "text/javascript"}.items():
+            assert get(stand, path).headers["Content-Type"].startswith(kind)
+        assert get(stand, "/../settings.py").status == 404
+        assert get(stand, "/", Host="evil.example").status == 403
+        host, port = (stand.settings.http.listen or "").split(":")
+        with contextlib.closing(http.client.HTTPConnection(host, int(port))) as connection:
+            connection.request("DELETE", "/")
+            assert connection.getresponse().status == 501
+
+
+def test_the_page_asks_for_the_token(
+    browser: Browser, make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    stand = make_stand()
+    stand.write("web.yaml", *app("web", 30000, [make_server()]))
+    file = stand.folder / "token"
+    file.write_text("secret\n")
+    data = {**stand.settings_data["http"], "token_file": str(file)}
+    section = stand.settings.http.model_validate(data)
+    stand.settings = stand.settings.model_copy(update={"http": section})
+    stand.settings_file.write_text(json.dumps({**stand.settings_data, "http": data}))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        assert get(stand, "/").status == get(stand, "/page.js").status == 401
+        browser.complaints.clear()
+        browser.open(f"http://me:secret@{stand.settings.http.listen}/")
+        # What the browser was given for the page it sends with what the page asks for.
+        await_(lambda: "demo/web" in browser.text(), f"it is shown: {browser.complaints}", 30)
