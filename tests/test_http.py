@@ -143,7 +143,7 @@ def test_unready_while_a_port_fails(make_stand: MakeStand, make_server: MakeServ
 def test_metrics(make_stand: MakeStand, make_server: MakeServer) -> None:
     stand, a, b = make_stand(), make_server("a"), make_server("b")
     stand.write("web.yaml", *app("web", 30000, [a]))
-    stand.write("waits.yaml", *app("waits", 30001))
+    stand.write("waits.yaml", *app("waits", 30001), *app("younger", 30001), *app("bad", "x"))
     with running(stand.daemon()):
         await_ready(stand)
         first = metrics(stand)
@@ -161,7 +161,25 @@ def test_metrics(make_stand: MakeStand, make_server: MakeServer) -> None:
         assert then["haproxy_sidecar_operations_total{kind=SetAddress}"] == 2
         assert then["haproxy_sidecar_verified_seconds_sum"] < 5
         assert then.keys() >= first.keys()
-    assert not [name for name in then if "30000" in name], "labels are bounded"
+        await_(
+            lambda: metrics(stand)["haproxy_sidecar_pool_slots{pool=p0}{state=used}"] == 2, "used"
+        )
+        then = metrics(stand)
+        slots = [name for name in then if name.startswith("haproxy_sidecar_slot_info")]
+        assert len(slots) == 2, "of used slots only"
+        assert "{proxy=be_tcp-30000}{route=web}{route_namespace=demo}{server=s1}" in slots[0]
+        assert then["haproxy_sidecar_pool_slots{pool=p0}{state=free}"] == 38
+        assert then["haproxy_sidecar_pool_ports{pool=p0}{state=claimed}"] == 2
+        assert then["haproxy_sidecar_pool_ports{pool=p0}{state=free}"] == 8
+        claims = {
+            state: then[f"haproxy_sidecar_claims{{state={state}}}"]
+            for state in ("serving", "empty", "waiting", "refused")
+        }
+        assert claims == {"serving": 1, "empty": 1, "waiting": 1, "refused": 1}
+        assert then["haproxy_sidecar_source_changed_age_seconds"] >= 0
+        assert then["haproxy_sidecar_applied_seconds_count"] >= 10
+    others = [name for name in then if "30000" in name and "slot_info" not in name]
+    assert not others, "labels are bounded"
 
 
 def test_other_requests(make_stand: MakeStand) -> None:
@@ -170,7 +188,7 @@ def test_other_requests(make_stand: MakeStand) -> None:
         await_ready(stand)
         missing = get(stand, "/nothing")
         assert missing.status == 404
-        assert missing.body.startswith("there are /healthz, /readyz, /metrics, /api/status")
+        assert missing.body.startswith("there are /healthz, /readyz, /metrics, /, ")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
         assert get(stand, "/readyz", method="POST").status == 501
