@@ -45,10 +45,19 @@ def await_no_admission(plane: ControlPlane, namespace: str, name: str) -> None:
     )
 
 
-def event_reasons(plane: ControlPlane, namespace: str, name: str) -> list[str]:
-    """Of the Events on a Route."""
+def await_event(plane: ControlPlane, namespace: str, name: str, reason: str) -> None:
+    """Until there is an Event with ``reason`` on a Route."""
     chosen = f"--field-selector=involvedObject.kind=Route,involvedObject.name={name}"
-    return [item["reason"] for item in plane.get("events", "-n", namespace, chosen)["items"]]
+
+    def reasons() -> list[str]:
+        return [item["reason"] for item in plane.get("events", "-n", namespace, chosen)["items"]]
+
+    await_(
+        lambda: reason in reasons(),
+        f"an Event {reason} on {namespace}/{name}, beside {reasons()}",
+        PATIENCE_SECONDS,
+        every_seconds=0.2,
+    )
 
 
 def holder(plane: ControlPlane) -> str:

@@ -2,7 +2,7 @@
 
 from plane import ControlPlane
 from planes import MakePod, Serve
-from reports import await_admission, await_no_admission, event_reasons
+from reports import await_admission, await_event, await_no_admission
 from stand import app, route_manifest, slice_manifest
 
 DEMO = "haproxy-sidecar-demo"
@@ -21,7 +21,7 @@ def test_the_demo_gets_its_ports(plane: ControlPlane, make_pod: MakePod, serve: 
 
     await_admission(plane, DEMO, "web", "Admitted")
     await_admission(plane, DEMO, "mysql", "Admitted")
-    assert event_reasons(plane, DEMO, "web") == ["PortOpened"]
+    await_event(plane, DEMO, "web", "PortOpened")
     shown = plane.kubectl("get", "route", "web", "-n", DEMO, "--no-headers").split()
     assert shown[:5] == ["web", "18080", "web", "True", "Admitted"]
 
@@ -67,7 +67,7 @@ def test_who_came_first_has_the_port_and_the_next_gets_it_after(
     pod = make_pod().await_ready()
     pod.await_leads_to(30001, "first")
     await_admission(plane, namespace, name, "PortAlreadyClaimed", "False")
-    assert "PortAlreadyClaimed" in event_reasons(plane, namespace, name)
+    await_event(plane, namespace, name, "PortAlreadyClaimed")
 
     plane.kubectl("delete", "route", "first", "-n", namespace)
     pod.await_leads_to(30001, "second")
