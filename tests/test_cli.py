@@ -233,6 +233,17 @@ def test_plan_prints_what_the_sidecar_then_sends(
     ]
     assert run_cli("plan", *ours).out == fresh.out, "it sends nothing"
 
+    diff = run_cli("plan", "--diff", *ours)
+    assert (diff.code, diff.err) == (0, "")
+    assert diff.out.startswith(
+        "port 30000  demo/web\n"
+        f"+ s1 {first} ready, weight 256\n"
+        f"+ s2 {second} ready, weight 256\n"
+        "port 30001  nobody claims it\n"
+        "- open\n"
+        "+ closed\n"
+    )
+
     with running(stand.daemon()) as daemon:
         await_(lambda: not daemon.ready(), "converged")
         nothing = run_cli("plan", *ours)

@@ -114,7 +114,10 @@ def check(
 
 
 @app.command()
-def plan(config: Config = None) -> None:
+def plan(
+    config: Config = None,
+    diff: Annotated[bool, typer.Option("--diff", help="What they change, port by port.")] = False,
+) -> None:
     """Print the commands that would be sent to HAProxy now.
 
     Sends none of them; prints none when HAProxy is as desired. What the sidecar would do only
@@ -122,7 +125,7 @@ def plan(config: Config = None) -> None:
     """
     from sidecar.cli import plan as command
 
-    command.plan(config)
+    command.plan(config, as_diff=diff)
 
 
 @app.command()

@@ -1,24 +1,31 @@
 """``plan``: what would be sent to HAProxy now, and what after a time."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+from rich.text import Text
 
 from sidecar.agenda import Agenda
 from sidecar.cli.context import load_settings, read_haproxy, read_source
+from sidecar.cli.screen import make_console
 from sidecar.dialect import Dialect
+from sidecar.diff import after, difference
 from sidecar.durations import format_duration
 from sidecar.holds import holds_file, read_holds
+from sidecar.observed import ObservedPort
 from sidecar.operations import ClosePort, EndSessions, Operation
 from sidecar.planner import PortPlan
 from sidecar.planner import plan as plan_port
 from sidecar.pool import format_ports
+from sidecar.routing import Routing
 from sidecar.settings import Settings
 
 
-def plan(config: Path | None) -> None:
-    """Print the commands of the first round, in their order; nothing when all is as desired. What
-    a running sidecar would do later is told apart from it, with what it waits for."""
+def plan(config: Path | None, *, as_diff: bool) -> None:
+    """Print the commands of the first round, in their order, or, ``as_diff``, what they change by
+    port; nothing when all is as desired. What a running sidecar would do later is told apart from
+    it, with what it waits for."""
     settings = load_settings(config)
     snapshot = read_source(settings)
     process, observed = read_haproxy(settings, snapshot.pool)
@@ -50,7 +57,10 @@ def plan(config: Path | None) -> None:
         for item in plans
         for operation in getattr(item, part)
     ]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    if as_diff:
+        _print_diff(plans, observed, snapshot.routing)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     if not lines and not waits:
         sys.stderr.write("nothing to do: HAProxy is as desired\n")
     elif not lines:
@@ -60,6 +70,21 @@ def plan(config: Path | None) -> None:
         sys.stderr.write(f"left out, since they are held: {format_ports(held)}\n")
     for problem in snapshot.problems:
         sys.stderr.write(f"problem: {problem}\n")
+
+
+def _print_diff(
+    plans: Iterable[PortPlan], observed: Mapping[int, ObservedPort], routing: Routing
+) -> None:
+    """Each port's difference under its name, as in a patch; red and green on a terminal."""
+    console = make_console()
+    for item in filter(None, plans):
+        seen, claimed = observed[item.port], routing.claim(item.port)
+        title = f"port {item.port}  {claimed.route.title if claimed else 'nobody claims it'}"
+        console.print(Text(title, "bold"))
+        lines = list(difference(seen, after(seen, item.operations)))
+        for line in lines or ["(ends sessions, or tidies up)"]:
+            colour = {"-": "red", "+": "green"}.get(line[0], "dim")
+            console.print(Text(line, colour, overflow="fold"))
 
 
 def _waits(
