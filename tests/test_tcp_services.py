@@ -344,8 +344,8 @@ def test_the_guide_from_the_annotated_route_router_is_true(
 ) -> None:
     objects = [
         item
-        for path in (ROOT / "examples").glob("*.yaml")
-        for item in yaml.safe_load_all(path.read_text())
+        for name in ("mysql", "ottcache-002", "web")
+        for item in yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text())
     ]
     monkeypatch.chdir(tmp_path)
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
