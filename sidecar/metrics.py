@@ -1,6 +1,7 @@
 """What Prometheus is told. Names are ours for good: dashboards depend on them.
 
-Labels are bounded: a kind of operation, never a port, a Route or a server.
+Labels are bounded: a kind of operation, never a port, a Route or a server. What is counted only
+when somebody scrapes is in `sidecar.census`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -79,3 +80,35 @@ class Metrics:
             "How often the Lease has changed hands, as last seen.",
             registry=self.registry,
         )
+        self.lists = Counter(
+            "haproxy_sidecar_source_lists",
+            "Complete lists of the API server, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.watches = Counter(
+            "haproxy_sidecar_source_watches",
+            "Watches of the API server that began, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.heard_at = Gauge(
+            "haproxy_sidecar_source_heard_timestamp_seconds",
+            "Unix time of the last list, start of a watch, event or bookmark, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+
+    def listed(self, origin: str) -> None:
+        """A list of ``origin`` is complete."""
+        self.lists.labels(origin).inc()
+        self.heard(origin)
+
+    def watched(self, origin: str) -> None:
+        """A watch of ``origin`` began."""
+        self.watches.labels(origin).inc()
+        self.heard(origin)
+
+    def heard(self, origin: str) -> None:
+        """Something of ``origin`` came."""
+        self.heard_at.labels(origin).set_to_current_time()

@@ -15,7 +15,9 @@ from cli import run_cli
 from stand import HAPROXY, MakeStand
 
 from sidecar.addresses import split_host_port
+from sidecar.census import Census
 from sidecar.metrics import Metrics
+from sidecar.report import Facts, SourceReport, build_report
 from sidecar.settings import Settings, parse_settings
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -223,9 +225,14 @@ def test_the_demo_and_the_egress_example_get_their_ports() -> None:
 
 
 def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
+    pool = Settings().pool()
+    source = SourceReport("directory", "", (), 1.0)
+    facts = Facts("", "sidecar", "", pool, source, {}, (), {}, (), frozenset(), {}, {})
+    metrics = Metrics().registry
+    metrics.register(Census(lambda: build_report(facts), pool))
     samples = {
         f"{family.name}{suffix}"
-        for family in Metrics().registry.collect()
+        for family in metrics.collect()
         for suffix in {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(
             family.type, [""]
         )

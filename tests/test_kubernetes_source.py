@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stand import await_, await_told, route_manifest, service_manifest, slice_ma
 
 from sidecar.errors import SourceError
 from sidecar.kube.client import KubeClient
+from sidecar.metrics import Metrics
 from sidecar.model import Key, Object, Route
 from sidecar.sources.base import Change, Problem
 from sidecar.sources.kubernetes import KubernetesSource, Scope
@@ -64,13 +66,18 @@ class World:
     def __init__(self, api: FakeAPI) -> None:
         self.api = api
         self.sink = Recorder()
+        self.metrics = Metrics()
         self._files = contextlib.ExitStack()
 
     def source(self, silence_seconds: float = 30.0, **scope: Any) -> KubernetesSource:
         client = KubeClient(Configuration(host=self.api.host))
         self._files.callback(client.close)
         patience = Patience(silence_seconds, retry_seconds=0.02)
-        return KubernetesSource(client, KEYS, Scope(**scope), patience)
+        return KubernetesSource(client, KEYS, Scope(**scope), patience, self.metrics)
+
+    def counted(self, name: str, resource: str = "routes") -> float:
+        """A metric's value now."""
+        return self.metrics.registry.get_sample_value(name, {"resource": resource}) or 0.0
 
     def start(self, silence_seconds: float = 30.0, **scope: Any) -> "World":
         """Follow, in a thread, until the test ends."""
@@ -191,6 +198,11 @@ def test_a_watch_that_ends_is_resumed_from_where_it_was(world: World) -> None:
         )
     assert len(world.api.asked("list", "routes")) == 1
     assert world.sink.removed == []
+    assert world.counted("haproxy_sidecar_source_lists_total") == 1
+    assert world.counted("haproxy_sidecar_source_watches_total") >= 4
+    assert world.counted("haproxy_sidecar_source_watches_total", "services") == 1
+    heard = world.counted("haproxy_sidecar_source_heard_timestamp_seconds")
+    assert 0 <= time.time() - heard < PATIENCE_SECONDS
 
 
 def test_silence_is_a_dead_peer(world: World) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sidecar.daemon import answers_file, auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
+from sidecar.metrics import Metrics
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import Observer
 from sidecar.pool import Pool
@@ -37,8 +38,10 @@ def load_settings(path: Path | None) -> Settings:
     return parse_settings(text, os.environ, str(path))
 
 
-def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
-    """The source that the settings name, or ``manifests`` instead of it.
+def make_source(
+    settings: Settings, manifests: Sequence[Path] = (), metrics: Metrics | None = None
+) -> Source:
+    """The source that the settings name, or ``manifests`` instead of it; ``metrics`` counts.
 
     Raises SourceError if there is no cluster to connect to.
     """
@@ -57,7 +60,7 @@ def make_source(settings: Settings, manifests: Sequence[Path] = ()) -> Source:
         source.route_fields,
         source.endpoints,
     )
-    return KubernetesSource(client, keys, scope)
+    return KubernetesSource(client, keys, scope, tally=metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def run(config: Path | None) -> None:
     with _Signals() as signals:
         metrics = Metrics()
         reporter = make_reporter(settings, metrics, os.environ)
-        daemon = Daemon(settings, make_source(settings), reporter=reporter, metrics=metrics)
+        source = make_source(settings, metrics=metrics)
+        daemon = Daemon(settings, source, reporter=reporter, metrics=metrics)
         signals.call(daemon.stop, daemon.leave)
         daemon.run()
 

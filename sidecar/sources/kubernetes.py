@@ -24,7 +24,7 @@ from sidecar.objects import (
 )
 from sidecar.sources.base import Change, Problem, Sink
 from sidecar.sources.collection import Collection, Projection, Resource
-from sidecar.sources.reflector import Patience, Reflector
+from sidecar.sources.reflector import Patience, Reflector, Tally, Uncounted
 
 #: How long a stop waits for threads that are in mid-request; they end with the process.
 STOP_SECONDS = 1.0
@@ -58,7 +58,9 @@ class KubernetesSource:
         keys: AnnotationKeys,
         scope: Scope,
         patience: Patience | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Uncounted()
         self._client = client
         self._keys = keys
         self._scope = scope
@@ -105,7 +107,7 @@ class KubernetesSource:
             else:
                 publish = partial(sink.publish, resource.origin)
             collection = Collection(resource, projection)
-            found.append(Reflector(self._client, collection, publish, self._patience))
+            found.append(Reflector(self._client, collection, publish, self._patience, self._tally))
         return found
 
     def _resources(self) -> Iterator[tuple[Resource, Projection]]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sidecar.backoff import Backoff
 from sidecar.errors import ApiError, APIServerError, ApiUnreachableError
@@ -70,6 +70,23 @@ class _LostError(Exception):
     """The watch cannot go on from where it was."""
 
 
+class Tally(Protocol):
+    """Counts, by the resource's origin, what reflectors do: complete lists, watches that began, and
+    lines of those (events and bookmarks)."""
+
+    def listed(self, origin: str) -> None: ...
+    def watched(self, origin: str) -> None: ...
+    def heard(self, origin: str) -> None: ...
+
+
+class Uncounted:
+    """Where nobody counts."""
+
+    def listed(self, origin: str) -> None: ...
+    def watched(self, origin: str) -> None: ...
+    def heard(self, origin: str) -> None: ...
+
+
 class Reflector:
     """Follows ``collection`` on ``client``. The first call of ``publish`` holds all objects; none
     comes before.
@@ -81,8 +98,10 @@ class Reflector:
         collection: Collection,
         publish: Publish,
         patience: Patience,
+        tally: Tally,
     ) -> None:
         self.collection = collection
+        self._tally = tally
         self._client = client
         self._publish = publish
         self._silence_seconds = patience.silence_seconds
@@ -175,6 +194,7 @@ class Reflector:
             resource.path, query=query, read_timeout_seconds=self._silence_seconds
         )
         with stream:
+            self._tally.watched(resource.origin)
             if self._trouble is not None:
                 self._trouble = None
                 yield []
@@ -187,6 +207,7 @@ class Reflector:
                     return
                 if line is None:
                     return
+                self._tally.heard(resource.origin)
                 match read_event(line):
                     case Lost(problem=problem):
                         raise _LostError(problem)
@@ -220,6 +241,7 @@ class Reflector:
             self.collection.page(items)
             if not following:
                 self._version = version
+                self._tally.listed(resource.origin)
                 return self.collection.complete()
             token = {"continue": following}
         raise self._no_list("it has no end")
