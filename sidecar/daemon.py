@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from sidecar.about import about
 from sidecar.calls import Calls
 from sidecar.census import Census
 from sidecar.durations import format_duration
@@ -346,7 +347,8 @@ class Daemon:
         """What the operator holds now, said once when it changes."""
         ports = self._holds.ports()
         if ports != self._said_held:
-            log.warning("held ports, left as they are: %s", format_ports(ports) or "none any more")
+            shown = format_ports(ports) or "none any more"
+            log.warning("held ports, left as they are: %s", shown, extra=about(held=sorted(ports)))
             self._said_held = ports
         return ports
 

@@ -18,7 +18,8 @@ class _HumanFormatter(logging.Formatter):
 
 
 class _JSONFormatter(logging.Formatter):
-    """``{"time": ..., "level": ..., "logger": ..., "message": ...}``, times in UTC."""
+    """``{"time": ..., "level": ..., "logger": ..., "message": ...}``, times in UTC; then what the
+    line is about (`sidecar.about`)."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -27,6 +28,7 @@ class _JSONFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "about", {}),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)

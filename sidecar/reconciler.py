@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sidecar.about import about
 from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
 from sidecar.backoff import backoff_seconds
 from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
@@ -327,6 +328,7 @@ class Reconciler:
                     " former one are left on it; give the pool more slots",
                     item.port,
                     name,
+                    extra=about(port=item.port, server=name),
                 )
         failed = self._carry_out(plans, set(), lambda item: item.prepare)
         self._await_addresses(plans, failed)
@@ -411,6 +413,7 @@ class Reconciler:
             "port %d: HAProxy adds no server (%s); its backend stays at the slots that it has",
             port,
             reply,
+            extra=about(port=port),
         )
 
     def _fail(self, port: int, message: str) -> None:
@@ -421,7 +424,9 @@ class Reconciler:
         self._touched.add(port)
         self._agenda.look_at(port, retry_at)
         if former is None or former.message != message:
-            log.error("port %d: %s; trying again until it works", port, message)
+            log.error(
+                "port %d: %s; trying again until it works", port, message, extra=about(port=port)
+            )
 
     def _absent(self, port: int, claims: Claims) -> None:
         """HAProxy does not have ``port``: of no matter unless somebody claims it."""
@@ -431,6 +436,7 @@ class Reconciler:
                 "port %d: changed by somebody else: it was deleted in HAProxy; only a restart of"
                 " HAProxy brings it back",
                 port,
+                extra=about(port=port),
             )
         if claims(port):
             self._fail(port, f"HAProxy has no frontend {frontend_name(port)}; {OTHER_CONFIG}")
@@ -459,6 +465,7 @@ class Reconciler:
                 port,
                 summary(found),
                 "repairing" if port in work else "it needs no repair",
+                extra=about(port=port),
             )
 
     def _is_new(self, info: ProcessInfo) -> bool:
@@ -467,13 +474,19 @@ class Reconciler:
     def _meet(self, info: ProcessInfo, observed: Mapping[int, ObservedPort]) -> None:
         """A HAProxy that we do not know answers, with ``observed`` of the pool: compare it all."""
         if self.process is None:
-            log.info("connected to HAProxy %s, PID %d", info.version, info.pid)
+            log.info(
+                "connected to HAProxy %s, PID %d",
+                info.version,
+                info.pid,
+                extra=about(pid=info.pid, version=info.version),
+            )
         else:
             self._metrics.restarts.inc()
             log.warning(
                 "HAProxy was restarted (PID %d, was %d): giving everything back",
                 info.pid,
                 self.process.pid,
+                extra=about(pid=info.pid, version=info.version),
             )
         self.process = info
         self._dialect = Dialect(info.version_tuple)

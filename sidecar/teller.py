@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sidecar.about import about
 from sidecar.model import Key
 from sidecar.reconciler import Reconciler
 from sidecar.routing import Changed, Routing
@@ -135,6 +136,7 @@ class Teller:
                         whose,
                         len(queue.subjects),
                         LINES_PER_SECOND,
+                        extra=about(namespace=whose),
                     )
                 queue.said_more = True
                 break
@@ -156,18 +158,30 @@ class Teller:
             if line == self._said.get(subject, "closed"):
                 return False
             self._said[subject] = line
-            log.info("port %d: %s%s", subject, line, times)
+            log.info("port %d: %s%s", subject, line, times, extra=self._about_port(subject))
             return True
         verdict = self._routing.verdict(subject)
         if verdict is None or verdict == self._said.get(subject):
             return False
         self._said[subject] = verdict
         where = f"{subject.namespace}/{subject.name}"
+        known = about(route=where, port=verdict.port, reason=verdict.reason.value)
         if not verdict.admitted:
-            log.warning("Route %s refused: %s: %s%s", where, verdict.reason, verdict.message, times)
+            log.warning(
+                "Route %s refused: %s: %s%s",
+                where,
+                verdict.reason,
+                verdict.message,
+                times,
+                extra=known,
+            )
         elif verdict.message:
-            log.info("Route %s: %s%s", where, verdict.message, times)
+            log.info("Route %s: %s%s", where, verdict.message, times, extra=known)
         return bool(verdict.message)
+
+    def _about_port(self, port: int) -> dict[str, dict[str, object]]:
+        claimed = self._routing.claim(port)
+        return about(port=port, route=claimed.route.title if claimed else None)
 
     def _describe(self, port: int) -> str:
         seen = self._reconciler.observed.get(port)
