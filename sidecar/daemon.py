@@ -188,7 +188,6 @@ class Daemon:
                     self.world,
                     self.reconciler.history,
                 )
-                ending.callback(live.close)
                 self.metrics.registry.register(Census(live.snapshot, self._pool))
                 site = make_site(
                     listen,

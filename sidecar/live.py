@@ -1,7 +1,7 @@
 """What the running sidecar tells of itself: the answers behind /api and the page.
 
-Facts come from the loop's thread (`sidecar.calls`), figures from HAProxy over a connection of its
-own; both at most once a second, however many look. Changes nothing.
+Facts come from the loop's thread (`sidecar.calls`), figures from HAProxy over a connection that is
+made for it; both at most once a second, however many look. Changes nothing.
 """
 
 import logging
@@ -57,10 +57,8 @@ class Live:
         self._fresh_until = 0.0
         self._snapshot: Report | None = None
         self._snapshot_until = 0.0
-
-    def close(self) -> None:
-        with self._lock:
-            self._client.close()
+        self._why_lock = threading.Lock()
+        self._why_at = 0.0
 
     def report(self) -> Report:
         """All ports and Routes, with what HAProxy counts. Raises BusyError."""
@@ -90,7 +88,13 @@ class Live:
 
     def why(self, subject: str) -> WhyReport:
         """One port or Route explained. Raises UsageError, BusyError."""
-        why = self._calls.ask(lambda: explain(subject, self._world()), ASK_SECONDS)
+        with self._why_lock:
+            # In the loop's thread it may cost what all Routes cost: it gets its share, no more.
+            time.sleep(min(ASK_SECONDS, max(0.0, self._why_at - time.monotonic())))
+            began = time.monotonic()
+            why = self._calls.ask(lambda: explain(subject, self._world()), ASK_SECONDS)
+            ended = time.monotonic()
+            self._why_at = ended + _SHARE * (ended - began)
         entries = [] if why.port is None else self.history.entries(why.port)
         return WhyReport(
             self._settings.router_name,
@@ -101,14 +105,13 @@ class Live:
         )
 
     def _counted(self, report: Report) -> Report:
-        ports = [item.port for item in report.ports]
         try:
-            try:
-                return with_traffic(report, self._observer.traffic(ports))
-            except RuntimeAPIError:
-                # The connection may be to a HAProxy that is no more, while its successor answers.
-                self._client.close()
-                return with_traffic(report, self._observer.traffic(ports))
+            return with_traffic(
+                report, self._observer.traffic([item.port for item in report.ports])
+            )
         except RuntimeAPIError as exc:
             log.debug("no figures: %s", exc)
             return report
+        finally:
+            # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.
+            self._client.close()

@@ -5,6 +5,7 @@ status, it is for who runs the router: it names Routes of any namespace.
 """
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ Mark = Literal["ok", "warn", "bad", "info"]
 _LINES_MAX = 40
 
 _NAMES_MAX = 5
+
+_RELATIVES_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,13 @@ def _given(route: Route) -> str:
 
 
 def _no_route(key: Key, world: World) -> Link:
-    titles = [route.title for route in world.routing.store.routes()]
-    close = difflib.get_close_matches(_title(key), titles[:10_000], n=3)
+    # Only the nearest relatives: this is the loop's time.
+    titles = (
+        route.title
+        for route in world.routing.store.routes()
+        if key.namespace == route.namespace or key.name == route.name
+    )
+    close = difflib.get_close_matches(_title(key), itertools.islice(titles, _RELATIVES_MAX), n=3)
     meant = f"; did you mean {', '.join(close)}?" if close else ""
     return Link(
         "Route",

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.client
 import json
+import signal
 import threading
 import time
 from typing import Any, NamedTuple
@@ -78,6 +79,15 @@ def test_figures_follow_haproxy(
             lambda: (get(stand, "/api/status").json["haproxy"] or {}).get("pid") == info.pid, "back"
         )
         await_ready(stand, 30000, server)
+
+
+def test_who_looks_does_not_hold_a_soft_stop_up(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        assert get(stand, "/api/status").json["haproxy"]
+        # It ends when the last connection of its CLI does.
+        stand.stop_haproxy(signal.SIGUSR1)
 
 
 def test_a_check_that_fails_shows_at_once(make_stand: MakeStand, make_server: MakeServer) -> None:

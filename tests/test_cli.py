@@ -474,6 +474,22 @@ def test_a_closed_pipe_gives_no_traceback(arguments: list[str], settings_file: P
     assert done.stderr == b""
 
 
+def on_a_terminal(columns: int, *arguments: object) -> tuple[int, str]:
+    """A command's exit code, and what a terminal of so many columns shows, without colours."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover  the child
+        environment = {**clean_environment(), "COLUMNS": str(columns), "TERM": "xterm"}
+        words = command(*arguments)
+        os.execve(words[0], words, environment)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO is a terminal's end of file
+        while data := os.read(terminal, 65536):
+            shown += data
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code, re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+
+
 def test_nothing_is_wider_than_a_terminal_and_nothing_is_folded_in_a_pipe(
     settings_file: Path,
 ) -> None:
@@ -485,17 +501,31 @@ def test_nothing_is_wider_than_a_terminal_and_nothing_is_folded_in_a_pipe(
     assert ["-", "and-a-long-namespace/a-name-of-a-route-that-is-long", "InvalidPort", "-"] in lines
     assert 'like "13306", or "auto"\n' in piped.out
 
-    pid, terminal = pty.fork()
-    if pid == 0:  # pragma: no cover  the child
-        environment = {**clean_environment(), "COLUMNS": "60", "TERM": "xterm"}
-        words = command("check", "-c", settings_file, manifests)
-        os.execve(words[0], words, environment)
-    shown = b""
-    with contextlib.suppress(OSError):  # EIO is a terminal's end of file
-        while data := os.read(terminal, 65536):
-            shown += data
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    code, text = on_a_terminal(60, "check", "-c", settings_file, manifests)
+    assert code == 1
     assert all(len(line) <= 60 for line in text.splitlines())
     assert "'abc' is no port; write a number" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+def test_status_gives_way_on_a_narrow_terminal(
+    make_stand: MakeStand, make_server: MakeServer, columns: int
+) -> None:
+    stand = make_stand()
+    pods = [
+        {
+            "addresses": [make_server().address.ip],
+            "targetRef": {"kind": "Pod", "name": f"web-7d4b9c6f-{number}"},
+            "nodeName": f"node-{number}.example.internal",
+        }
+        for number in range(2)
+    ]
+    stand.write("web.yaml", *app("web", 30000, pods), *app("bad", "x"))
+    with running(stand.daemon()) as daemon:
+        await_(lambda: not daemon.ready(), "converged")
+        code, text = on_a_terminal(columns, "status", "-c", stand.settings_file)
+    assert code == 0
+    assert all(len(line) <= columns for line in text.splitlines())
+    for word in ("30000", "open", "demo/web", "ready 2", "web-7d4b9c6f-1", "converged"):
+        assert word in text, "this is there on any terminal"
+    assert ("node-1.example.internal" in text) == (columns >= 120)

@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const samples = []; // {at, total, ports: {port: sessions}}, the oldest first
 const cards = new Map(); // port -> its elements
 let report = null;
+let operations = null;
 
 function make(tag, className, text) {
   const item = document.createElement(tag);
@@ -195,13 +196,13 @@ function showList(id, lines) {
   byId(id).querySelector("ul").replaceChildren(...lines.map((line) => make("li", "", line)));
 }
 
-function showCharts(history) {
+function showCharts() {
   const total = samples.at(-1)?.total ?? 0;
   byId("sessions-now").textContent = amount(total);
   drawLine(byId("sessions-chart"), overTime((sample) => sample.total), 300, 60);
   const now = Date.now() / 1000;
   const counts = new Array(60).fill(0);
-  for (const entry of history.entries) {
+  for (const entry of operations.entries) {
     const column = 59 - Math.floor(((now - entry.at_seconds) / CHANGES_SECONDS) * 60);
     if (column >= 0 && column < 60) counts[column] += 1;
   }
@@ -219,8 +220,9 @@ async function ask(path) {
 
 async function poll() {
   try {
-    const [status, history] = await Promise.all([ask("api/status"), ask("api/history")]);
-    report = status;
+    report = await ask("api/status");
+    // It is long, and changes only with this number.
+    if (operations?.operations_total !== report.changes) operations = await ask("api/history");
     const at = Date.now() / 1000;
     const ports = Object.fromEntries(report.ports.map((port) => [port.port, port.sessions ?? 0]));
     samples.push({at, total: Object.values(ports).reduce((sum, count) => sum + count, 0), ports});
@@ -228,7 +230,7 @@ async function poll() {
     document.body.classList.remove("stale");
     showHead();
     showPorts();
-    showCharts(history);
+    showCharts();
   } catch (error) {
     document.body.classList.add("stale");
     byId("converged").textContent = "no answer";
