@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -32,6 +33,8 @@ _SERVERS_SHOWN = 8
 _WATCH_SECONDS = 1.0
 
 _POD_RANK = 1
+
+_MEASURED = 50
 
 
 class _Column(NamedTuple):
@@ -170,12 +173,15 @@ def _source(report: Report) -> str:
 
 def _table(report: Report, console: Console, *, servers: bool) -> Table:
     columns = list(_columns(report))
+    # Measuring costs as much as printing: the first ports stand for all, and a pipe is wide enough.
+    first = replace(report, ports=report.ports[:_MEASURED])
     while True:
-        table = _filled(report, columns, servers=servers)
         rank = max(column.rank for column in columns)
-        fits = console.measure(table).maximum < console.width
+        fits = not console.is_terminal or (
+            console.measure(_filled(first, columns, servers=servers)).maximum < console.width
+        )
         if fits or not rank:
-            return table
+            return _filled(report, columns, servers=servers)
         columns = [column for column in columns if column.rank < rank]
         if rank == _POD_RANK:
             # The pod is what the person looks for: below the address, where a terminal folds it.
