@@ -247,7 +247,7 @@ def test_an_api_server_that_wants_less_is_left_alone_for_as_long_as_it_says(
             one.tell(open_on(f"r{number}"))
         await_(lambda: all(says(api, f"r{n}") == ADMITTED for n in range(5)), "all are written")
     assert one.result("status", "throttled") == 2
-    assert asked_at[1] - asked_at[0] >= 1.0
+    assert asked_at[1] - asked_at[0] > 0.9, "the second that it says, but for the clocks' grain"
     assert status_writes(api) == 7
 
 
