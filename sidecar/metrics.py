@@ -34,7 +34,7 @@ class Metrics:
         )
         self.verified_seconds = Histogram(
             "haproxy_sidecar_verified_seconds",
-            "From a change handed over by a source until HAProxy was read back and showed it.",
+            "From a change that the loop took up until HAProxy was read back and showed it.",
             buckets=_SECONDS,
             registry=self.registry,
         )
