@@ -11,6 +11,7 @@ from sidecar.model import Key
 from sidecar.reconciler import Reconciler
 from sidecar.routing import Changed, Routing
 from sidecar.standing import Standing
+from sidecar.verdicts import Reason, Verdict
 
 #: How many Routes are taken in one go.
 TAKEN_AT_ONCE = 100
@@ -39,9 +40,14 @@ class Standings:
         for key in list(itertools.islice(self._marked, TAKEN_AT_ONCE)):
             del self._marked[key]
             port = self._routing.owner_port(key)
-            # What was not compared yet is marked again when it is verified or fails.
             if port is None or self._routing.knows(port):
                 taken[key] = self._standing(key, port)
+            elif not self._reconciler.compares(port):
+                # HAProxy is away, or an operator holds the port: that it is this Route's is known
+                # all the same, and whoever publishes ports must not take it for nobody's.
+                verdict = Verdict(key, port, Reason.ADMITTED, "")
+                taken[key] = Standing(verdict, port, open=self._is_open(port))
+            # Else it is compared in a moment, and marked again when it is verified or fails.
         return taken
 
     @property
@@ -56,9 +62,8 @@ class Standings:
             return None
         if port is None or claimed is None:
             return Standing(verdict)
-        seen, failure = self._reconciler.observed.get(port), self._reconciler.failures.get(port)
+        failure, is_open = self._reconciler.failures.get(port), self._is_open(port)
         usable = any(server.state == "ready" for server in claimed.resolution.servers)
-        is_open = seen is not None and seen.open
         return Standing(
             verdict,
             port,
@@ -68,3 +73,7 @@ class Standings:
             failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
             left_out=self._reconciler.left_out.get(port, 0),
         )
+
+    def _is_open(self, port: int) -> bool:
+        seen = self._reconciler.observed.get(port)
+        return seen is not None and seen.open

@@ -470,5 +470,25 @@ def test_the_port_of_a_deleted_route_leaves_the_service(
         await_(lambda: list(service_ports(api)) == [80, 30000], "the port leaves with its Route")
 
 
+def test_no_port_leaves_the_service_before_all_routes_are_known(
+    api: FakeAPI, replica: Callable[..., Any]
+) -> None:
+    edge = service_manifest("edge")
+    edge["spec"]["ports"] = [
+        {"name": f"tcp-{port}", "port": port, "nodePort": port + 1000, "protocol": "TCP"}
+        for port in (30000, 30001, 30002)
+    ]
+    api.apply(edge, route_manifest(), route_manifest("second"))
+    with replica(publish_service=("demo", "edge"), events=False) as one:
+        # Of thousands of Routes some are told at a time.
+        one.tell(open_on())
+        await_(lambda: says(api) == ADMITTED, "it leads and writes")
+        # The Service would have been looked at by the time that this one is due.
+        time.sleep(1.5)
+        assert list(service_ports(api)) == [30000, 30001, 30002]
+        one.tell(open_on("second", 30001))
+        await_(lambda: list(service_ports(api)) == [30000, 30001], "nobody's port leaves")
+
+
 def service_ports(api: FakeAPI) -> dict[int, dict[str, Any]]:
     return {item["port"]: item for item in api.get(service_manifest("edge"))["spec"]["ports"]}

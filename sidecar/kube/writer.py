@@ -366,10 +366,11 @@ class Writer:
     def _publish(self, key: Key, now: float) -> None:
         """Bring the Service's ports in step."""
         with self._changed:
-            told = self._told
+            told = self._told and self._statuses.keys() <= self._standings.keys()
             ports = dict(found for item in self._standings.values() if (found := _port(item)))
         if not told:
-            # Nothing is known of any port yet, which is not the same as that there is none.
+            # Of some Routes it is not known yet what they have, which is not the same as nothing.
+            self._later(key, now + _PUBLISH_AFTER_SECONDS)
             return
         self._later(key, now + _PUBLISH_AGAIN_SECONDS)
         if not self._permitted("service", key, now):
