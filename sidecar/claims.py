@@ -116,6 +116,8 @@ class Ledger:
         # class -> its ports that nobody claims, and its `auto` Routes without one; in order
         self._free = {item.name: sorted(item.ports) for item in pool.classes}
         self._homeless: dict[str, list[_Claim]] = {item.name: [] for item in pool.classes}
+        # port -> those of the latter that lost it, and have it in their annotation still
+        self._lost: dict[int, set[Key]] = {}
         #: Grows whenever `auto_ports` may be different.
         self.auto_changes = 0
 
@@ -141,6 +143,7 @@ class Ledger:
         # Last, so that at a first sync `auto` does not take what somebody else names.
         if self._kept is not None:
             return ports | self._place_autos()
+        ports |= self._return_autos(ports)
         self._propose()
         return ports
 
@@ -227,7 +230,7 @@ class Ledger:
         if port is not None:
             self._dequeue(route, port)
         elif key in self._auto:
-            _remove(self._homeless[self._auto[key].name], _claim(route))
+            self._take_in(route)
         for memory in (self._routes, self._refused, self._places, self._auto):
             memory.pop(key, None)
         return set() if port is None else {port}
@@ -263,7 +266,28 @@ class Ledger:
         for port, key in lost:
             self._dequeue(self._routes[key], port)
             self._make_homeless(self._routes[key])
+            if self._kept is None:
+                self._lost.setdefault(port, set()).add(key)
         return {port for port, _ in lost}
+
+    def _return_autos(self, ports: set[int]) -> set[int]:
+        """Give ``auto`` Routes back what stands in their annotation, where nobody older claims it
+        any more: a replica that starts now would, and who is told what stands there already hears
+        nothing of it.
+
+        ``ports``: those whose queue just changed.
+        """
+        returned = [
+            (port, key)
+            for port in ports & self._lost.keys()
+            for key in self._lost[port]
+            if port not in self._queues or _claim(self._routes[key]) < self._queues[port][0]
+        ]
+        for port, key in returned:
+            self._take_in(self._routes[key])
+            self._enqueue(self._routes[key], port)
+        entered = {port for port, _ in returned}
+        return entered | self._displace_autos(entered)
 
     def _place_autos(self) -> set[int]:
         """Give a port to each ``auto`` Route that has none, as far as there are any."""
@@ -299,6 +323,14 @@ class Ledger:
     def _make_homeless(self, route: Route) -> None:
         self._places[route.key] = None
         bisect.insort(self._homeless[self._auto[route.key].name], _claim(route))
+
+    def _take_in(self, route: Route) -> None:
+        """The opposite of `_make_homeless`."""
+        _remove(self._homeless[self._auto[route.key].name], _claim(route))
+        if (port := _number(route.kept_port)) in self._lost:
+            self._lost[port].discard(route.key)
+            if not self._lost[port]:
+                del self._lost[port]
 
     def _enqueue(self, route: Route, port: int) -> None:
         if port not in self._queues:

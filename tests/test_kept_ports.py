@@ -55,6 +55,21 @@ def test_an_older_claim_displaces_a_kept_port_which_is_proposed_anew() -> None:
     assert ledger.proposed_ports == {web.key: 30001}
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_port_that_still_stands_in_the_annotation_is_given_back(waits: bool) -> None:
+    web = route("web", "auto", kept_port="30000", created_seconds=2.0)
+    old = route("old", 30000, created_seconds=1.0)
+    others = [route("x", 30001, created_seconds=0.0), route("y", 30002, created_seconds=0.0)]
+    young = [route("young", 30000, created_seconds=3.0)] * waits
+    ledger = fed(web, *others, *young)
+    take(ledger, old)
+    assert refusal(ledger, web).reason == Reason.POOL_EXHAUSTED
+    # To write the same once more would change nothing, and nobody would hear of it.
+    assert take(ledger, gone=[old]) == {30000}
+    assert ledger.owned(web.key) == 30000
+    assert ledger.proposed_ports == {}
+
+
 def test_a_proposal_stays_while_it_is_on_its_way() -> None:
     second, first = route("b", "auto", created_seconds=2.0), route("a", "auto", created_seconds=1.0)
     ledger = fed(second)
