@@ -72,6 +72,7 @@ def test_a_refusal_carries_the_servers_words(api: FakeAPI, client: KubeClient) -
         ({}, {"retryAfterSeconds": 3}, 3.0),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, {}, None),
         ({"Retry-After": "-1"}, {"retryAfterSeconds": "nan"}, None),
+        ({"Retry-After": "86400"}, {}, 120.0),
     ],
 )
 def test_when_to_come_again(

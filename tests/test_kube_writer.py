@@ -352,6 +352,37 @@ def test_whoever_loses_the_lease_writes_no_more(
     assert status_writes(api) == 0
 
 
+def test_a_lease_that_lapsed_and_was_got_back_at_once_is_told(
+    api: FakeAPI, client: KubeClient
+) -> None:
+    told: list[bool] = []
+    slept = threading.Event()
+    leader = Leader(
+        client,
+        "ingress",
+        "router",
+        "one",
+        Metrics(),
+        lambda: time.monotonic() + 11.0 * slept.is_set(),
+    )
+    leader.changed = lambda: told.append(leader.leads())
+    with leader:
+        await_(lambda: told == [True], "it leads")
+        # As if the API server had been away for so long. Nobody else took the Lease.
+        slept.set()
+        assert not leader.leads()
+        # Who writes saw that it does not lead, and waits to be told.
+        await_(lambda: told == [True, False, True], "it was told", 20)
+
+
+def test_nothing_ends_the_thread_of_the_lease(api: FakeAPI, client: KubeClient) -> None:
+    api.apply({**LEASE, "spec": "no API server says this"})
+    with Leader(client, "ingress", "router", "one", Metrics()) as leader:
+        await_(lambda: len(api.asked("get", "leases")) > 1, "it goes on looking")
+        api.apply({**LEASE, "spec": {}})
+        await_(leader.leads, "it leads", 30)
+
+
 def test_a_lease_that_may_not_be_written_is_said_and_routing_goes_on(
     api: FakeAPI, replica: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: For connecting, TLS included: an API server that takes longer is as good as away.
 CONNECT_TIMEOUT_SECONDS = 10.0
 
+#: Whatever Retry-After says: who waited for longer would be taken for dead.
+RETRY_AFTER_MAX_SECONDS = 120.0
+
 #: Most of a server's own words that a message shows, in characters.
 _MESSAGE_MAX = 400
 
@@ -290,7 +293,7 @@ def _retry_after(headers: Mapping[str, str], details: Mapping[str, Any]) -> floa
         with contextlib.suppress(TypeError, ValueError):
             seconds = float(given or 0)
             if 0 < seconds < float("inf"):
-                return seconds
+                return min(seconds, RETRY_AFTER_MAX_SECONDS)
     return None
 
 

@@ -71,7 +71,12 @@ class Leader:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            seconds = self._turn()
+            try:
+                seconds = self._turn()
+            except Exception:
+                # A thread that ended would leave nobody to write, or this replica out of it.
+                log.exception("Lease %s/%s: a fault of ours", self._namespace, self._name)
+                seconds = RETRY_SECONDS
             self._tell()
             # client-go's jitter, so that candidates do not ask in step.
             self._stop.wait(seconds * random.uniform(1.0, 1.2))  # noqa: S311  no secret
@@ -128,6 +133,8 @@ class Leader:
         self._lease = self._client.request(
             method, path, body=body, timeout_seconds=_TIMEOUT_SECONDS
         )
+        # It may have lapsed meanwhile: whoever saw that waits to be told that we lead again.
+        self._tell()
         self._election.written(record, began)
         self._metrics.lease_transitions.set(record.transitions)
 

@@ -42,9 +42,6 @@ SHORT_WATCH_SECONDS = 1.0
 #: A server that forgot to tell an event is found out by a list, at the latest after this long.
 RELIST_SECONDS = 3600.0
 
-#: Whatever Retry-After says.
-RETRY_AFTER_MAX_SECONDS = 120.0
-
 #: HTTP's word for "that version is too long ago".
 GONE = 410
 
@@ -283,5 +280,4 @@ class Reflector:
 
 
 def _retry_after_seconds(error: APIServerError) -> float:
-    given = error.retry_after_seconds if isinstance(error, ApiError) else None
-    return min(given or 0.0, RETRY_AFTER_MAX_SECONDS)
+    return (error.retry_after_seconds or 0.0) if isinstance(error, ApiError) else 0.0
