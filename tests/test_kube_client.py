@@ -158,6 +158,16 @@ def test_a_token_that_expires_is_renewed(api: FakeAPI) -> None:
         client.request("GET", SERVICES)
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\nHost: elsewhere", "\x00", "\u2026"])
+def test_a_token_that_no_header_can_hold_is_never_shown(api: FakeAPI, between: str) -> None:
+    configuration = Configuration(host=api.host)
+    configuration.api_key["BearerToken"] = f"Bearer secret{between}secret"
+    with pytest.raises(ApiUnreachableError, match="credentials") as caught:
+        KubeClient(configuration).request("GET", SERVICES)
+    assert "secret" not in str(caught.value)
+    assert not api.requests
+
+
 def test_from_a_kubeconfig(api: FakeAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api.token = "secret"
     path = api.kubeconfig(tmp_path / "config")

@@ -207,7 +207,12 @@ class KubeClient:
         except Exception as exc:
             problem = f"credentials: {_bounded(_cause(exc))}"
             raise ApiUnreachableError(self.host, asked, problem) from exc
-        return {item["key"]: item["value"].strip() for item in settings.values() if item["value"]}
+        sent = {item["key"]: item["value"].strip() for item in settings.values() if item["value"]}
+        if not all(value.isascii() and value.isprintable() for value in sent.values()):
+            # Who is given such a header says what it is, in an error for everybody to read.
+            problem = "credentials: a token is one line of ASCII; this one is not, renew it"
+            raise ApiUnreachableError(self.host, asked, problem)
+        return sent
 
 
 class LineStream:
