@@ -116,6 +116,12 @@ def test_a_new_entry_says_since_when() -> None:
     ]
 
 
+def test_a_route_without_a_host_settles_where_the_api_leaves_out_what_is_empty() -> None:
+    # As OpenShift's API server does it: in Go it is `omitempty`.
+    kept = [{name: value for name, value in written(TRUE)[0].items() if value}]
+    assert written(TRUE, *kept) is None
+
+
 def test_the_time_turns_only_when_the_status_does() -> None:
     before = written(TRUE, now=THEN)[0]
     moved = written(Admitted("True", "Admitted", "port 30001"), before)[0]

@@ -122,7 +122,7 @@ def _entry(
 ) -> dict[str, Any]:
     former = _condition(before)
     since = former.get("lastTransitionTime") if former.get("status") == wanted.status else None
-    return {
+    entry = {
         "host": host,
         "routerName": router_name,
         "wildcardPolicy": "None",
@@ -136,6 +136,8 @@ def _entry(
             }
         ],
     }
+    # OpenShift's API server leaves out what is empty: so do we, or ours would never be the same.
+    return {name: value for name, value in entry.items() if value}
 
 
 def _condition(entry: Entry | None) -> Mapping[str, Any]:
