@@ -92,6 +92,16 @@ def test_whoever_is_rewritten_gives_way_for_longer_and_longer() -> None:
     assert pauses == [min(item, CONTENTION_LONGEST_SECONDS) for item in doubled]
 
 
+def test_what_we_wrote_before_is_nobody_elses_hand() -> None:
+    contention = Contention()
+    contention.wrote("u", "first")
+    contention.wrote("u", "second")
+    # The watch is behind: it brings our own first, and the second in a moment.
+    assert contention.wait_seconds("u", "first", 10.0) == 0.0
+    assert contention.strikes("u") == 0
+    assert contention.wait_seconds("u", "theirs", 10.0) == CONTENTION_FIRST_SECONDS
+
+
 def test_peace_is_forgiven() -> None:
     contention = Contention()
     for now in (0.0, 100.0, 10_000.0):

@@ -85,6 +85,8 @@ class TokenBucket:
 @dataclass(slots=True)
 class _Contended:
     wrote: object
+    # before that: a watch that is behind brings it once more
+    former: object
     strikes: int = 0
     struck: bool = False
     struck_at: float = float("-inf")
@@ -100,13 +102,13 @@ class Contention:
 
     def wrote(self, uid: str, value: object) -> None:
         """``value`` is what we made of it now."""
-        known = self._objects.setdefault(uid, _Contended(value))
-        known.wrote, known.struck = value, False
+        known = self._objects.setdefault(uid, _Contended(value, value))
+        known.former, known.wrote, known.struck = known.wrote, value, False
 
     def wait_seconds(self, uid: str, value: object, now: float) -> float:
         """How long to leave the object alone that has ``value`` now, where we want another."""
         known = self._objects.get(uid)
-        if known is None or known.wrote == value:
+        if known is None or value in (known.wrote, known.former):
             return 0.0
         if not known.struck:
             if now - known.struck_at > 2 * CONTENTION_LONGEST_SECONDS:

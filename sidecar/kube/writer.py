@@ -176,6 +176,10 @@ class Writer:
                 if isinstance(new, Route):
                     self._kept[route] = new.kept_port
                 elif isinstance(new, RouteStatus):
+                    former = self._statuses.get(route)
+                    if former and former.uid != new.uid:
+                        # Another Route of this name: what became of the last one is not its.
+                        ports_changed |= _port(self._standings.pop(route, None)) is not None
                     self._statuses[route] = new
                     dirty.add(route)
                 elif key.kind == "RouteStatus":
@@ -267,7 +271,8 @@ class Writer:
             else:
                 self._write_route(key, now)
         except _FailedError as failed:
-            self._failed(key, failed, now)
+            # What it took to fail is no part of the time to wait.
+            self._failed(key, failed, self._clock())
         else:
             self._attempts.pop(key, None)
 
@@ -276,11 +281,14 @@ class Writer:
             status, standing = self._statuses.get(key), self._standings.get(key)
             told = key in self._standings
             port, kept = self._proposed.get(key), self._kept.get(key)
+        if (known := self._said.get(key)) and (status is None or known[0] != status.uid):
+            # The Route is gone, or another one has its name now.
+            del self._said[key]
+            self._contention.forget(known[0])
+            self._contention.forget(_port_of(known[0]))
         if status is None:
-            if former := self._said.pop(key, None):
-                self._contention.forget(former[0])
-                self._contention.forget(_port_of(former[0]))
-        elif port is not None and self._permitted("port", key, now):
+            return
+        if port is not None and self._permitted("port", key, now):
             self._keep_port(key, status, port, kept, now)
         elif told and status.ingress_json is not None:
             wanted = admitted(standing, stuck=port is not None)
@@ -311,7 +319,7 @@ class Writer:
         wishes = self._wishes
         stands = said(our_entry(ingress, wishes.router_name))
         known = self._said.get(key)
-        before = known[1] if known and known[0] == status.uid else stands
+        before = known[1] if known else stands
         if wishes.write_status and self._permitted("status", key, now):
             wished = updated(ingress, wishes.router_name, status.host, wanted, _timestamp())
             if wished is not None:
@@ -409,7 +417,7 @@ class Writer:
         try:
             self._ask("event", key, "POST", f"/api/v1/namespaces/{key.namespace}/events", body)
         except _FailedError as failed:
-            if self._is_everybodys(failed.error, now):
+            if self._is_everybodys(failed.error, self._clock()):
                 self._events.appendleft(event)
             elif isinstance(failed.error, ApiError) and failed.error.status == 403:
                 self._forbid("event", key, failed.error, now)
