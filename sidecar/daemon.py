@@ -33,7 +33,7 @@ from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
 from sidecar.site import make_site
-from sidecar.sources.base import Source
+from sidecar.sources.base import Problem, Source
 from sidecar.sources.resolver import Resolver
 from sidecar.standing import Reporter
 from sidecar.standings import Standings
@@ -60,6 +60,8 @@ _NEVER_SECONDS = 3600.0
 #: objects were made.
 _COLLECT_SECONDS = 600.0
 
+#: Of the problems that a source has at once, so many have a line in the log.
+_PROBLEMS_SAID = 50
 
 #: How often, at least, two files are looked at that tell nobody: the held ports, and the socket,
 #: which a new HAProxy takes while the old one still answers.
@@ -155,6 +157,8 @@ class Daemon:
         self._busy_since: float | None = None
         self._teller = Teller(self._routing, self.reconciler)
         self._standings = Standings(self._routing, self.reconciler)
+        # as the inbox has them, and a line each
+        self._found_problems: Mapping[str, tuple[Problem, ...]] = {}
         self._problems: tuple[str, ...] = ()
         # None: whether a predecessor lived to save what it changed is not known
         self._saved_changes: int | None = None
@@ -387,14 +391,24 @@ class Daemon:
         self._kept_changes = changes
 
     def _report_problems(self) -> None:
-        problems = problem_lines(self._inbox.problems())
-        for line in problems:
-            if line not in self._problems:
-                log.error("%s", line)
-        for line in self._problems:
-            if line not in problems:
-                log.info("mended: %s", line.split(": ", 1)[0])
-        self._problems = problems
+        """Say what of the source cannot be used, and what can be again, each once."""
+        found = self._inbox.problems()
+        if found is self._found_problems:
+            return
+        self._found_problems = found
+        before, self._problems = self._problems, problem_lines(found)
+        known, now = set(before), set(self._problems)
+        new = [line for line in self._problems if line not in known]
+        for line in new[:_PROBLEMS_SAID]:
+            log.error("%s", line)
+        if len(new) > _PROBLEMS_SAID:
+            more = len(new) - _PROBLEMS_SAID
+            log.error("%d more problems; `haproxy-sidecar status` shows all", more)
+        mended = [line for line in before if line not in now]
+        for line in mended[:_PROBLEMS_SAID]:
+            log.info("mended: %s", line.split(": ", 1)[0])
+        if len(mended) > _PROBLEMS_SAID:
+            log.info("mended: %d more", len(mended) - _PROBLEMS_SAID)
 
     def _count_on_scrape(self) -> None:
         """Gauges that are computed when somebody asks, not at each change."""

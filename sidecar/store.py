@@ -99,13 +99,15 @@ class Inbox:
         self._lock = threading.Lock()
         self._missing = set(origins)
         self._changes: dict[Key, Change] = {}
-        self._problems: dict[str, tuple[Problem, ...]] = {}
+        # replaced, never changed
+        self._problems: Mapping[str, tuple[Problem, ...]] = MappingProxyType({})
 
     def publish(self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
         with self._lock:
             for change in changes:
                 self._changes[change.key] = change
-            self._problems[origin] = tuple(problems)
+            if self._problems.get(origin, ()) != (found := tuple(problems)):
+                self._problems = MappingProxyType({**self._problems, origin: found})
             self._missing.discard(origin)
         self._wake()
 
@@ -121,6 +123,6 @@ class Inbox:
             return frozenset(self._missing)
 
     def problems(self) -> Mapping[str, tuple[Problem, ...]]:
-        """origin -> what it could not use, now."""
+        """origin -> what it could not use, now. The same object for as long as it is the same."""
         with self._lock:
-            return MappingProxyType(dict(self._problems))
+            return self._problems

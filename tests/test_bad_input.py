@@ -220,6 +220,22 @@ def test_a_broken_file_keeps_what_it_had(
         await_(lambda: "mended: " in caplog.text, "the log says that it is mended")
 
 
+def test_hundreds_of_problems_do_not_fill_the_log(
+    make_stand: MakeStand, make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stand, good = make_stand(), make_server("good")
+    stand.write("good.yaml", *app("good", GOOD_PORT, [good]))
+    wrong = [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": n}} for n in range(200)]
+    with running(stand.daemon()):
+        await_(lambda: stand.ready(GOOD_PORT) == [good.address], "served")
+        stand.write("wrong.yaml", *wrong)
+        await_(lambda: "150 more problems" in caplog.text, "they are counted")
+        assert caplog.text.count("wrong.yaml") == 50
+        stand.write("wrong.yaml")
+        await_(lambda: "mended: 150 more" in caplog.text, "and mended")
+
+
 def test_two_objects_of_one_name(
     make_stand: MakeStand, make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -141,6 +141,10 @@ def test_problems_are_those_of_the_last_publication_of_each_origin() -> None:
     inbox.publish("a", [], [])
     assert inbox.problems() == {"a": (), "b": (second,)}
     assert before["a"] == (first,)
+    # Who has looked need not look again at thousands of them.
+    same = inbox.problems()
+    inbox.publish("b", changes(route()), [second])
+    assert inbox.problems() is same
 
 
 def test_every_publication_wakes_and_has_everything_in_place_by_then() -> None:
