@@ -84,6 +84,10 @@ class Uncounted:
     def heard(self, origin: str) -> None: ...
 
 
+class _PagesExpiredError(Exception):
+    """The next page of a list cannot be had any more."""
+
+
 class Reflector:
     """Follows ``collection`` on ``client``. The first call of ``publish`` holds all objects; none
     comes before.
@@ -217,23 +221,32 @@ class Reflector:
                             yield news
 
     def _list(self) -> list[Change]:
-        """All there is, page by page; what that changes. Raises APIServerError."""
-        resource, limit = self.collection.resource, {"limit": str(PAGE_LIMIT)}
+        """All there is; what that changes. Raises APIServerError."""
+        # Pages are those of one moment, and the server may have forgotten it when we ask for the
+        # next. Without pages nothing can be forgotten, but all comes at once.
+        for limit in (PAGE_LIMIT, PAGE_LIMIT, None):
+            try:
+                return self._list_by(limit)
+            except _PagesExpiredError:
+                log.info("%s: its pages expired: listing anew", self.collection.resource.path)
+        raise self._no_list("its only page is one of several")
+
+    def _list_by(self, limit: int | None) -> list[Change]:
+        """The list in pages of ``limit``. Raises APIServerError, `_PagesExpiredError`."""
+        resource = self.collection.resource
+        paging = {} if limit is None else {"limit": str(limit)}
         self.collection.begin()
         token: dict[str, str] = {}
         for _ in range(PAGES_MAX):
-            query = {**resource.query, **limit, **token}
+            query = {**resource.query, **paging, **token}
             try:
                 page = self._client.request(
                     "GET", resource.path, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
                 )
             except ApiError as exc:
-                if exc.status != GONE or not token:
-                    raise
-                # The pages are those of one moment, which the server has forgotten by now.
-                self.collection.begin()
-                limit, token = {}, {}
-                continue
+                if exc.status == GONE and token:
+                    raise _PagesExpiredError from exc
+                raise
             items, version, following = self._read_page(page)
             self.collection.page(items)
             if not following:
