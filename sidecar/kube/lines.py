@@ -1,7 +1,7 @@
 """The body of a watch as bytes: cut into lines, whatever way it is split. Sans-IO.
 
 Must not know what a line means, nor import sockets or clocks; `sidecar.kube.client` moves the
-bytes, `sidecar.kube.listwatch` reads the lines.
+bytes, `sidecar.sources.collection` reads the lines.
 """
 
 #: No object is larger than 3 MiB (etcd's limit on requests is 1.5); beyond this it is no watch.
