@@ -10,7 +10,7 @@ NAMESPACE ?= haproxy-sidecar
 KUBECTL ?= kubectl
 SIDECAR  = $(VENV)/bin/haproxy-sidecar
 
-.PHONY: help run test test-cluster check format shell status deploy undeploy chaos bench build clean
+.PHONY: help run test test-cluster check format shell status deploy undeploy chaos bench bench-cluster build clean
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
@@ -57,11 +57,13 @@ undeploy:                  ## remove what deploy made, but for the kind Route an
 chaos: $(VENV)/dev haproxy ## a longer random run: STEPS=20000 SEED=1
 	@CHAOS_STEPS=$(STEPS) CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos --timeout 0 $(ARGS)
 
-bench: $(VENV)/dev haproxy ## the figures in docs/, measured on this machine
-	@$(VENV)/bin/python bench/churn.py
-	@$(VENV)/bin/python bench/zero_loss.py
-	@$(VENV)/bin/python bench/hostile.py
-	@$(VENV)/bin/python bench/memory.py
+bench: $(VENV)/dev haproxy ## write docs/figures.md's tables (half an hour); ARGS="--only churn --smoke"
+	@haproxies=$$(tests/haproxies) && $(VENV)/bin/python bench/all.py \
+		--write docs/figures.md --haproxy haproxy $$haproxies $(ARGS)
+
+bench-cluster: $(VENV)/dev ## the table of a real API server, which Go builds once (minutes)
+	@haproxy/install haproxy ip openssl
+	@tests/cluster/within $(VENV)/bin/python bench/all.py --write docs/figures.md --only cluster $(ARGS)
 
 build: $(VENV)/dev         ## the wheel, into dist/
 	@$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .

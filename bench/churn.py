@@ -1,9 +1,10 @@
-"""How fast a change reaches HAProxy, and what a restore costs beside the bare commands.
+"""How fast a change reaches HAProxy as ports grow, beside the bare commands and beside reloads.
 
-    python bench/churn.py [--ports 1000] [--endpoints 10] [--events 300] [--smoke]
+    python bench/churn.py [--ports 10 1000 4000] [--endpoints 10] [--smoke] [--markdown]
 
-Starts a real HAProxy (HAPROXY=path chooses it) on a loopback address, drives it with the same
-classes that the sidecar runs, and prints a table. Everything compared is measured in one run.
+For each number of ports it starts a real HAProxy (HAPROXY=path chooses it) on a loopback address,
+drives it with the same classes that the sidecar runs, and then does the same by reloads. Everything
+compared is measured in one run.
 """
 
 import argparse
@@ -14,21 +15,23 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from figures import machine, percentile, show
+from figures import haproxy_version, machine, percentile, show
 from rich.console import Console
 from rich.progress import track
-from stand import Stand, changes, route, service, slice_
+from stand import Stand, await_, changes, route, service, slice_
+from ways import SERVER_PORT, Reloads, Servers
 
 from sidecar.agenda import REST_SECONDS, Pace
 from sidecar.endpoints import denier
 from sidecar.metrics import Metrics
-from sidecar.operations import Operation, SetAddress, SetState
+from sidecar.operations import ClosePort, Operation, Outcome, SetAddress, SetState
 from sidecar.pool import Address
 from sidecar.reconciler import Reconciler
 from sidecar.routing import Routing
@@ -38,53 +41,99 @@ from sidecar.sources.base import Change
 FIRST_PORT = 20000
 
 
-def ip_of(port: int, number: int, generation: int = 0) -> str:
-    """An address that nothing listens on: what is measured is HAProxy's memory, not traffic."""
-    return f"10.{port % 200}.{port // 200}.{1 + number + 20 * (generation % 10)}"
+def ips_of(port: int, endpoints: int, generation: int = 0) -> Servers:
+    """Addresses that nothing listens on: what is measured is HAProxy's memory, not traffic. Each
+    generation has one other endpoint."""
+    numbers = [*range(1, endpoints), 20 * (1 + generation % 10)]
+    return tuple(f"10.{port % 200}.{port // 200}.{number}" for number in numbers)
 
 
-def objects(port: int, endpoints: int, generation: int = 0) -> list[Change]:
-    """A Route with its Service and slice; each generation has one other endpoint."""
+def endpoints_of(port: int, endpoints: int, generation: int = 0) -> list[Change]:
+    return changes(slice_(f"web-{port}", ips_of(port, endpoints, generation)))
+
+
+def route_of(port: int, endpoints: int) -> list[Change]:
+    """A Route with its Service and slice."""
     name = f"web-{port}"
-    ips = [ip_of(port, number) for number in range(1, endpoints)]
-    ips.append(ip_of(port, 0, generation))
-    return changes(route(name, port), service(name), slice_(name, ips))
+    return [*changes(route(name, port), service(name)), *endpoints_of(port, endpoints)]
+
+
+class Counted(RuntimeClient):
+    """``commands``: all that HAProxy was given; ``changing``: those of them that change it."""
+
+    commands = 0
+    changing = 0
+
+    def ask_all(self, lines: Sequence[str]) -> list[str]:
+        self.commands += len(lines)
+        return super().ask_all(lines)
+
+    def apply(self, operations: Sequence[Operation]) -> list[Outcome]:
+        self.commands += len(operations)
+        self.changing += len(operations)
+        return super().apply(operations)
 
 
 class Bench:
-    """One HAProxy with ``ports`` claimed by Routes of ``endpoints`` endpoints each."""
+    """One HAProxy with ``ports`` claimed by Routes of ``endpoints`` endpoints each, and room for
+    some ``more`` Routes."""
 
-    def __init__(self, folder: Path, ports: int, endpoints: int) -> None:
+    def __init__(self, folder: Path, ports: int, endpoints: int, more: int) -> None:
         self.ports = range(FIRST_PORT, FIRST_PORT + ports)
+        self.more = range(FIRST_PORT + ports, FIRST_PORT + ports + more)
         self.endpoints = endpoints
-        pool = {"ports": [f"{self.ports[0]}-{self.ports[-1]}"], "slots": endpoints + 2}
-        self.stand = Stand(folder, [pool]).start()
+        pool = {"ports": [f"{self.ports[0]}-{self.more[-1]}"], "slots": endpoints + 2}
+        self.stand = Stand(folder, [pool])
+        self.client = Counted(self.stand.settings.haproxy.socket)
+        self.stand.client = self.client
+        self.stand.start()
         self.routing = Routing(self.stand.pool, "wzh-router-1", denier(()), {})
-        self.changed = self.routing.apply(
-            [change for port in self.ports for change in objects(port, endpoints)]
-        )
-        self.metrics = Metrics()
+        for port in self.ports:
+            self.routing.apply(route_of(port, endpoints))
         self.reconciler = self.new_reconciler()
 
     def new_reconciler(self) -> Reconciler:
-        return Reconciler(
-            self.stand.client,
-            self.stand.pool,
-            self.metrics,
-            Pace(resync_seconds=3600.0),
-        )
+        pace = Pace(resync_seconds=3600.0)
+        return Reconciler(self.client, self.stand.pool, Metrics(), pace)
 
     def step(self) -> None:
         self.reconciler.step(self.routing.claim)
         if not self.reconciler.converged:
             raise SystemExit(f"not converged: {self.reconciler.failures}")
 
+    def follow(self, changed: Iterable[Change]) -> float:
+        """Seconds from an object changed in the store until HAProxy was read back and shows it."""
+        start = time.perf_counter()
+        self.reconciler.mark(self.routing.apply(changed).ports)
+        self.step()
+        return time.perf_counter() - start
+
     def restart_haproxy(self) -> None:
-        self.stand.client.close()
+        """Empty: it finds no state to begin with."""
+        self.client.close()
         self.stand.stop_haproxy()
         self.stand.settings.haproxy.state_file.write_text("1\n")
         self.stand.start_haproxy()
-        self.stand.client.ask("show info")
+        self.client.ask("show info")
+
+
+class Figures(NamedTuple):
+    """Of one number of ports; all but ``commands``, ``changing`` and ``restored`` in seconds.
+
+    ``commands``, ``changing``: of an event. ``restored``: changing commands of a whole restore,
+    by the sidecar and bare.
+    """
+
+    events: Sequence[float]
+    trips: Sequence[float]
+    commands: float
+    changing: float
+    more: Sequence[float]
+    reloads: Sequence[float]
+    restores: Sequence[float]
+    bare: Sequence[float]
+    restored: tuple[int, int]
+    compare: float
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -94,27 +143,28 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of a full restore by the sidecar, and of the same by bare pipelined commands:
-    close what is not claimed (nothing here), all addresses, read back, all ready."""
-    ours, raw = [], []
-    for _ in track(range(repeats), "restore", console=Console(stderr=True)):
+def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float], tuple[int, int]]:
+    """Seconds of a full restore by the sidecar, and of the same by bare pipelined commands: close
+    what nobody claims, all addresses, read back, all ready. And how many changing commands each
+    took."""
+    slots = [f"s{number}" for number in range(1, bench.endpoints + 1)]
+    first = [ClosePort(port).line() for port in bench.more]
+    first += [
+        SetAddress(port, slot, Address(ip, SERVER_PORT)).line()
+        for port in bench.ports
+        for slot, ip in zip(slots, ips_of(port, bench.endpoints), strict=True)
+    ]
+    ready = [SetState(port, slot, "ready").line() for port in bench.ports for slot in slots]
+    ours, bare, sent = [], [], 0
+    for _ in range(repeats):
         bench.restart_haproxy()
         bench.reconciler = bench.new_reconciler()
+        before = bench.client.changing
         ours.append(timed(bench.step))
+        sent = bench.client.changing - before
         bench.restart_haproxy()
-        slots = [f"s{number}" for number in range(1, bench.endpoints + 1)]
-        addresses: list[Operation] = [
-            SetAddress(port, slot, Address(ip_of(port, number), 9000))
-            for port in bench.ports
-            for number, slot in enumerate(slots)
-        ]
-        ready: list[Operation] = [
-            SetState(port, slot, "ready") for port in bench.ports for slot in slots
-        ]
-        first, second = [op.line() for op in addresses], [op.line() for op in ready]
-        raw.append(timed(partial(replay, bench.stand.client, first, second)))
-    return ours, raw
+        bare.append(timed(partial(replay, bench.client, first, ready)))
+    return ours, bare, (sent, len(first) + len(ready))
 
 
 def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -> None:
@@ -123,91 +173,112 @@ def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -
     client.ask_all(second)
 
 
-def events(bench: Bench, count: int) -> tuple[list[float], list[float], float]:
-    """Seconds from an object changed in the store until HAProxy was read back and shows it; of a
-    bare round trip in between; and the changing commands that an event took."""
-    latencies, trips = [], []
+def events(bench: Bench, count: int) -> tuple[list[float], list[float], float, float]:
+    """Seconds until a replaced endpoint shows, and of a bare round trip in between; all commands
+    and the changing ones that such an event took."""
+    latencies, trips, commands, changing = [], [], 0, 0
     # In turn, and not before its rest is over: a port that was just changed has to wait.
     ports = itertools.cycle(random.Random(1).sample(bench.ports, len(bench.ports)))
-    before = commands(bench)
-    for number, port in zip(
-        track(range(count), "events", console=Console(stderr=True)), ports, strict=False
-    ):
+    for number, port in zip(range(count), ports, strict=False):
         if len(bench.ports) < 100:
             time.sleep(REST_SECONDS)
-        new = objects(port, bench.endpoints, generation=1 + number // len(bench.ports))[2:]
+        generation = 1 + number // len(bench.ports)
+        new = endpoints_of(port, bench.endpoints, generation)
+        before = bench.client.commands, bench.client.changing
+        latencies.append(bench.follow(new))
+        commands += bench.client.commands - before[0]
+        changing += bench.client.changing - before[1]
         start = time.perf_counter()
-        bench.reconciler.mark(bench.routing.apply(new).ports)
-        bench.step()
-        latencies.append(time.perf_counter() - start)
-        trips.append(timed(lambda: bench.stand.client.ask("show info")))
-    return latencies, trips, (commands(bench) - before) / count
+        bench.client.ask("show info")
+        trips.append(time.perf_counter() - start)
+    return latencies, trips, commands / count, changing / count
 
 
-def commands(bench: Bench) -> float:
-    samples = next(iter(bench.metrics.operations.collect())).samples
-    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+def reloads(folder: Path, ports: Sequence[int], endpoints: int, repeats: int) -> list[float]:
+    """Seconds from a replaced endpoint until a HAProxy that was reloaded for it has the port."""
+    way = Reloads(folder, {port: ips_of(port, endpoints) for port in ports}, 0.0, "")
+    try:
+        for generation in range(1, repeats + 1):
+            way.change(ports[0], ips_of(ports[0], endpoints, generation))
+            await_(way.settled, "the reload has effect", 120)
+    finally:
+        way.close()
+    return way.seconds
 
 
-def resident_mb() -> float:
-    with Path("/proc/self/statm").open() as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
+def measure(ports: int, args: argparse.Namespace) -> Figures:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), ports, args.endpoints, args.more)
+        try:
+            ours, bare, restored = restore(bench, args.repeats)
+            bench.reconciler = bench.new_reconciler()
+            bench.step()
+            found = events(bench, args.events)
+            more = [bench.follow(route_of(port, args.endpoints)) for port in bench.more]
+            bench.reconciler.disconnected()
+            compare = timed(bench.step)
+        finally:
+            bench.stand.close()
+    with tempfile.TemporaryDirectory() as folder:
+        reloaded = reloads(Path(folder), bench.ports, args.endpoints, args.repeats)
+    return Figures(*found, more, reloaded, ours, bare, restored, compare)
 
 
-def milliseconds(values: Sequence[float], percent: float) -> str:
-    return f"{percentile(values, percent) * 1000:.2f} ms"
+def _ms(values: Sequence[float], percent: float = 50) -> str:
+    return f"{percentile(values, percent) * 1000:,.2f} ms"
+
+
+def _whole_ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"
+
+
+#: What is shown: label, and what of the figures.
+ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
+    ("one endpoint replaced → read back, p50", lambda f: _ms(f.events)),
+    ("… p99", lambda f: _ms(f.events, 99)),
+    ("… by a reload, median", lambda f: _whole_ms(statistics.median(f.reloads))),
+    ("one bare round trip, p50", lambda f: _ms(f.trips)),
+    ("… p99", lambda f: _ms(f.trips, 99)),
+    ("changing commands of an event", lambda f: f"{f.changing:.1f}"),
+    ("all commands of an event", lambda f: f"{f.commands:.1f}"),
+    ("one more Route → read back, p50", lambda f: _ms(f.more)),
+    ("… p99", lambda f: _ms(f.more, 99)),
+    ("restore of everything, median", lambda f: _whole_ms(statistics.median(f.restores))),
+    ("… by bare commands, median", lambda f: _whole_ms(statistics.median(f.bare))),
+    ("… ratio", lambda f: f"{statistics.median(f.restores) / statistics.median(f.bare):.2f}"),
+    ("changing commands of it / of the bare", lambda f: "{:,} / {:,}".format(*f.restored)),
+    (
+        "… a second",
+        lambda f: f"{f.restored[0] / statistics.median(f.restores):,.0f}",
+    ),
+    ("… a second, bare", lambda f: f"{f.restored[1] / statistics.median(f.bare):,.0f}"),
+    ("full compare, nothing to do", lambda f: _whole_ms(f.compare)),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ports", type=int, default=1000)
-    parser.add_argument("--endpoints", type=int, default=10)
+    parser.add_argument("--ports", type=int, nargs="+", default=[10, 1000, 4000])
+    parser.add_argument("--endpoints", type=int, default=10, help="of each port")
     parser.add_argument("--events", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--more", type=int, default=50, help="Routes that come one by one")
+    parser.add_argument("--repeats", type=int, default=5, help="restores and reloads")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()
     where = machine()
     if args.smoke:
-        args.ports, args.endpoints, args.events, args.repeats = 10, 3, 20, 1
-    with tempfile.TemporaryDirectory() as folder:
-        empty_mb = resident_mb()
-        bench = Bench(Path(folder), args.ports, args.endpoints)
-        try:
-            version = bench.stand.info().version
-            bench.reconciler.mark(bench.changed.ports)
-            ours, raw = restore(bench, args.repeats)
-            bench.reconciler = bench.new_reconciler()
-            bench.step()
-            latencies, trips, per_event = events(bench, args.events)
-            bench.reconciler.disconnected()
-            idle = timed(bench.step)
-            sidecar_mb = resident_mb()
-        finally:
-            bench.stand.close()
+        args.ports, args.endpoints, args.events, args.more, args.repeats = [4, 20], 3, 20, 2, 1
+    # As the daemon does: a full collection comes between two steps, not in them.
+    gc.set_threshold(*gc.get_threshold()[:2], 1_000_000)
+    found = [
+        measure(ports, args) for ports in track(args.ports, "ports", console=Console(stderr=True))
+    ]
     show(
-        f"HAProxy {version}; {where}; {args.ports} ports x {args.endpoints} endpoints",
-        ["", "sidecar", "bare commands", "ratio"],
-        [
-            [
-                f"restore, median of {args.repeats}",
-                f"{statistics.median(ours) * 1000:.0f} ms",
-                f"{statistics.median(raw) * 1000:.0f} ms",
-                f"{statistics.median(ours) / statistics.median(raw):.2f}",
-            ],
-            *(
-                [
-                    f"one endpoint replaced -> read back, p{percent}",
-                    milliseconds(latencies, percent),
-                    f"{milliseconds(trips, percent)} (one round trip)",
-                    "",
-                ]
-                for percent in (50, 99)
-            ),
-            ["changing commands per event", f"{per_event:.1f}", "", ""],
-            ["full compare, nothing to do", f"{idle * 1000:.0f} ms", "", ""],
-            ["memory", f"{sidecar_mb:.0f} MB ({empty_mb:.0f} MB without Routes)", "", ""],
-        ],
+        f"HAProxy {haproxy_version()}; {where}; {args.endpoints} endpoints a port,"
+        f" {args.events} events, {args.more} more Routes, {args.repeats} restores and reloads",
+        ["", *(f"{ports:,} ports" for ports in args.ports)],
+        [[label, *(form(figures) for figures in found)] for label, form in ROWS],
         markdown=args.markdown,
     )
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from figures import haproxy_version, machine, show
+from proc import resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand
@@ -45,13 +46,6 @@ def measure(ports: int, slots: int) -> Cost:
         return Cost(resident_bytes(info.pid), time.monotonic() - start)
 
 
-def resident_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"process {pid} is gone")
-
-
 def formula(costs: dict[Size, Cost], few: Size, wide: Size, many: Size) -> str:
     """What an empty HAProxy, a port and a slot take, from sizes that differ in one thing."""
     slot = (costs[wide].resident_bytes - costs[few].resident_bytes) / (few[0] * (wide[1] - few[1]))
@@ -67,11 +61,12 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()
+    where = machine()
     few, many = (10, 100) if args.smoke else (1000, 4000)
     sizes = [(few, 4), (few, 16), (few, 64), (many, 4), (many, 16)]
     costs = {size: measure(*size) for size in track(sizes, "pools", console=Console(stderr=True))}
     show(
-        f"HAProxy {haproxy_version()}; {machine()}; idle, nothing claimed",
+        f"HAProxy {haproxy_version()}; {where}; idle, nothing claimed",
         ["ports x slots", "memory (RSS)", "render and start"],
         [
             [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from probe import Effects, Feed
+from proc import cpu_seconds
 from stand import HAPROXY, Stand, await_, changes, route, running, service, slice_
 
 from sidecar.child import answering
@@ -89,7 +90,7 @@ class Sidecar:
         return [self._pid]
 
     def haproxy_cpu_seconds(self) -> float:
-        return _cpu_seconds(self._pid)
+        return cpu_seconds(self._pid)
 
     def own_cpu_seconds(self) -> float:
         return time.clock_gettime(self._clock)
@@ -156,7 +157,7 @@ class Reloads:
 
     def haproxy_cpu_seconds(self) -> float:
         with self._lock:
-            live = sum(map(_cpu_seconds, self.pids()))
+            live = sum(map(cpu_seconds, self.pids()))
             return live + self._ended_cpu_seconds
 
     def own_cpu_seconds(self) -> float:
@@ -198,10 +199,10 @@ class Reloads:
         process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         with self._lock:
             self._processes.append(process)
-        await_(lambda: _answers(self._address, process.pid), "the new HAProxy answers")
+        await_(lambda: _answers(self._address, process.pid), "the new HAProxy answers", 120)
         if self._client:
             # A connection that is open goes on leading to the old process.
-            await_(lambda: _stops(self._client), "the old HAProxy has stopped listening")
+            await_(lambda: _stops(self._client), "the old HAProxy has stopped listening", 120)
             self._client.close()
         self._client = RuntimeClient(self._address)
         self._client.ask("show info")
@@ -270,8 +271,3 @@ def _clock_of(thread: str) -> int:
     """The CPU clock of the thread of that name."""
     found = next(item for item in threading.enumerate() if item.name == thread)
     return time.pthread_getcpuclockid(found.ident or 0)
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import math
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from figures import haproxy_version, machine, percentile, show, spread, wait_until_idle
 from load import Worker
+from proc import resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import await_, fresh_ip
@@ -84,12 +84,6 @@ class World:
             self.changes.append(Change(number / args.changes, port, now[port]))
 
 
-def _resident_mb(pid: int) -> float:
-    with contextlib.suppress(OSError, ValueError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-    return 0.0
-
-
 class Sampler:
     """Counts a way's processes and their memory until it is closed."""
 
@@ -102,7 +96,7 @@ class Sampler:
 
     def look(self) -> tuple[int, float]:
         pids = self._way.pids()
-        resident = sum(map(_resident_mb, pids))
+        resident = sum(map(resident_bytes, pids)) / 1e6
         self.processes_max = max(self.processes_max, len(pids))
         self.resident_mb_max = max(self.resident_mb_max, resident)
         return len(pids), resident
@@ -286,7 +280,7 @@ def main() -> None:
     for name, runs in found.items():
         reasons = sum((item.reasons for item in runs), Counter[str]())
         if reasons:
-            print(f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in reasons.most_common()))
+            print(f"\n{name}: " + ", ".join(f"{kind} {n}" for kind, n in reasons.most_common()))
 
 
 if __name__ == "__main__":

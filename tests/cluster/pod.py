@@ -59,16 +59,22 @@ class Pod:
 
     def start(self) -> "Pod":
         """The init container, the native sidecar, HAProxy, in this order."""
+        self.render()
+        self.start_sidecar()
+        self.start_haproxy()
+        return self
+
+    def render(self) -> None:
         subprocess.run(
             self._command("render"), env=self._environment("render"), check=True, timeout=60
         )
-        self.start_sidecar()
+
+    def start_haproxy(self) -> None:
         arguments = self._containers["haproxy"]["args"]
         here = [text.replace("/run/haproxy", str(self.folder)) for text in arguments]
         with (self.folder / "haproxy.log").open("ab") as log:
             # What the official image's entrypoint makes of arguments.
             self._haproxy = subprocess.Popen([HAPROXY, "-W", "-db", *here], stdout=log, stderr=log)
-        return self
 
     def start_sidecar(self) -> None:
         with self.log.open("ab") as log:
