@@ -23,10 +23,11 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from figures import haproxy_version, machine, percentile, show
+from probe import ips_of
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, route, service, slice_
-from ways import SERVER_PORT, Reloads, Servers
+from ways import SERVER_PORT, Reloads
 
 from sidecar.agenda import REST_SECONDS, Pace
 from sidecar.endpoints import denier
@@ -39,13 +40,6 @@ from sidecar.runtime import RuntimeClient
 from sidecar.sources.base import Change
 
 FIRST_PORT = 20000
-
-
-def ips_of(port: int, endpoints: int, generation: int = 0) -> Servers:
-    """Addresses that nothing listens on: what is measured is HAProxy's memory, not traffic. Each
-    generation has one other endpoint."""
-    numbers = [*range(1, endpoints), 20 * (1 + generation % 10)]
-    return tuple(f"10.{port % 200}.{port // 200}.{number}" for number in numbers)
 
 
 def endpoints_of(port: int, endpoints: int, generation: int = 0) -> list[Change]:

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests/cluster"))
 from figures import haproxy_version, machine, percentile, show
 from plane import ControlPlane
 from pod import Pod
-from proc import cpu_seconds, resident_bytes
+from probe import ips_of
+from proc import cpu_while, resident_bytes
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import track
@@ -58,12 +59,6 @@ _QUIET_SECONDS = 3.0
 _WRITERS = 8
 
 
-def ips_of(port: int, endpoints: int, generation: int = 0) -> list[str]:
-    """Each generation has one other endpoint. Nothing listens there."""
-    numbers = [*range(1, endpoints), 20 * (1 + generation % 10)]
-    return [f"10.{port % 200}.{port // 200}.{number}" for number in numbers]
-
-
 class Cluster:
     """What is in the API server: Routes with their Services and EndpointSlices."""
 
@@ -82,7 +77,7 @@ class Cluster:
             list(writers.map(self._create, ports))
         self.generations |= dict.fromkeys(ports, 0)
 
-    def replace(self, port: int) -> tuple[list[str], str]:
+    def replace(self, port: int) -> tuple[Sequence[str], str]:
         """Replace one endpoint of ``port``; all that it has now, and the version it is."""
         self.generations[port] += 1
         ips = ips_of(port, self._endpoints, self.generations[port])
@@ -227,12 +222,8 @@ def metrics(pod: Pod) -> dict[str, float]:
 
 
 def load_while(pod: Pod, haproxy_pid: int, action: Callable[[], object]) -> Load:
-    pids = pod.sidecar_pid, haproxy_pid
-    before, since = list(map(cpu_seconds, pids)), time.perf_counter()
-    action()
-    after, took = list(map(cpu_seconds, pids)), time.perf_counter() - since
-    sidecar, haproxy = ((now - was) / took for now, was in zip(after, before, strict=True))
-    return Load(sidecar, haproxy, resident_bytes(pod.sidecar_pid))
+    cpu = cpu_while(action, pod.sidecar_pid, haproxy_pid)
+    return Load(*cpu, resident_bytes(pod.sidecar_pid))
 
 
 def write_steadily(cluster: Cluster, rate: float, seconds: float) -> float:

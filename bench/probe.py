@@ -1,4 +1,4 @@
-"""How the benches change what a running sidecar should do, and see when HAProxy does it."""
+"""How the benches change what a sidecar should do, and see when HAProxy does it."""
 
 import threading
 import time
@@ -6,6 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sidecar.observed import ObservedPort
 from sidecar.sources.base import Change, Sink
+
+
+def ips_of(port: int, endpoints: int, generation: int = 0) -> tuple[str, ...]:
+    """Addresses of a port's endpoints, 19 at most, on which nothing listens: for what is no matter
+    of traffic. Each generation has one other than the one before."""
+    numbers = [*range(1, endpoints), 20 * (1 + generation % 10)]
+    return tuple(f"10.{port % 200}.{port // 200}.{number}" for number in numbers)
 
 
 class Feed:

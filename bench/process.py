@@ -25,7 +25,8 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from figures import haproxy_version, machine, show
-from proc import cpu_seconds, resident_bytes
+from probe import ips_of
+from proc import cpu_while, resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, app, await_
@@ -71,11 +72,7 @@ def write_manifests(stand: Stand, size: Size) -> None:
         items = [
             item
             for port in ports[first : first + _ROUTES_PER_FILE]
-            for item in app(
-                f"web-{port}",
-                port,
-                [f"10.{port % 200}.{port // 200}.{n}" for n in range(1, size.endpoints + 1)],
-            )
+            for item in app(f"web-{port}", port, ips_of(port, size.endpoints))
         ]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         (stand.manifests / f"{first}.json").write_text(text)
@@ -127,16 +124,13 @@ def measure(size: Size, seconds: float, settle_seconds: float) -> Figures:
             pass
         with sidecar(stand) as (pid, restart_seconds):
             time.sleep(settle_seconds)
-            before, since = (cpu_seconds(pid), cpu_seconds(haproxy)), time.perf_counter()
-            time.sleep(seconds)
-            after, took = (cpu_seconds(pid), cpu_seconds(haproxy)), time.perf_counter() - since
+            cpu = cpu_while(lambda: time.sleep(seconds), pid, haproxy)
             return Figures(
                 start_seconds,
                 restart_seconds,
                 resident_bytes(pid),
                 resident_bytes(pid, "VmHWM"),
-                (after[0] - before[0]) / took,
-                (after[1] - before[1]) / took,
+                *cpu,
             )
 
 

@@ -1,0 +1,33 @@
+"""The bench of a whole cluster runs, in a network of its own beside this one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli import ROOT, clean_environment
+from plane import HERE
+from stand import HAPROXY
+
+_SMOKE_SECONDS = 400
+
+
+@pytest.mark.timeout(_SMOKE_SECONDS + 30)
+def test_every_write_shows_in_haproxy(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.md"
+    figures.write_text("# Before\n<!-- bench: cluster -->\n<!-- end -->\nafter\n")
+    bench = ["bench/all.py", "--smoke", "--only", "cluster", "--write", figures]
+    done = subprocess.run(
+        [HERE / "within", sys.executable, *bench],
+        cwd=ROOT,
+        env={**clean_environment(), "HAPROXY": HAPROXY},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SMOKE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = figures.read_text()
+    assert text.startswith("# Before\n<!-- bench: cluster -->\nKubernetes v")
+    assert text.endswith("|\n<!-- end -->\nafter\n")
+    assert "| Routes | 1 | 3 |" in text
