@@ -222,8 +222,8 @@ def metrics(pod: Pod) -> dict[str, float]:
 
 
 def load_while(pod: Pod, haproxy_pid: int, action: Callable[[], object]) -> Load:
-    cpu = cpu_while(action, pod.sidecar_pid, haproxy_pid)
-    return Load(*cpu, resident_bytes(pod.sidecar_pid))
+    sidecar, haproxy = cpu_while(action, pod.sidecar_pid, haproxy_pid)
+    return Load(sidecar, haproxy, resident_bytes(pod.sidecar_pid))
 
 
 def write_steadily(cluster: Cluster, rate: float, seconds: float) -> float:

@@ -124,13 +124,14 @@ def measure(size: Size, seconds: float, settle_seconds: float) -> Figures:
             pass
         with sidecar(stand) as (pid, restart_seconds):
             time.sleep(settle_seconds)
-            cpu = cpu_while(lambda: time.sleep(seconds), pid, haproxy)
+            own, its = cpu_while(lambda: time.sleep(seconds), pid, haproxy)
             return Figures(
                 start_seconds,
                 restart_seconds,
                 resident_bytes(pid),
                 resident_bytes(pid, "VmHWM"),
-                *cpu,
+                own,
+                its,
             )
 
 

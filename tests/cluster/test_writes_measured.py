@@ -16,7 +16,7 @@ _SMOKE_SECONDS = 400
 def test_every_write_shows_in_haproxy(tmp_path: Path) -> None:
     figures = tmp_path / "figures.md"
     figures.write_text("# Before\n<!-- bench: cluster -->\n<!-- end -->\nafter\n")
-    bench = ["bench/all.py", "--smoke", "--only", "cluster", "--write", figures]
+    bench = ["bench/all.py", "--smoke", "--only", "cluster", "--write", str(figures)]
     done = subprocess.run(
         [HERE / "within", sys.executable, *bench],
         cwd=ROOT,
