@@ -57,7 +57,7 @@ undeploy:                  ## remove what deploy made, but for the kind Route an
 chaos: $(VENV)/dev haproxy ## a longer random run: STEPS=20000 SEED=1
 	@CHAOS_STEPS=$(STEPS) CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos --timeout 0 $(ARGS)
 
-bench: $(VENV)/dev haproxy ## write docs/figures.md's tables (half an hour); ARGS="--only churn --smoke"
+bench: $(VENV)/dev haproxy ## write docs/figures.md's tables (ten minutes); ARGS="--only churn --smoke"
 	@haproxies=$$(tests/haproxies) && $(VENV)/bin/python bench/all.py \
 		--write docs/figures.md --haproxy haproxy $$haproxies $(ARGS)
 

@@ -33,7 +33,7 @@ from sidecar.agenda import REST_SECONDS, Pace
 from sidecar.endpoints import denier
 from sidecar.metrics import Metrics
 from sidecar.operations import ClosePort, Operation, Outcome, SetAddress, SetState
-from sidecar.pool import Address
+from sidecar.pool import Address, backend_name, frontend_name
 from sidecar.reconciler import Reconciler
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
@@ -114,12 +114,14 @@ class Bench:
 class Figures(NamedTuple):
     """Of one number of ports; all but ``commands``, ``changing`` and ``restored`` in seconds.
 
+    ``trips``: of one bare command; ``looks``: of those that show a port, at one stroke.
     ``commands``, ``changing``: of an event. ``restored``: changing commands of a whole restore,
     by the sidecar and bare.
     """
 
     events: Sequence[float]
     trips: Sequence[float]
+    looks: Sequence[float]
     commands: float
     changing: float
     more: Sequence[float]
@@ -167,10 +169,10 @@ def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -
     client.ask_all(second)
 
 
-def events(bench: Bench, count: int) -> tuple[list[float], list[float], float, float]:
-    """Seconds until a replaced endpoint shows, and of a bare round trip in between; all commands
-    and the changing ones that such an event took."""
-    latencies, trips, commands, changing = [], [], 0, 0
+def events(bench: Bench, count: int) -> tuple[list[float], list[float], list[float], float, float]:
+    """Seconds until a replaced endpoint shows, and of a bare round trip and a bare look at its port
+    in between; all commands and the changing ones that such an event took."""
+    latencies, trips, looks, commands, changing = [], [], [], 0, 0
     # In turn, and not before its rest is over: a port that was just changed has to wait.
     ports = itertools.cycle(random.Random(1).sample(bench.ports, len(bench.ports)))
     for number, port in zip(range(count), ports, strict=False):
@@ -184,8 +186,13 @@ def events(bench: Bench, count: int) -> tuple[list[float], list[float], float, f
         changing += bench.client.changing - before[1]
         start = time.perf_counter()
         bench.client.ask("show info")
-        trips.append(time.perf_counter() - start)
-    return latencies, trips, commands / count, changing / count
+        asked = time.perf_counter()
+        bench.client.ask_all(
+            [f"show servers state {backend_name(port)}", f"show stat {frontend_name(port)} 1 -1"]
+        )
+        trips.append(asked - start)
+        looks.append(time.perf_counter() - asked)
+    return latencies, trips, looks, commands / count, changing / count
 
 
 def reloads(folder: Path, ports: Sequence[int], endpoints: int, repeats: int) -> list[float]:
@@ -233,6 +240,7 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("… by a reload, median", lambda f: _whole_ms(statistics.median(f.reloads))),
     ("one bare round trip, p50", lambda f: _ms(f.trips)),
     ("… p99", lambda f: _ms(f.trips, 99)),
+    ("one bare look at its port, p50", lambda f: _ms(f.looks)),
     ("changing commands of an event", lambda f: f"{f.changing:.1f}"),
     ("all commands of an event", lambda f: f"{f.commands:.1f}"),
     ("one more Route → read back, p50", lambda f: _ms(f.more)),

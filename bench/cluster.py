@@ -35,7 +35,7 @@ from proc import cpu_while, resident_bytes
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import track
-from stand import await_, route_manifest, service_manifest, slice_manifest
+from stand import app, await_
 
 from sidecar.child import answering
 from sidecar.kube.client import KubeClient
@@ -45,6 +45,8 @@ from sidecar.runtime import RuntimeClient
 
 FIRST_PORT = 20000
 NAMESPACE = "bench"
+ROUTES = f"/apis/route.openshift.io/v1/namespaces/{NAMESPACE}/routes"
+SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
 SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 
 #: What anything may take on a busy machine.
@@ -91,17 +93,9 @@ class Cluster:
 
     def _create(self, port: int) -> None:
         name = f"web-{port}"
-        service = service_manifest(name, namespace=NAMESPACE)
-        service["spec"]["clusterIP"] = "None"  # there are not addresses enough for all
-        endpoints = slice_manifest(name, ips_of(port, self._endpoints), namespace=NAMESPACE)
-        for path, body in (
-            (f"/api/v1/namespaces/{NAMESPACE}/services", service),
-            (SLICES, endpoints),
-            (
-                f"/apis/route.openshift.io/v1/namespaces/{NAMESPACE}/routes",
-                route_manifest(name, port, namespace=NAMESPACE),
-            ),
-        ):
+        ips = ips_of(port, self._endpoints)
+        objects = app(name, port, ips, namespace=NAMESPACE)
+        for path, body in zip((ROUTES, SERVICES, SLICES), objects, strict=True):
             self.client.request("POST", path, body=body)
 
 
