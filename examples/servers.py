@@ -11,6 +11,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,12 +80,14 @@ def main(command: list[str]) -> int:
         )
         return 3
     names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in {**WEB, **DATABASES}.items())
-    say(f"\N{CHECK MARK} demo servers: {names}")
-    say(f"    once their ports are open: {TRY}")
     try:
+        say(f"\N{CHECK MARK} demo servers: {names}")
+        say(f"    once their ports are open: {TRY}")
         if command:
             return run(command)
-        signal.pause()
+        while True:
+            # A signal just before a wait without end would be noticed when that is over only.
+            time.sleep(0.5)
     except KeyboardInterrupt:
         pass
     except OSError as exc:
@@ -109,7 +112,8 @@ def run(command: list[str]) -> int:
     children.append(subprocess.Popen(command))
     if asked.is_set():
         stop()
-    return children[0].wait()
+    # With an end, for the same reason.
+    return children[0].wait(threading.TIMEOUT_MAX)
 
 
 def say(text: str) -> None:

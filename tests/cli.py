@@ -70,6 +70,7 @@ class Process:
         self._reader.join(5)
         if self._process.stdout:
             self._process.stdout.close()
+        sys.stdout.write(self.said)  # shown with a test that failed
 
 
 #: The fixture `start`.

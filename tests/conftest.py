@@ -4,6 +4,7 @@ they are.
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from stand import EchoServer, Stand
 
 # Those need an API server, and the network that `make test-cluster` makes for them.
 collect_ignore = [] if "CLUSTER_BINARIES" in os.environ else ["cluster"]
+
+# A shell that starts us in the background has Ctrl-C ignored, and what we start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no fault; and what CI tries must not be luck: new examples are for us to find.
 hypothesis.settings.register_profile("default", deadline=None)

@@ -101,10 +101,13 @@ def start_mariadbs(folder: Path, files: contextlib.ExitStack, count: int) -> lis
     """Servers on addresses of their own, all with the same port, each with an empty ``shop``."""
     as_user = ["--user=root"] if os.geteuid() == 0 else []
     first = folder / "data-0"
+    scratch = folder / "tmp"  # two of them in one would take each other's tables for their own
+    scratch.mkdir()
     run(
         [
             program("mariadb-install-db"),
-            *("--no-defaults", *as_user, f"--datadir={first}", "--skip-test-db"),
+            *("--no-defaults", *as_user, f"--datadir={first}", f"--tmpdir={scratch}"),
+            *("--skip-test-db",),
             *("--auth-root-authentication-method=normal", *_MARIADB_OPTIONS),
         ]
     )

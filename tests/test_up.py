@@ -40,7 +40,7 @@ def is_gone(pid: int) -> bool:
     """Whether no such process runs (a zombie that waits for its parent does not)."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return state == "Z"
 

@@ -51,11 +51,11 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
             " is `up` running in another terminal? Stop that first, or set haproxy.socket"
         )
     refuse_busy_ports(settings.pool())
-    write_files(settings, haproxy.config)
-    _done(say, f"rendered {haproxy.config}: {describe_pool(settings)}")
-    log_file = haproxy.config.with_name("haproxy.log")
-    child = HAProxyChild(binary, haproxy.config, log_file, haproxy.socket)
     with _Signals() as signals:
+        write_files(settings, haproxy.config)
+        _done(say, f"rendered {haproxy.config}: {describe_pool(settings)}")
+        log_file = haproxy.config.with_name("haproxy.log")
+        child = HAProxyChild(binary, haproxy.config, log_file, haproxy.socket)
         try:
             signals.call(child.stop)
             info = child.start()

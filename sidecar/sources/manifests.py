@@ -166,7 +166,7 @@ class Reader:
             return None
         except OSError as exc:
             return _unreadable(name, exc)
-        parsed = parse_file(name, raw, self._keys)
+        parsed = parse_file(name, raw, self._keys, signature)
         if abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS:
             self._known[name] = signature, parsed
         return parsed

@@ -49,36 +49,41 @@ class Parsed:
 
     ``problems``: what could not even be told to be some object. While there are any, nobody knows
     what else the file means to hold, so that an absence from ``items`` proves nothing.
+    ``version`` tells one writing of the file from the next, whatever it holds.
     """
 
     items: tuple[Good | Wrong, ...]
     problems: tuple[Problem, ...]
+    version: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What we go by, after a look at all files.
 
-    ``doubted``: keys of ``held`` that no file had in this look; gone if the next has none either.
+    ``doubted``: keys of ``held`` that no file had in this look -> the version of the file that
+    they were in, None if that is gone; they go if the next look finds the same.
     """
 
     held: Mapping[Key, Held]
-    doubted: frozenset[Key]
+    doubted: Mapping[Key, tuple[int, ...] | None]
     problems: tuple[Problem, ...]
 
 
 #: Before the first look.
-NOTHING = View({}, frozenset(), ())
+NOTHING = View({}, {}, ())
 
 
-def parse_file(name: str, raw: bytes, keys: AnnotationKeys) -> Parsed:
+def parse_file(
+    name: str, raw: bytes, keys: AnnotationKeys, version: tuple[int, ...] = ()
+) -> Parsed:
     """The objects in a file's bytes; ``name`` tells JSON (``.json``) from YAML. Never raises."""
     title = printable(name)
     try:
         entries = read_entries(raw, is_json=name.endswith(".json"))
     except DocumentError as exc:
         where = title if exc.line is None else f"{title}, line {exc.line}"
-        return Parsed((), (Problem(where, None, "", exc.problem),))
+        return Parsed((), (Problem(where, None, "", exc.problem),), version)
     items: list[Good | Wrong] = []
     problems = []
     for place, data in entries:
@@ -94,7 +99,7 @@ def parse_file(name: str, raw: bytes, keys: AnnotationKeys) -> Parsed:
             items.append(Good(where, key, project(data, keys)))
         except ObjectError as exc:
             items.append(Wrong(where, key, exc.field, exc.problem))
-    return Parsed(tuple(items), tuple(problems))
+    return Parsed(tuple(items), tuple(problems), version)
 
 
 def printable(name: str) -> str:
@@ -110,9 +115,9 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
     1. Of two objects of one key the first counts.
     2. A wrong object counts as its last good version; one that never was good does not count.
     3. A file (or folder) with problems of its own also counts as all that it had.
-    4. What counts nowhere is held for one more look before it is gone: a file is empty or away
-       for a moment while it is written or replaced, and an object may be on its way from one
-       file to another.
+    4. What counts nowhere is held until two looks in a row found its file at rest: a file is
+       empty or away for a moment while it is written or replaced, and an object may be on its
+       way from one file to another.
     """
     held: dict[Key, Held] = {}
     wrongs: list[tuple[str, Wrong]] = []
@@ -139,12 +144,17 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
         if item.key not in held and item.key in before.held:
             held[item.key] = Held(file, item.where, before.held[item.key].object)
         problems.append(_wrong(item, held.get(item.key)))
-    doubted = {
-        key: last
+    missed = {
+        key: files[last.file].version if last.file in files else None
         for key, last in before.held.items()
-        if key not in held and key not in before.doubted
+        if key not in held
     }
-    return View(held | doubted, frozenset(doubted), tuple(problems))
+    doubted = {
+        key: version
+        for key, version in missed.items()
+        if key not in before.doubted or before.doubted[key] != version
+    }
+    return View(held | {key: before.held[key] for key in doubted}, doubted, tuple(problems))
 
 
 def changes(before: View, now: View) -> list[Change]:
