@@ -30,6 +30,7 @@ from stand import Stand, await_, changes, route, service, slice_
 from ways import SERVER_PORT, Reloads
 
 from sidecar.agenda import REST_SECONDS, Pace
+from sidecar.daemon import collecting_rarely
 from sidecar.endpoints import denier
 from sidecar.metrics import Metrics
 from sidecar.operations import ClosePort, Operation, Outcome, SetAddress, SetState
@@ -53,19 +54,25 @@ def route_of(port: int, endpoints: int) -> list[Change]:
 
 
 class Counted(RuntimeClient):
-    """``commands``: all that HAProxy was given; ``changing``: those of them that change it."""
+    """``commands``: all that HAProxy was given; ``changing``: those of them that change it;
+    ``exchanges``: how often its answers were waited for."""
 
     commands = 0
     changing = 0
+    exchanges = 0
 
     def ask_all(self, lines: Sequence[str]) -> list[str]:
         self.commands += len(lines)
+        self.exchanges += bool(lines)
         return super().ask_all(lines)
 
-    def apply(self, operations: Sequence[Operation]) -> list[Outcome]:
-        self.commands += len(operations)
+    def apply_and_ask(
+        self, operations: Sequence[Operation], lines: Sequence[str]
+    ) -> tuple[list[Outcome], list[str]]:
+        self.commands += len(operations) + len(lines)
+        self.exchanges += bool(operations or lines)
         self.changing += len(operations)
-        return super().apply(operations)
+        return super().apply_and_ask(operations, lines)
 
 
 class Bench:
@@ -112,11 +119,11 @@ class Bench:
 
 
 class Figures(NamedTuple):
-    """Of one number of ports; all but ``commands``, ``changing`` and ``restored`` in seconds.
+    """Of one number of ports; all but the counts in seconds.
 
     ``trips``: of one bare command; ``looks``: of those that show a port, at one stroke.
-    ``commands``, ``changing``: of an event. ``restored``: changing commands of a whole restore,
-    by the sidecar and bare.
+    ``commands``, ``changing``, ``exchanges``: counts of an event. ``restored``: changing commands
+    of a whole restore, by the sidecar and bare.
     """
 
     events: Sequence[float]
@@ -124,6 +131,7 @@ class Figures(NamedTuple):
     looks: Sequence[float]
     commands: float
     changing: float
+    exchanges: float
     more: Sequence[float]
     reloads: Sequence[float]
     restores: Sequence[float]
@@ -169,10 +177,12 @@ def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -
     client.ask_all(second)
 
 
-def events(bench: Bench, count: int) -> tuple[list[float], list[float], list[float], float, float]:
+def events(
+    bench: Bench, count: int
+) -> tuple[list[float], list[float], list[float], float, float, float]:
     """Seconds until a replaced endpoint shows, and of a bare round trip and a bare look at its port
-    in between; all commands and the changing ones that such an event took."""
-    latencies, trips, looks, commands, changing = [], [], [], 0, 0
+    in between; all commands, the changing ones, and the exchanges that such an event took."""
+    latencies, trips, looks, commands, changing, exchanges = [], [], [], 0, 0, 0
     # In turn, and not before its rest is over: a port that was just changed has to wait.
     ports = itertools.cycle(random.Random(1).sample(bench.ports, len(bench.ports)))
     for number, port in zip(range(count), ports, strict=False):
@@ -180,10 +190,11 @@ def events(bench: Bench, count: int) -> tuple[list[float], list[float], list[flo
             time.sleep(REST_SECONDS)
         generation = 1 + number // len(bench.ports)
         new = endpoints_of(port, bench.endpoints, generation)
-        before = bench.client.commands, bench.client.changing
+        before = bench.client.commands, bench.client.changing, bench.client.exchanges
         latencies.append(bench.follow(new))
         commands += bench.client.commands - before[0]
         changing += bench.client.changing - before[1]
+        exchanges += bench.client.exchanges - before[2]
         start = time.perf_counter()
         bench.client.ask("show info")
         asked = time.perf_counter()
@@ -192,7 +203,7 @@ def events(bench: Bench, count: int) -> tuple[list[float], list[float], list[flo
         )
         trips.append(asked - start)
         looks.append(time.perf_counter() - asked)
-    return latencies, trips, looks, commands / count, changing / count
+    return latencies, trips, looks, commands / count, changing / count, exchanges / count
 
 
 def reloads(folder: Path, ports: Sequence[int], endpoints: int, repeats: int) -> list[float]:
@@ -243,6 +254,7 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("one bare look at its port, p50", lambda f: _ms(f.looks)),
     ("changing commands of an event", lambda f: f"{f.changing:.1f}"),
     ("all commands of an event", lambda f: f"{f.commands:.1f}"),
+    ("exchanges with HAProxy of an event", lambda f: f"{f.exchanges:.1f}"),
     ("one more Route → read back, p50", lambda f: _ms(f.more)),
     ("… p99", lambda f: _ms(f.more, 99)),
     ("restore of everything, median", lambda f: _whole_ms(statistics.median(f.restores))),
@@ -271,11 +283,11 @@ def main() -> None:
     where = machine()
     if args.smoke:
         args.ports, args.endpoints, args.events, args.more, args.repeats = [4, 20], 3, 20, 2, 1
-    # As the daemon does: a full collection comes between two steps, not in them.
-    gc.set_threshold(*gc.get_threshold()[:2], 1_000_000)
-    found = [
-        measure(ports, args) for ports in track(args.ports, "ports", console=Console(stderr=True))
-    ]
+    with collecting_rarely():
+        found = [
+            measure(ports, args)
+            for ports in track(args.ports, "ports", console=Console(stderr=True))
+        ]
     show(
         f"HAProxy {haproxy_version()}; {where}; {args.endpoints} endpoints a port,"
         f" {args.events} events, {args.more} more Routes, {args.repeats} restores and reloads",

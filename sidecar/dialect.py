@@ -62,6 +62,12 @@ class Dialect:
         return self.version >= OLDEST
 
     @property
+    def shows_addresses_late(self) -> bool:
+        """Whether an address that was accepted shows only when HAProxy has answered all that it
+        was sent with it."""
+        return self.version >= (3, 0)
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Why this version is not fit for us, in words for a person."""
         if self.version >= OLDEST:

@@ -5,9 +5,9 @@ Sources: management.txt 9.1 (CSV of "show stat"), 9.3 ("show info", "show server
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import lru_cache
 from typing import NamedTuple
 
 from sidecar.errors import RemoteProtocolError
@@ -24,7 +24,8 @@ _FORCED_DRAIN = 0x08
 # srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
 _STOPPED = "0"
 
-#: What we need of a server beside its name and address.
+#: What we need of a server: what is its own, and what it often shares with others.
+_SERVER_COLUMNS = ("be_name", "srv_name", "srv_addr")
 _REST_COLUMNS = (
     "srv_port",
     "srv_admin_state",
@@ -116,14 +117,16 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
     lines = text.split("\n")
     if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
         raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
-    columns = {name: index for index, name in enumerate(lines[1].split()[1:])}
     try:
-        backend, name, ip = (columns[name] for name in ("be_name", "srv_name", "srv_addr"))
-        pick = itemgetter(*(columns[name] for name in _REST_COLUMNS))
-    except KeyError as exc:
-        raise RemoteProtocolError(f"'show servers state' has no column {exc}") from exc
-    # Most rows are equal in all but their names and address: that is parsed once.
-    rests: dict[tuple[str, ...], _Rest] = {}
+        backend, name, ip = _columns(lines[1], " ", _SERVER_COLUMNS)
+        others = _columns(lines[1], " ", _REST_COLUMNS)
+    except ValueError as exc:
+        raise RemoteProtocolError(f"'show servers state' lacks a column: {exc}") from exc
+    # Most rows are equal but for their first columns: what comes behind is parsed once.
+    head = max(backend, name, ip) + 1
+    alike = head <= min(others)
+    rests: dict[str, _Rest] = {}
+    names: dict[str, str] = {}
     found: dict[int, dict[str, ObservedServer]] = {}
     last_backend, servers = "", None
     line = ""
@@ -131,21 +134,20 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
         for line in lines[2:]:
             if not line:
                 continue
-            row = line.split(" ")
+            row = line.split(" ", head)
             if row[backend] != last_backend:
                 last_backend = row[backend]
                 number = port_of_backend(last_backend)
                 servers = None if number is None else found.setdefault(number, {})
             if servers is None:
                 continue
-            values = pick(row)
-            rest = rests.get(values)
+            key = row[head] if alike else line
+            rest = rests.get(key)
             if rest is None:
-                rest = rests[values] = _rest(values)
+                rest = rests[key] = _rest(line.split(" "), others)
             port, state, weight, up, since = rest
-            servers[row[name]] = ObservedServer(
-                row[name], Address(row[ip], port), state, weight, up, since
-            )
+            own = names.setdefault(row[name], row[name])
+            servers[own] = ObservedServer(own, Address(row[ip], port), state, weight, up, since)
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(
             f"a row of 'show servers state' is broken: {line[:200]!r}"
@@ -153,9 +155,9 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
     return found
 
 
-def _rest(values: tuple[str, ...]) -> _Rest:
-    """``values``: of `_REST_COLUMNS`."""
-    port, admin, operational, weight, since = values
+def _rest(row: Sequence[str], columns: Sequence[int]) -> _Rest:
+    """``columns``: where the `_REST_COLUMNS` stand in ``row``."""
+    port, admin, operational, weight, since = (row[index] for index in columns)
     return int(port), state_of(int(admin)), int(weight), operational != _STOPPED, int(since)
 
 
@@ -209,9 +211,8 @@ def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
     lines = text.split("\n")
     if not lines[0].startswith("# pxname,"):
         raise RemoteProtocolError(f"no answer of 'show stat': {text[:200]!r}")
-    header = lines[0][2:].split(",")
     try:
-        indexes = [(name, header.index(name)) for name in needed]
+        indexes = list(zip(needed, _columns(lines[0], ",", needed), strict=True))
     except ValueError as exc:
         raise RemoteProtocolError(f"'show stat' lacks a column: {exc}") from exc
     row: list[str] = []
@@ -220,3 +221,10 @@ def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
             yield {name: row[index] for name, index in indexes}
     except (IndexError, csv.Error) as exc:
         raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
+
+
+@lru_cache(maxsize=64)  # one and the same process always has the same header
+def _columns(header: str, separator: str, needed: tuple[str, ...]) -> tuple[int, ...]:
+    """Where the ``needed`` columns stand. Raises ValueError if one does not."""
+    names = header.removeprefix("# ").split(separator)
+    return tuple(names.index(name) for name in needed)

@@ -3,7 +3,8 @@
 Used by the loop and by commands that only look. Changes nothing in HAProxy.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from sidecar.observed import (
     ObservedPort,
@@ -32,6 +33,16 @@ _FULL_DUMP_FRACTION = 8
 OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
 
 
+class Look(NamedTuple):
+    """What to ask for to see ``ports``. ``counted``: those of them whose sessions are among it;
+    ``whole``: it is a full dump, which shows the other ports too."""
+
+    lines: Sequence[str]
+    ports: frozenset[int]
+    counted: frozenset[int]
+    whole: bool
+
+
 class Observer:
     """Looks at one HAProxy over ``client``, as far as it concerns ``pool``."""
 
@@ -53,37 +64,58 @@ class Observer:
         A port of which HAProxy lacks the frontend or the backend is left out. Sessions are
         counted where `plan` needs them, or on all used servers. Raises RuntimeAPIError.
         """
-        if self._is_cheaper_at_once(ports):
-            lines = ["show info", "show servers state", "show stat -1 1 -1"]
+        look = self.look_at(ports)
+        info, *tables = self._client.ask_all(["show info", *look.lines])
+        return parse_info(info), self.seen(look, tables, with_sessions=with_sessions)
+
+    def look_at(self, ports: Collection[int], counted: Collection[int] = ()) -> Look:
+        """How to look at ``ports``, and at the sessions of those that are ``counted``."""
+        whole = self._is_cheaper_at_once(ports)
+        shown = frozenset(ports) if whole else self._existing.intersection(ports)
+        also = shown.intersection(counted)
+        if whole:
+            lines = ["show servers state", "show stat -1 1 -1"]
         else:
-            lines = ["show info"]
-            for port in self._existing.intersection(ports):
+            lines = []
+            for port in shown:
                 lines += [f"show servers state {backend_name(port)}"]
                 lines += [f"show stat {frontend_name(port)} 1 -1"]
-        info, *tables = self._client.ask_all(lines)
+        lines += [_sessions_of(port) for port in also]
+        return Look(lines, shown, also, whole)
+
+    def seen(
+        self, look: Look, tables: Sequence[str], *, with_sessions: bool = False
+    ) -> dict[int, ObservedPort]:
+        """What HAProxy answered to ``look``; it is asked for the sessions that are needed and
+        were not counted. As `look` otherwise."""
+        end = len(look.lines) - len(look.counted)
         servers: dict[int, dict[str, ObservedServer]] = {}
         frontends: dict[int, bool] = {}
-        for table in tables[0::2]:
+        for table in tables[0:end:2]:
             servers.update(parse_servers_state(table))
-        for table in tables[1::2]:
+        for table in tables[1:end:2]:
             frontends.update(parse_frontends(table))
-        if self._is_cheaper_at_once(ports):
+        if look.whole:
             self._existing = frozenset(servers.keys() & frontends.keys())
-        found = sorted(servers.keys() & frontends.keys() & set(ports))
-        counted = used if with_sessions else leaving
-        self._count_sessions({port: servers[port] for port in found if counted(servers[port])})
-        return parse_info(info), {
-            port: ObservedPort(port, frontends[port], servers[port]) for port in found
-        }
+        found = sorted(servers.keys() & frontends.keys() & look.ports)
+        counts = used if with_sessions else leaving
+        asked = [port for port in found if port not in look.counted and counts(servers[port])]
+        more = self._client.ask_all([_sessions_of(port) for port in asked])
+        for table in (*tables[end:], *more):
+            _put_sessions(table, servers)
+        return {port: ObservedPort(port, frontends[port], servers[port]) for port in found}
 
-    def addresses_shown(self, plans: Collection[PortPlan]) -> set[int]:
-        """The ports among ``plans`` whose read-back addresses HAProxy shows."""
+    def readback_of(self, plans: Collection[PortPlan]) -> list[str]:
+        """What to ask for to see the addresses that ``plans`` set."""
         if self._is_cheaper_at_once(plans):
-            lines = ["show servers state"]
-        else:
-            lines = [f"show servers state {backend_name(item.port)}" for item in plans]
+            return ["show servers state"]
+        return [f"show servers state {backend_name(item.port)}" for item in plans]
+
+    def addresses_shown(self, plans: Collection[PortPlan], tables: Sequence[str]) -> set[int]:
+        """The ports among ``plans`` whose addresses HAProxy shows in its answer to `readback_of`
+        them."""
         servers: dict[int, dict[str, ObservedServer]] = {}
-        for table in self._client.ask_all(lines):
+        for table in tables:
             servers.update(parse_servers_state(table))
         return {
             item.port
@@ -104,7 +136,7 @@ class Observer:
         lines = ["show info"]
         for port in ports:
             lines += [f"show stat {frontend_name(port)} 1 -1"]
-            lines += [f"show stat {backend_name(port)} 4 -1"]
+            lines += [_sessions_of(port)]
         info, *tables = self._client.ask_all(lines)
         counts: dict[int, Counts] = {}
         servers: dict[int, dict[str, ServerTraffic]] = {}
@@ -116,18 +148,21 @@ class Observer:
                 servers.update(parse_server_traffic(table))
         return Traffic(parse_info(info), counts, servers)
 
-    def _count_sessions(self, servers: Mapping[int, dict[str, ObservedServer]]) -> None:
-        """Put the sessions of now into ``servers``."""
-        for table in self._client.ask_all(
-            [f"show stat {backend_name(port)} 4 -1" for port in servers]
-        ):
-            for port, counts in parse_server_sessions(table).items():
-                for name, count in counts.items():
-                    if slot := servers[port].get(name):
-                        servers[port][name] = slot._replace(sessions=count)
-
     def _is_cheaper_at_once(self, ports: Collection[object]) -> bool:
         return len(ports) * _FULL_DUMP_FRACTION > len(self._pool.by_port)
+
+
+def _sessions_of(port: int) -> str:
+    return f"show stat {backend_name(port)} 4 -1"
+
+
+def _put_sessions(table: str, servers: Mapping[int, dict[str, ObservedServer]]) -> None:
+    """Put the sessions that ``table`` counts into ``servers``."""
+    for port, counts in parse_server_sessions(table).items():
+        slots = servers.get(port, {})
+        for name, count in counts.items():
+            if slot := slots.get(name):
+                slots[name] = slot._replace(sessions=count)
 
 
 def _is_absent(table: str) -> bool:

@@ -7,7 +7,7 @@ Keeps no copy of HAProxy's state to decide on: each round looks afresh. One thre
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,6 +31,7 @@ from sidecar.operations import (
     EndSession,
     EndSessions,
     Operation,
+    SetAddress,
 )
 from sidecar.planner import PortPlan, plan
 from sidecar.pool import Pool, frontend_name
@@ -223,25 +224,25 @@ class Reconciler:
     def _converge(self, ports: set[int], claims: Claims) -> None:
         """Rounds of look, plan, apply, until ``ports`` show what is desired; held ones are only
         looked at."""
-        met = False
+        info, observed = self._look(ports)
+        met = self._is_new(info)
+        if met:
+            whole = set(self._pool.ports)
+            if ports != whole:
+                ports = whole
+                info, observed = self._look(ports)
+            self._meet(info, observed)
+        drift = {}
+        if surprise := self._changed_by_others(observed):
+            # Look twice: what we applied may show a moment later (3.0 and later).
+            _, again = self._look(surprise.keys())
+            drift = self._changed_by_others(again)
+            observed.update(again)
         for number in range(ROUNDS_MAX + 1):
-            info, observed = self._look(ports)
-            if self._is_new(info):
-                met = True
-                whole = set(self._pool.ports)
-                if ports != whole:
-                    ports = whole
-                    info, observed = self._look(ports)
-                self._meet(info, observed)
-            drift = {}
-            if number == 0 and (surprise := self._changed_by_others(observed)):
-                # Look twice: what we applied may show a moment later (3.0 and later).
-                _, again = self._look(surprise.keys())
-                drift = self._changed_by_others(again)
-                observed.update(again)
             plans = self._plans(claims, observed)
             work = {port: item for port, item in plans.items() if item}
-            self._found_drift(drift, work)
+            if number == 0:
+                self._found_drift(drift, work)
             if met:
                 for port in work:
                     self.history.blame(port, f"HAProxy with PID {info.pid} was met")
@@ -252,7 +253,8 @@ class Reconciler:
                 return
             if number == ROUNDS_MAX:
                 break
-            ports = set(work) - self._apply(work)
+            failed, observed = self._apply(work)
+            ports = set(work) - failed
             if met:
                 # What is put right at a first meeting is not a port that flaps.
                 self._agenda.may_toggle()
@@ -311,11 +313,12 @@ class Reconciler:
             if took is not None:
                 self._metrics.verified_seconds.observe(took)
 
-    def _apply(self, plans: Mapping[int, PortPlan]) -> set[int]:
+    def _apply(self, plans: Mapping[int, PortPlan]) -> tuple[set[int], dict[int, ObservedPort]]:
         """Carry out ``plans`` in the planner's order: prepare, read back, activate; tidying
-        comes last of all, since nobody waits for it.
+        comes last of all, since nobody waits for it. Then look.
 
-        Returns the ports that failed; the rest of a failed port's plan is not carried out.
+        Returns the ports that failed, and the others as they are now; the rest of a failed port's
+        plan is not carried out.
         """
         self.changes += 1
         self._touched.update(plans)
@@ -330,29 +333,44 @@ class Reconciler:
                     name,
                     extra=about(port=item.port, server=name),
                 )
-        failed = self._carry_out(plans, set(), lambda item: item.prepare)
-        self._await_addresses(plans, failed)
-        self._carry_out(plans, failed, lambda item: item.activate)
+        failed: set[int] = set()
+        self._prepare(plans, failed)
+        leaves = [port for port, item in plans.items() if item.retires]
+        look = self._observer.look_at(plans.keys(), counted=leaves)
+        tidies = any(item.tidy for item in plans.values())
+        tables = self._carry_out(
+            plans, failed, lambda item: item.activate, [] if tidies else look.lines
+        )
         now = self._clock()
         for port in plans.keys() - failed:
             if (took := self._agenda.applied(port, now)) is not None:
                 self._metrics.applied_seconds.observe(took)
-        self._carry_out(plans, failed, self._single_sessions)
-        return failed
+        if tidies:
+            tables = self._carry_out(plans, failed, self._single_sessions, look.lines)
+        seen = self._observer.seen(look, tables)
+        return failed, {port: item for port, item in seen.items() if port not in failed}
 
-    def _await_addresses(self, plans: Mapping[int, PortPlan], failed: set[int]) -> None:
-        """The barrier: until HAProxy shows the addresses that it was given. Ports on which it
-        does not are added to ``failed``."""
-        waiting = [item for item in plans.values() if item.readback and item.port not in failed]
+    def _prepare(self, plans: Mapping[int, PortPlan], failed: set[int]) -> None:
+        """Up to the barrier: until HAProxy shows the addresses that it was given. Ports on which
+        it does not are added to ``failed``."""
+        waiting = [item for item in plans.values() if item.readback]
+        asked = waiting
+        tables = self._carry_out(
+            plans, failed, lambda item: item.prepare, self._observer.readback_of(asked)
+        )
         deadline = self._clock() + READBACK_SECONDS
-        while waiting:
-            shown = self._observer.addresses_shown(waiting)
+        while True:
+            shown = self._observer.addresses_shown(asked, tables) | failed
             waiting = [item for item in waiting if item.port not in shown]
-            if waiting and self._clock() > deadline:
+            if not waiting:
+                return
+            if self._clock() > deadline:
                 for item in waiting:
                     self._fail(item.port, "HAProxy accepted an address and does not show it")
                     failed.add(item.port)
                 return
+            asked = waiting
+            tables = self._client.ask_all(self._observer.readback_of(asked))
 
     def _single_sessions(self, item: PortPlan) -> Iterator[Operation]:
         """The tidying of a port, with a server's sessions by name where not all may end now."""
@@ -369,9 +387,10 @@ class Reconciler:
         plans: Mapping[int, PortPlan],
         failed: set[int],
         part: Callable[[PortPlan], Iterable[Operation]],
-    ) -> set[int]:
+        questions: Sequence[str],
+    ) -> list[str]:
         """Apply one part of the plans of all ports but ``failed``, to which those are added on
-        which HAProxy refuses something."""
+        which HAProxy refuses something. Returns what it then answers to ``questions``."""
         operations = [
             operation
             for port, item in plans.items()
@@ -380,9 +399,12 @@ class Reconciler:
         ]
         done: Counter[str] = Counter()
         if not operations:
-            return failed
+            return self._client.ask_all(questions)
         began = self._clock()
-        outcomes = self._client.apply(operations)
+        if self._shows_late(operations):
+            outcomes, tables = self._client.apply(operations), self._client.ask_all(questions)
+        else:
+            outcomes, tables = self._client.apply_and_ask(operations, questions)
         self.history.record(operations, outcomes, self._clock() - began)
         for operation, outcome in zip(operations, outcomes, strict=True):
             kind = type(operation).__name__
@@ -403,7 +425,14 @@ class Reconciler:
                 self._fail(operation.port, str(outcome) + remedy)
         for kind, count in done.items():
             self._metrics.operations.labels(kind).inc(count)
-        return failed
+        return tables
+
+    def _shows_late(self, operations: Sequence[Operation]) -> bool:
+        return (
+            self._dialect is not None
+            and self._dialect.shows_addresses_late
+            and any(isinstance(operation, SetAddress) for operation in operations)
+        )
 
     def _cannot_add(self, port: int, reply: str) -> None:
         """Plan without added servers from now on: more endpoints than slots are left out."""

@@ -98,6 +98,13 @@ class RuntimeClient:
 
         One refused operation does not stop the others. Raises as `ask_all` does.
         """
+        return self.apply_and_ask(operations, ())[0]
+
+    def apply_and_ask(
+        self, operations: Sequence[Operation], lines: Sequence[str]
+    ) -> tuple[list[Outcome], list[str]]:
+        """`apply` and then `ask_all`, without a pause between them for a round trip."""
+        questions = [encode_line(line) for line in lines]
         outcomes: list[Outcome] = [""] * len(operations)
         sent: list[int] = []  # the index in ``operations`` of each command
 
@@ -110,12 +117,14 @@ class RuntimeClient:
                 else:
                     sent.append(index)
                     yield command
+            yield from questions
 
-        for index, reply in zip(sent, self._converse(commands()), strict=True):
-            operation = operations[index]
+        replies = iter(self._converse(commands()))
+        for index in sent:
+            operation, reply = operations[index], next(replies)
             done = operation.done(reply)
             outcomes[index] = reply if done else CommandRefusedError(operation.line(), reply)
-        return outcomes
+        return outcomes, list(replies)
 
     def fileno(self) -> int | None:
         """For select(): readable while nothing was asked means that HAProxy went away."""

@@ -136,7 +136,7 @@ def test_columns_that_we_do_not_need_may_be_missing() -> None:
 
 @pytest.mark.parametrize("column", NEEDED)
 def test_a_column_that_we_need_is_missed_by_name(column: str) -> None:
-    with pytest.raises(RemoteProtocolError, match=f"has no column '{column}'"):
+    with pytest.raises(RemoteProtocolError, match=f"lacks a column: '{column}'"):
         parse_servers_state(state(ROW, columns=[name for name in ROW if name != column]))
 
 

@@ -283,6 +283,25 @@ def test_one_refused_operation_does_not_stop_the_others(
     ]
 
 
+def test_operations_and_questions_in_one_exchange(
+    make_peer: MakePeer, make_client: MakeClient
+) -> None:
+    peer = make_peer(answers(b"", b"No such server.\n", b"one\n", b"two\n"))
+    client = make_client(peer.address)
+    operations: list[Operation] = [
+        SetWeight(30000, "s1", 1),
+        SetWeight(30000, "s1", 257),
+        SetState(30000, "s9", "ready"),
+    ]
+    outcomes, replies = client.apply_and_ask(operations, ["ask one", "ask two"])
+    assert [type(outcome) for outcome in outcomes] == [str, LocalProtocolError, CommandRefusedError]
+    assert replies == ["one", "two"]
+    assert peer.lines[-2:] == ["ask one", "ask two"]
+    with pytest.raises(LocalProtocolError):
+        client.apply_and_ask(operations, ["ask;"])
+    assert peer.lines[-2:] == ["ask one", "ask two"]
+
+
 def test_operations_that_all_cannot_be_sent_send_nothing(
     tmp_path: Path, make_client: MakeClient
 ) -> None:

@@ -92,7 +92,7 @@ def up(
 
     Renders haproxy.cfg, starts HAProxy, watches and drives; Ctrl-C stops all of it.
     """
-    from sidecar.cli import run as command
+    from sidecar.cli import up as command
 
     command.up(config, manifests or [])
 
