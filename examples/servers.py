@@ -112,7 +112,7 @@ def run(command: list[str]) -> int:
     children.append(subprocess.Popen(command))
     if asked.is_set():
         stop()
-    # With an end, for the same reason.
+    # With an end, since a signal just before a wait without one would have to wait with it.
     return children[0].wait(threading.TIMEOUT_MAX)
 
 

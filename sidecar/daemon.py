@@ -26,6 +26,7 @@ from sidecar.holds import Holds, holds_file
 from sidecar.http import serving
 from sidecar.live import Live
 from sidecar.metrics import Metrics
+from sidecar.observed import parse_info
 from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
 from sidecar.report import Facts, SourceReport, problem_lines
@@ -369,9 +370,11 @@ class Daemon:
             self._save_auto_ports()
             if stale:
                 # Between two steps no port is half way: each is as desired, or still as it was.
-                state = self._client.ask("show servers state")
-                write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
-                self._saved_changes = changes
+                info, state = self._client.ask_all(["show info", "show servers state"])
+                # One that is stopping may have stopped in the middle, and has nothing to say.
+                if not parse_info(info).stopping:
+                    write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
+                    self._saved_changes = changes
         except RuntimeAPIError:
             # The loop finds out what it is, and says so.
             self.reconciler.disconnected()

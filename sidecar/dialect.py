@@ -63,8 +63,8 @@ class Dialect:
 
     @property
     def shows_addresses_late(self) -> bool:
-        """Whether an address that was accepted shows only when HAProxy has answered all that it
-        was sent with it."""
+        """Whether an address may show only some moments after it was accepted, and never within
+        the same exchange."""
         return self.version >= (3, 0)
 
     @property

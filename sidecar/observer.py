@@ -34,12 +34,11 @@ OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings an
 
 
 class Look(NamedTuple):
-    """What to ask for to see ``ports``. ``counted``: those of them whose sessions are among it;
-    ``whole``: it is a full dump, which shows the other ports too."""
+    """What to ask for to see ``ports``, and which process answers. ``whole``: it is a full dump,
+    which shows the other ports too."""
 
     lines: Sequence[str]
     ports: frozenset[int]
-    counted: frozenset[int]
     whole: bool
 
 
@@ -65,45 +64,43 @@ class Observer:
         counted where `plan` needs them, or on all used servers. Raises RuntimeAPIError.
         """
         look = self.look_at(ports)
-        info, *tables = self._client.ask_all(["show info", *look.lines])
-        return parse_info(info), self.seen(look, tables, with_sessions=with_sessions)
+        return self.seen(look, self._client.ask_all(look.lines), with_sessions=with_sessions)
 
-    def look_at(self, ports: Collection[int], counted: Collection[int] = ()) -> Look:
-        """How to look at ``ports``, and at the sessions of those that are ``counted``."""
+    def look_at(self, ports: Collection[int]) -> Look:
+        """What to ask for to see ``ports``."""
         whole = self._is_cheaper_at_once(ports)
         shown = frozenset(ports) if whole else self._existing.intersection(ports)
-        also = shown.intersection(counted)
         if whole:
-            lines = ["show servers state", "show stat -1 1 -1"]
+            lines = ["show info", "show servers state", "show stat -1 1 -1"]
         else:
-            lines = []
+            lines = ["show info"]
             for port in shown:
                 lines += [f"show servers state {backend_name(port)}"]
                 lines += [f"show stat {frontend_name(port)} 1 -1"]
-        lines += [_sessions_of(port) for port in also]
-        return Look(lines, shown, also, whole)
+        return Look(lines, shown, whole)
 
     def seen(
-        self, look: Look, tables: Sequence[str], *, with_sessions: bool = False
-    ) -> dict[int, ObservedPort]:
-        """What HAProxy answered to ``look``; it is asked for the sessions that are needed and
-        were not counted. As `look` otherwise."""
-        end = len(look.lines) - len(look.counted)
+        self, look: Look, answers: Sequence[str], *, with_sessions: bool = False
+    ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+        """As `look`, of HAProxy's ``answers`` to that. Sessions are asked for now: HAProxy may
+        still give a server that just went to maint a connection that it had chosen it for."""
+        info, *tables = answers
         servers: dict[int, dict[str, ObservedServer]] = {}
         frontends: dict[int, bool] = {}
-        for table in tables[0:end:2]:
+        for table in tables[0::2]:
             servers.update(parse_servers_state(table))
-        for table in tables[1:end:2]:
+        for table in tables[1::2]:
             frontends.update(parse_frontends(table))
         if look.whole:
             self._existing = frozenset(servers.keys() & frontends.keys())
         found = sorted(servers.keys() & frontends.keys() & look.ports)
         counts = used if with_sessions else leaving
-        asked = [port for port in found if port not in look.counted and counts(servers[port])]
-        more = self._client.ask_all([_sessions_of(port) for port in asked])
-        for table in (*tables[end:], *more):
+        asked = [_sessions_of(port) for port in found if counts(servers[port])]
+        for table in self._client.ask_all(asked):
             _put_sessions(table, servers)
-        return {port: ObservedPort(port, frontends[port], servers[port]) for port in found}
+        return parse_info(info), {
+            port: ObservedPort(port, frontends[port], servers[port]) for port in found
+        }
 
     def readback_of(self, plans: Collection[PortPlan]) -> list[str]:
         """What to ask for to see the addresses that ``plans`` set."""

@@ -76,11 +76,6 @@ class PortPlan:
     assignment: Assignment
 
     @property
-    def retires(self) -> bool:
-        """Whether it takes a server out of service, whose sessions then count."""
-        return any(isinstance(op, SetState) and op.state == "maint" for op in self.activate)
-
-    @property
     def operations(self) -> tuple[Operation, ...]:
         return self.prepare + self.activate + self.tidy
 

@@ -335,8 +335,7 @@ class Reconciler:
                 )
         failed: set[int] = set()
         self._prepare(plans, failed)
-        leaves = [port for port, item in plans.items() if item.retires]
-        look = self._observer.look_at(plans.keys(), counted=leaves)
+        look = self._observer.look_at(plans.keys() - failed)
         tidies = any(item.tidy for item in plans.values())
         tables = self._carry_out(
             plans, failed, lambda item: item.activate, [] if tidies else look.lines
@@ -347,12 +346,13 @@ class Reconciler:
                 self._metrics.applied_seconds.observe(took)
         if tidies:
             tables = self._carry_out(plans, failed, self._single_sessions, look.lines)
-        seen = self._observer.seen(look, tables)
+        info, seen = self._observer.seen(look, tables)
+        self._must_go_on(info)
         return failed, {port: item for port, item in seen.items() if port not in failed}
 
     def _prepare(self, plans: Mapping[int, PortPlan], failed: set[int]) -> None:
         """Up to the barrier: until HAProxy shows the addresses that it was given. Ports on which
-        it does not are added to ``failed``."""
+        it does not, or refuses something, are added to ``failed``."""
         waiting = [item for item in plans.values() if item.readback]
         asked = waiting
         tables = self._carry_out(
@@ -390,7 +390,11 @@ class Reconciler:
         questions: Sequence[str],
     ) -> list[str]:
         """Apply one part of the plans of all ports but ``failed``, to which those are added on
-        which HAProxy refuses something. Returns what it then answers to ``questions``."""
+        which HAProxy refuses something. Returns what it then answers to ``questions``.
+
+        Where HAProxy goes away before it answered those, nobody knows what it carried out, and
+        nothing is recorded.
+        """
         operations = [
             operation
             for port, item in plans.items()
@@ -400,11 +404,9 @@ class Reconciler:
         done: Counter[str] = Counter()
         if not operations:
             return self._client.ask_all(questions)
+        late = self._shows_late(operations)
         began = self._clock()
-        if self._shows_late(operations):
-            outcomes, tables = self._client.apply(operations), self._client.ask_all(questions)
-        else:
-            outcomes, tables = self._client.apply_and_ask(operations, questions)
+        outcomes, tables = self._client.apply_and_ask(operations, () if late else questions)
         self.history.record(operations, outcomes, self._clock() - began)
         for operation, outcome in zip(operations, outcomes, strict=True):
             kind = type(operation).__name__
@@ -425,7 +427,7 @@ class Reconciler:
                 self._fail(operation.port, str(outcome) + remedy)
         for kind, count in done.items():
             self._metrics.operations.labels(kind).inc(count)
-        return tables
+        return self._client.ask_all(questions) if late else tables
 
     def _shows_late(self, operations: Sequence[Operation]) -> bool:
         return (

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import pytest
 from cli import Process, Start, command
 from drive import PORT, Load
+from relay import Relay
 from stand import (
     Client,
     EchoServer,
@@ -25,6 +26,7 @@ from stand import (
     await_refused,
     fresh_ip,
     held,
+    running,
 )
 
 
@@ -149,6 +151,43 @@ def test_a_stopping_haproxy_is_watched_to_its_end(
     assert router.sidecar.wait() == 0
     assert router.errors() == []
     assert a.ip in state_file.read_text()
+
+
+def test_a_haproxy_that_begins_to_stop_in_the_middle_of_a_change(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its half-done ports are nobody's to save, and nothing is planned on what it shows."""
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    state_file = stand.settings.haproxy.state_file
+    stand.write("web.yaml", *app("web", PORT, [a]))
+    relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    files.enter_context(running(stand.daemon(socket=relay.path)))
+    await_leads_to(stand, PORT, a)
+    await_(lambda: a.address.ip in state_file.read_text(), "the state is saved")
+    session, haproxy = held(files, stand, PORT), stand._process
+    assert haproxy is not None
+    stopped = threading.Event()
+
+    def soft_stop(line: str) -> None:
+        if line.endswith("state ready") and not stopped.is_set():
+            stand.client.close()
+            haproxy.send_signal(signal.SIGUSR1)
+            await_refused(stand, PORT)
+            stopped.set()
+
+    relay.before, sent = soft_stop, len(relay.commands)
+    stand.write("web.yaml", *app("web", PORT, [b]))
+    await_(lambda: "is stopping" in caplog.text, "it is noticed")
+    assert stopped.is_set()
+    session.echo()
+    session.close()
+    await_(lambda: haproxy.poll() is not None, "HAProxy ends with its last session", 20)
+    assert b.address.ip not in state_file.read_text()
+    assert not [line for line in relay.commands[sent:] if line.startswith("enable")]
 
 
 def test_a_connection_of_ours_does_not_hold_haproxy_up(router: Router) -> None:

@@ -1,6 +1,7 @@
 """`sidecar.sources.view`: what a set of files stands for while people edit them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 from sidecar.model import Key, Object, Service
 from sidecar.objects import AnnotationKeys
 from sidecar.sources.base import Problem
-from sidecar.sources.view import NOTHING, Good, Parsed, View, Wrong, changes, merge, parse_file
+from sidecar.sources.view import (
+    LOOKS_MAX,
+    NOTHING,
+    Good,
+    Parsed,
+    View,
+    Wrong,
+    changes,
+    merge,
+    parse_file,
+)
 
 KEYS = AnnotationKeys(
     "example.com/router", "example.com/port", "example.com/drain", "example.com/kept"
@@ -168,6 +179,14 @@ def test_a_folder_that_cannot_be_listed_keeps_all_below_it() -> None:
 )
 def test_what_is_told(looks: Sequence[Mapping[str, Parsed]], expected: list[str]) -> None:
     assert problems(after(*looks)) == expected
+
+
+def test_a_file_that_is_written_all_the_time_is_believed_in_the_end() -> None:
+    view = after(files(a="web1"))
+    for number in range(1, LOOKS_MAX + 1):
+        assert held(view) == {"web1"}
+        view = merge({"a": replace(parsed("a"), version=(number,))}, view)
+    assert held(view) == set()
 
 
 def test_changes_say_what_is_new_different_and_gone() -> None:

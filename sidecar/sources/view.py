@@ -57,18 +57,29 @@ class Parsed:
     version: tuple[int, ...] = ()
 
 
+class Doubt(NamedTuple):
+    """``version``: of the file that the object was in, None if that is gone; ``looks``: how often
+    in a row it was missed."""
+
+    version: tuple[int, ...] | None
+    looks: int
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What we go by, after a look at all files.
 
-    ``doubted``: keys of ``held`` that no file had in this look -> the version of the file that
-    they were in, None if that is gone; they go if the next look finds the same.
+    ``doubted``: keys of ``held`` that no file had in this look; they go by the next one, if that
+    finds their file as it was.
     """
 
     held: Mapping[Key, Held]
-    doubted: Mapping[Key, tuple[int, ...] | None]
+    doubted: Mapping[Key, Doubt]
     problems: tuple[Problem, ...]
 
+
+#: A file that something writes all the time is believed in the end: after about 5 s.
+LOOKS_MAX = 25
 
 #: Before the first look.
 NOTHING = View({}, {}, ())
@@ -115,9 +126,9 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
     1. Of two objects of one key the first counts.
     2. A wrong object counts as its last good version; one that never was good does not count.
     3. A file (or folder) with problems of its own also counts as all that it had.
-    4. What counts nowhere is held until two looks in a row found its file at rest: a file is
-       empty or away for a moment while it is written or replaced, and an object may be on its
-       way from one file to another.
+    4. What counts nowhere is held until two looks in a row found the same writing of its file, or
+       none: a file is empty or away for a moment while it is written or replaced, and an object
+       may be on its way from one file to another.
     """
     held: dict[Key, Held] = {}
     wrongs: list[tuple[str, Wrong]] = []
@@ -144,16 +155,15 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
         if item.key not in held and item.key in before.held:
             held[item.key] = Held(file, item.where, before.held[item.key].object)
         problems.append(_wrong(item, held.get(item.key)))
-    missed = {
-        key: files[last.file].version if last.file in files else None
-        for key, last in before.held.items()
-        if key not in held
-    }
-    doubted = {
-        key: version
-        for key, version in missed.items()
-        if key not in before.doubted or before.doubted[key] != version
-    }
+    doubted: dict[Key, Doubt] = {}
+    for key, last in before.held.items():
+        if key in held:
+            continue
+        version = files[last.file].version if last.file in files else None
+        doubt = before.doubted.get(key)
+        looks = doubt.looks + 1 if doubt else 1
+        if doubt is None or (doubt.version != version and looks < LOOKS_MAX):
+            doubted[key] = Doubt(version, looks)
     return View(held | {key: before.held[key] for key in doubted}, doubted, tuple(problems))
 
 
