@@ -55,9 +55,10 @@ _ips = itertools.count(1)
 
 
 def fresh_ip() -> str:
-    """A loopback address that no other test of this or a parallel run uses."""
-    number = next(_ips)
-    return f"127.{_network()[0]}.{number // 250}.{1 + number % 250}"
+    """A loopback address that no other test of this or a parallel run uses. As texts, by which
+    servers are sorted, they are in the order in which they were made."""
+    block, number = divmod(next(_ips), 100)
+    return f"127.{_network()[0]}.{100 + block}.{100 + number}"
 
 
 @functools.cache

@@ -553,22 +553,25 @@ def _server(stand: Stand, port: int, address: Address) -> ObservedServer:
 
 
 def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
-    make_stand: MakeStand, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    tmp_path: Path,
 ) -> None:
     stand, a = make_stand(), make_server("a")
+    relay = Relay(tmp_path / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
     stand.write("web.yaml", *app("web", 30000, [a]))
-    daemon = stand.daemon()
-    ask = daemon._client.ask
 
-    def ask_a_dying_one(line: str) -> str:
-        if line == "show servers state":
+    def die(line: str) -> None:
+        # All of it is asked for at the first look, and to be saved.
+        if line == "show servers state" and relay.commands.count(line) == 2:
             stand.stop_haproxy()
-        return ask(line)
 
-    monkeypatch.setattr(daemon._client, "ask", ask_a_dying_one)
+    relay.before = die
+    daemon = stand.daemon(socket=relay.path)
     with running(daemon):
         await_(lambda: "Runtime API" in daemon.ready(), f"unready, not {daemon.ready()!r}", 3)
-        monkeypatch.undo()
         stand.start_haproxy()
         await_leads_to(stand, 30000, a, seconds=2)
         converged(daemon)
