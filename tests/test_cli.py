@@ -76,6 +76,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert not any(line.endswith("...") for line in text[text.index("Commands:") :]), "cut off"
 
 
+def test_what_runs_in_a_pod_loads_nothing_for_terminals() -> None:
+    code = (
+        "import sys, sidecar.cli.run\n"
+        "unwanted = ('rich', 'jinja2', 'tenacity', 'prompt_toolkit', 'kubernetes')\n"
+        "print([name for name in unwanted if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_python_m_sidecar_is_the_same_command() -> None:
     assert spawn_cli("--version").out == f"haproxy-sidecar {__version__}\n"
 
