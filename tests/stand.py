@@ -61,6 +61,14 @@ def fresh_ip() -> str:
     return f"127.{_network()[0]}.{100 + block}.{100 + number}"
 
 
+def free_port(ip: str) -> int:
+    """A port of ``ip``, which other tests share, that nobody has."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.create_server((ip, 0), family=family) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @functools.cache
 def _network() -> tuple[int, socket.socket]:
     """The second part of our addresses, and what keeps parallel runs off them: a socket that is

@@ -19,7 +19,7 @@ from stand import (
     await_,
     await_ready,
     converged,
-    fresh_ip,
+    free_port,
     held,
     running,
 )
@@ -108,8 +108,8 @@ def test_a_check_that_fails_shows_at_once(make_stand: MakeStand, make_server: Ma
 
 
 def test_off_the_loopback_without_a_token(make_stand: MakeStand) -> None:
-    # 0.0.0.0 is every address, so the loopback's too; the port is nobody else's.
-    stand = make_stand(http={"listen": f"0.0.0.0:{28000 + int(fresh_ip().split('.')[3])}"})
+    # 0.0.0.0 is every address, so the loopback's too.
+    stand = make_stand(http={"listen": f"0.0.0.0:{free_port('0.0.0.0')}"})
     with running(stand.daemon()) as daemon:
         converged(daemon)
         refused = get(stand, "/api/status")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stand import HAPROXY, EchoServer, Stand, await_, fresh_ip
+from stand import HAPROXY, EchoServer, Stand, await_, free_port, fresh_ip
 
 from sidecar.errors import SettingsError
 from sidecar.observer import compare
@@ -151,14 +151,6 @@ def test_bind_addresses(make_stand: MakeStand, addresses: list[str]) -> None:
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
         with contextlib.suppress(ConnectionResetError):  # by the guard: nobody claims the port
             socket.create_connection((reachable, port), 5).close()
-
-
-def free_port(ip: str) -> int:
-    """A port of ``ip``, which other tests share, that nobody has."""
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.create_server((ip, 0), family=family) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def haproxy_files(folder: Path, **changes: object) -> dict[str, object]:
