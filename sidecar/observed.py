@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from sidecar.errors import RemoteProtocolError
 from sidecar.fields import shown
 from sidecar.operations import State
-from sidecar.pool import Address, port_of_backend, port_of_frontend
+from sidecar.pool import PARKED, Address, port_of_backend, port_of_frontend
 
 # Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
 # haproxy.cfg) and stay set on a server that is ready.
@@ -36,6 +37,9 @@ _REST_COLUMNS = (
 
 #: Port, state, weight, up, seconds since its last change.
 _Rest = tuple[int, State, int, bool, int]
+
+#: A named tuple of all its fields, in half the time that calling it takes.
+_new = tuple.__new__
 
 #: A frontend's states in which it listens; FULL listens but lets connections wait.
 _LISTENING = frozenset({"OPEN", "FULL"})
@@ -126,9 +130,10 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
     head = max(backend, name, ip) + 1
     alike = head <= min(others)
     rests: dict[str, _Rest] = {}
-    names: dict[str, str] = {}
+    # Slots that nobody uses are the same in all backends, and share one value.
+    unused: dict[tuple[str, str], ObservedServer] = {}
     found: dict[int, dict[str, ObservedServer]] = {}
-    last_backend, servers = "", None
+    last_backend, slots = "", None
     line = ""
     try:
         for line in lines[2:]:
@@ -138,16 +143,22 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
             if row[backend] != last_backend:
                 last_backend = row[backend]
                 number = port_of_backend(last_backend)
-                servers = None if number is None else found.setdefault(number, {})
-            if servers is None:
+                slots = None if number is None else found.setdefault(number, {})
+            if slots is None:
                 continue
             key = row[head] if alike else line
-            rest = rests.get(key)
-            if rest is None:
+            is_unused = row[ip] == PARKED.ip
+            if is_unused and (server := unused.get((row[name], key))):
+                slots[server.name] = server
+                continue
+            if (rest := rests.get(key)) is None:
                 rest = rests[key] = _rest(line.split(" "), others)
             port, state, weight, up, since = rest
-            own = names.setdefault(row[name], row[name])
-            servers[own] = ObservedServer(own, Address(row[ip], port), state, weight, up, since)
+            own, address = intern(row[name]), _new(Address, (row[ip], port))
+            server = _new(ObservedServer, (own, address, state, weight, up, since, None))
+            slots[own] = server
+            if is_unused:
+                unused[own, key] = server
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(
             f"a row of 'show servers state' is broken: {line[:200]!r}"

@@ -119,12 +119,12 @@ class RuntimeClient:
                     yield command
             yield from questions
 
-        replies = iter(self._converse(commands()))
-        for index in sent:
-            operation, reply = operations[index], next(replies)
+        replies = self._converse(commands())
+        for index, reply in zip(sent, replies, strict=False):
+            operation = operations[index]
             done = operation.done(reply)
             outcomes[index] = reply if done else CommandRefusedError(operation.line(), reply)
-        return outcomes, list(replies)
+        return outcomes, replies[len(sent) :]
 
     def fileno(self) -> int | None:
         """For select(): readable while nothing was asked means that HAProxy went away."""
@@ -205,8 +205,12 @@ class RuntimeClient:
         command = next(commands, None)
         while True:
             batch = []
-            while command and (
-                not in_flight_bytes or in_flight_bytes + len(command) <= IN_FLIGHT_MAX_BYTES
+            # Not one by one: HAProxy is busy with what is in flight, and so are we with the next.
+            refills = in_flight_bytes <= IN_FLIGHT_MAX_BYTES // 2
+            while (
+                refills
+                and command
+                and (not in_flight_bytes or in_flight_bytes + len(command) <= IN_FLIGHT_MAX_BYTES)
             ):
                 batch.append(command)
                 in_flight_bytes += len(command)
