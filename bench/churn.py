@@ -15,7 +15,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from rich.progress import track
 from stand import Stand, await_, changes, route, service, slice_
 from ways import SERVER_PORT, Reloads
 
-from sidecar.agenda import REST_SECONDS, Pace
+from sidecar.agenda import REST_SECONDS, TIDY_SECONDS, Pace
 from sidecar.daemon import collecting_rarely
 from sidecar.endpoints import denier
 from sidecar.metrics import Metrics
@@ -54,24 +55,25 @@ def route_of(port: int, endpoints: int) -> list[Change]:
 
 
 class Counted(RuntimeClient):
-    """``commands``: all that HAProxy was given; ``changing``: those of them that change it;
-    ``exchanges``: how often its answers were waited for."""
+    """``sent``: all ``commands`` that HAProxy was given; the ``changing`` ones among them; and the
+    ``exchanges``, which is how often its answers were waited for."""
 
-    commands = 0
-    changing = 0
-    exchanges = 0
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.sent: Counter[str] = Counter()
 
     def ask_all(self, lines: Sequence[str]) -> list[str]:
-        self.commands += len(lines)
-        self.exchanges += bool(lines)
+        self.sent.update(commands=len(lines), exchanges=bool(lines))
         return super().ask_all(lines)
 
     def apply_and_ask(
         self, operations: Sequence[Operation], lines: Sequence[str]
     ) -> tuple[list[Outcome], list[str]]:
-        self.commands += len(operations) + len(lines)
-        self.exchanges += bool(operations or lines)
-        self.changing += len(operations)
+        self.sent.update(
+            commands=len(operations) + len(lines),
+            changing=len(operations),
+            exchanges=bool(operations or lines),
+        )
         return super().apply_and_ask(operations, lines)
 
 
@@ -102,6 +104,11 @@ class Bench:
         if not self.reconciler.converged:
             raise SystemExit(f"not converged: {self.reconciler.failures}")
 
+    def tidy(self) -> None:
+        """All that is due."""
+        while not self.reconciler.step(self.routing.claim):
+            pass
+
     def follow(self, changed: Iterable[Change]) -> float:
         """Seconds from an object changed in the store until HAProxy was read back and shows it."""
         start = time.perf_counter()
@@ -122,16 +129,15 @@ class Figures(NamedTuple):
     """Of one number of ports; all but the counts in seconds.
 
     ``trips``: of one bare command; ``looks``: of those that show a port, at one stroke.
-    ``commands``, ``changing``, ``exchanges``: counts of an event. ``restored``: changing commands
-    of a whole restore, by the sidecar and bare.
+    ``tidying``, ``sent``: of one event. ``restored``: changing commands of a whole restore, by the
+    sidecar and bare.
     """
 
     events: Sequence[float]
     trips: Sequence[float]
     looks: Sequence[float]
-    commands: float
-    changing: float
-    exchanges: float
+    tidying: float
+    sent: Mapping[str, float]
     more: Sequence[float]
     reloads: Sequence[float]
     restores: Sequence[float]
@@ -163,9 +169,9 @@ def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float], tuple
     for _ in range(repeats):
         bench.restart_haproxy()
         bench.reconciler = bench.new_reconciler()
-        before = bench.client.changing
+        before = bench.client.sent["changing"]
         ours.append(timed(bench.step))
-        sent = bench.client.changing - before
+        sent = bench.client.sent["changing"] - before
         bench.restart_haproxy()
         bare.append(timed(partial(replay, bench.client, first, ready)))
     return ours, bare, (sent, len(first) + len(ready))
@@ -179,31 +185,37 @@ def replay(client: RuntimeClient, first: Sequence[str], second: Sequence[str]) -
 
 def events(
     bench: Bench, count: int
-) -> tuple[list[float], list[float], list[float], float, float, float]:
-    """Seconds until a replaced endpoint shows, and of a bare round trip and a bare look at its port
-    in between; all commands, the changing ones, and the exchanges that such an event took."""
-    latencies, trips, looks, commands, changing, exchanges = [], [], [], 0, 0, 0
-    # In turn, and not before its rest is over: a port that was just changed has to wait.
+) -> tuple[list[float], list[float], list[float], float, Mapping[str, float]]:
+    """Seconds until a replaced endpoint shows; of a bare round trip and a bare look at its port in
+    between; and of parking the slot that it left, which is done later. And what was sent because
+    of such an event, then and later."""
+    latencies, trips, looks = [], [], []
+    sent: Counter[str] = Counter()
+    # In turn. Few ports come again before they have rested, for which they are not to wait.
+    pause = REST_SECONDS if len(bench.ports) < 100 else 0.0
     ports = itertools.cycle(random.Random(1).sample(bench.ports, len(bench.ports)))
     for number, port in zip(range(count), ports, strict=False):
-        if len(bench.ports) < 100:
-            time.sleep(REST_SECONDS)
         generation = 1 + number // len(bench.ports)
         new = endpoints_of(port, bench.endpoints, generation)
-        before = bench.client.commands, bench.client.changing, bench.client.exchanges
+        look = [f"show servers state {backend_name(port)}", f"show stat {frontend_name(port)} 1 -1"]
+        ends = time.perf_counter() + pause
+        while True:
+            start = time.perf_counter()
+            bench.client.ask("show info")
+            asked = time.perf_counter()
+            bench.client.ask_all(look)
+            trips.append(asked - start)
+            looks.append(time.perf_counter() - asked)
+            if asked > ends:
+                break
+        before = bench.client.sent.copy()
         latencies.append(bench.follow(new))
-        commands += bench.client.commands - before[0]
-        changing += bench.client.changing - before[1]
-        exchanges += bench.client.exchanges - before[2]
-        start = time.perf_counter()
-        bench.client.ask("show info")
-        asked = time.perf_counter()
-        bench.client.ask_all(
-            [f"show servers state {backend_name(port)}", f"show stat {frontend_name(port)} 1 -1"]
-        )
-        trips.append(asked - start)
-        looks.append(time.perf_counter() - asked)
-    return latencies, trips, looks, commands / count, changing / count, exchanges / count
+        sent += bench.client.sent - before
+    time.sleep(TIDY_SECONDS)
+    before = bench.client.sent.copy()
+    tidying = timed(bench.tidy) / count
+    sent += bench.client.sent - before
+    return latencies, trips, looks, tidying, {what: sent[what] / count for what in sent}
 
 
 def reloads(folder: Path, ports: Sequence[int], endpoints: int, repeats: int) -> list[float]:
@@ -252,9 +264,10 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("one bare round trip, p50", lambda f: _ms(f.trips)),
     ("… p99", lambda f: _ms(f.trips, 99)),
     ("one bare look at its port, p50", lambda f: _ms(f.looks)),
-    ("changing commands of an event", lambda f: f"{f.changing:.1f}"),
-    ("all commands of an event", lambda f: f"{f.commands:.1f}"),
-    ("exchanges with HAProxy of an event", lambda f: f"{f.exchanges:.1f}"),
+    ("… and what it left parked, a second later", lambda f: _ms([f.tidying])),
+    ("changing commands of an event", lambda f: f"{f.sent['changing']:.1f}"),
+    ("all commands of an event", lambda f: f"{f.sent['commands']:.1f}"),
+    ("exchanges with HAProxy of an event", lambda f: f"{f.sent['exchanges']:.1f}"),
     ("one more Route → read back, p50", lambda f: _ms(f.more)),
     ("… p99", lambda f: _ms(f.more, 99)),
     ("restore of everything, median", lambda f: _whole_ms(statistics.median(f.restores))),

@@ -6,14 +6,15 @@ and the source say what is), only to be in time. Reads no clock: ``now`` is give
 seconds. Imports no I/O.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sidecar.observed import ObservedPort
-from sidecar.operations import ClosePort, EndSessions, OpenPort
+from sidecar.operations import EndSessions
 from sidecar.planner import DesiredPort, PortPlan, leaving
 from sidecar.pool import Pool
 from sidecar.routing import Claimed
+from sidecar.slots import is_idle
 
 #: A port that was just changed rests: a Route that flaps costs the others little.
 REST_SECONDS = 0.02
@@ -24,6 +25,10 @@ REST_SECONDS_PER_SERVER = 0.0005
 
 #: From so many on a port has the loop for itself, after those that are through in no time.
 COSTLY_SERVERS = 500
+
+#: So many ports that did not change, but have slots to tidy, or are tried again, are compared at
+#: once: some 20 ms, for which all others wait.
+CALM_MAX = 32
 
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
 TOGGLE_SECONDS = 1.0
@@ -70,7 +75,7 @@ class Agenda:
         self._ended_at: dict[int, float] = {}
         # port -> since when it is open without a server that takes connections
         self._unusable_since: dict[int, float] = {}
-        # port -> slot -> since when it is in maint with sessions left
+        # port -> slot -> since when it is in maint, not known to be idle
         self._left_at: dict[int, dict[str, float]] = {}
         # port -> how long to wait until the next look for slots that became idle
         self._idle_wait: dict[int, float] = {}
@@ -85,14 +90,22 @@ class Agenda:
         self._due[port] = min(at, self._due.get(port, at))
 
     def take_due(self, now: float) -> tuple[set[int], set[int]]:
-        """The ports to compare now, and after them one that is costly, if any is due. Other
-        costly ones stay due: what comes meanwhile goes first."""
-        due = {port for port, at in self._due.items() if at <= now}
-        costly = {port for port in due if self._servers.get(port, 0) >= COSTLY_SERVERS}
-        first = set(sorted(costly, key=lambda port: self._due[port])[:1])
-        for port in due - costly | first:
+        """The ports to compare now, and after them one that is costly, if any is due. Other costly
+        ones stay due, as do those that nobody waits for but a few: what comes meanwhile goes
+        first."""
+        due = sorted((at, port) for port, at in self._due.items() if at <= now)
+        costly = [port for _, port in due if self._servers.get(port, 0) >= COSTLY_SERVERS][:1]
+        cheap = [port for _, port in due if self._servers.get(port, 0) < COSTLY_SERVERS]
+        calm = [port for port in cheap if port not in self.dirty][CALM_MAX:]
+        taken = set(cheap).difference(calm)
+        for port in taken.union(costly):
             del self._due[port]
-        return due - costly, first
+        return taken, set(costly)
+
+    @property
+    def leaving(self) -> Collection[int]:
+        """The ports with slots that wait for their sessions' end."""
+        return self._idle_wait.keys()
 
     def next_at(self) -> float:
         """When the next port is due; infinite when none is."""
@@ -152,11 +165,10 @@ class Agenda:
         """``item`` is about to be applied."""
         self._rest(item.port, now + REST_SECONDS)
         self._idle_wait.pop(item.port, None)
-        for operation in item.operations:
-            if isinstance(operation, OpenPort | ClosePort):
-                self._toggled_at[item.port] = now
-            elif isinstance(operation, EndSessions):
-                self._ended_at[item.port] = now
+        if item.toggles:
+            self._toggled_at[item.port] = now
+        if any(isinstance(operation, EndSessions) for operation in item.tidy):
+            self._ended_at[item.port] = now
 
     def _rest(self, port: int, until: float) -> None:
         self._rests_until[port] = max(until, self._rests_until.get(port, until))
@@ -172,7 +184,7 @@ class Agenda:
     def settled(self, claimed: Claimed | None, observed: ObservedPort, now: float) -> float | None:
         """The port is as desired. Returns how long that took, if it was dirty."""
         port = observed.port
-        if leaving(observed.servers):
+        if leaving(observed):
             self._look_for_idle(port, self._drain_deadline(claimed), now)
         else:
             self._idle_wait.pop(port, None)
@@ -195,12 +207,12 @@ class Agenda:
         return self._ended_at.get(port, float("-inf")) + TIDY_SECONDS
 
     def _left_seconds(self, observed: ObservedPort, now: float) -> Mapping[str, float]:
-        """slot -> for how long it has been in maint with sessions left, never too long."""
+        """slot -> for how long it has been in maint, not known to be idle; never too long."""
         known = self._left_at.pop(observed.port, {})
         checked = self._pool.by_port[observed.port].check
         left_at = {}
         for name, slot in observed.servers.items():
-            if slot.state == "maint" and slot.sessions:
+            if slot.state == "maint" and not is_idle(slot):
                 # A sidecar that was not there has HAProxy's word, in whole seconds begun; but of
                 # a checked server HAProxy counts from when it last was up.
                 since = 0 if checked else max(0, slot.seconds_since_change - 1)

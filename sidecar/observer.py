@@ -3,7 +3,8 @@
 Used by the loop and by commands that only look. Changes nothing in HAProxy.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sidecar.observed import (
@@ -33,13 +34,22 @@ _FULL_DUMP_FRACTION = 8
 OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
 
 
+_NONE_KNOWN: Mapping[int, bool] = MappingProxyType({})
+
+
 class Look(NamedTuple):
-    """What to ask for to see ``ports``, and which process answers. ``whole``: it is a full dump,
-    which shows the other ports too."""
+    """What to ask for to see ``ports``, and which process answers.
+
+    ``lines``: that first, then servers, then frontends, then the sessions of ``counted``.
+    ``whole``: they ask for full dumps, which show the other ports too. ``known_open``: port ->
+    whether it listens, where that need not be asked for.
+    """
 
     lines: Sequence[str]
     ports: frozenset[int]
+    counted: Sequence[int]
     whole: bool
+    known_open: Mapping[int, bool]
 
 
 class Observer:
@@ -56,51 +66,67 @@ class Observer:
         return parse_info(self._client.ask("show info"))
 
     def look(
-        self, ports: Collection[int], *, with_sessions: bool = False
+        self, ports: Collection[int], *, counted: Collection[int] = (), with_sessions: bool = False
     ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
         """Which process answers, and ``ports`` as it has them, in ascending order.
 
         A port of which HAProxy lacks the frontend or the backend is left out. Sessions are
-        counted where `plan` needs them, or on all used servers. Raises RuntimeAPIError.
+        counted where `plan` needs them, or on all used servers; on ``counted``, where that is
+        likely, in the same exchange. Raises RuntimeAPIError.
         """
-        look = self.look_at(ports)
-        return self.seen(look, self._client.ask_all(look.lines), with_sessions=with_sessions)
+        look = self.look_at(ports, counted=counted)
+        answers = self._client.ask_all(look.lines)
+        return self.seen(look, answers, used if with_sessions else leaving)
 
-    def look_at(self, ports: Collection[int]) -> Look:
-        """What to ask for to see ``ports``."""
+    def look_at(
+        self,
+        ports: Collection[int],
+        *,
+        known_open: Mapping[int, bool] = _NONE_KNOWN,
+        counted: Collection[int] = (),
+    ) -> Look:
+        """What to ask for to see ``ports``; see `Look`."""
         whole = self._is_cheaper_at_once(ports)
         shown = frozenset(ports) if whole else self._existing.intersection(ports)
+        asked = [port for port in shown if port not in known_open]
+        counted = sorted(shown.intersection(counted))
+        lines = ["show info"]
         if whole:
-            lines = ["show info", "show servers state", "show stat -1 1 -1"]
+            lines += ["show servers state"]
+            lines += ["show stat -1 1 -1"] if asked else []
         else:
-            lines = ["show info"]
-            for port in shown:
-                lines += [f"show servers state {backend_name(port)}"]
-                lines += [f"show stat {frontend_name(port)} 1 -1"]
-        return Look(lines, shown, whole)
+            lines += [f"show servers state {backend_name(port)}" for port in shown]
+            lines += [f"show stat {frontend_name(port)} 1 -1" for port in asked]
+        lines += [_sessions_of(port) for port in counted]
+        return Look(lines, shown, counted, whole, known_open)
 
     def seen(
-        self, look: Look, answers: Sequence[str], *, with_sessions: bool = False
+        self, look: Look, answers: Sequence[str], counts: Callable[[ObservedPort], bool]
     ) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
-        """As `look`, of HAProxy's ``answers`` to that. Sessions are asked for now: HAProxy may
-        still give a server that just went to maint a connection that it had chosen it for."""
+        """As `look`, of HAProxy's ``answers`` to that. Sessions are counted on the ports that
+        ``counts`` chooses, by now: servers that went to maint in the same exchange may still get
+        a connection that HAProxy had chosen them for."""
         info, *tables = answers
+        of_servers = 1 if look.whole else len(look.ports)
+        of_frontends = len(tables) - len(look.counted)
         servers: dict[int, dict[str, ObservedServer]] = {}
-        frontends: dict[int, bool] = {}
-        for table in tables[0::2]:
+        frontends = dict(look.known_open)
+        for table in tables[:of_servers]:
             servers.update(parse_servers_state(table))
-        for table in tables[1::2]:
+        for table in tables[of_servers:of_frontends]:
             frontends.update(parse_frontends(table))
-        if look.whole:
+        if look.whole and of_servers < of_frontends:
             self._existing = frozenset(servers.keys() & frontends.keys())
-        found = sorted(servers.keys() & frontends.keys() & look.ports)
-        counts = used if with_sessions else leaving
-        asked = [_sessions_of(port) for port in found if counts(servers[port])]
-        for table in self._client.ask_all(asked):
-            _put_sessions(table, servers)
-        return parse_info(info), {
-            port: ObservedPort(port, frontends[port], servers[port]) for port in found
+        ports = {
+            port: ObservedPort(port, frontends[port], servers[port])
+            for port in sorted(servers.keys() & frontends.keys() & look.ports)
         }
+        missing = [port for port in ports if counts(ports[port]) and port not in look.counted]
+        for table in tables[of_frontends:] + self._client.ask_all(
+            [_sessions_of(port) for port in missing]
+        ):
+            _put_sessions(table, servers)
+        return parse_info(info), ports
 
     def readback_of(self, plans: Collection[PortPlan]) -> list[str]:
         """What to ask for to see the addresses that ``plans`` set."""

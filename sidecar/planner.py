@@ -38,7 +38,7 @@ from sidecar.operations import (
     SetWeight,
 )
 from sidecar.pool import PARKED, Address, PortPool
-from sidecar.slots import Assignment, assign
+from sidecar.slots import Assignment, assign, is_idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class PortPlan:
     """The operations that turn one observed port into the desired one.
 
     ``readback``: server name -> the address that HAProxy must show between ``prepare`` and
-    ``activate``. ``assignment``: who got which slot, and who none.
+    ``activate``. ``toggles``: the port opens or closes. ``assignment``: who got which slot, and who
+    none.
     """
 
     port: int
@@ -73,6 +74,7 @@ class PortPlan:
     readback: Mapping[str, Address]
     activate: tuple[Operation, ...]
     tidy: tuple[Operation, ...]
+    toggles: bool
     assignment: Assignment
 
     @property
@@ -88,8 +90,8 @@ def plan(
 ) -> PortPlan:
     """The plan for one port of ``pool``; ``can_add``: HAProxy can add and delete servers.
 
-    ``observed`` must have the sessions of slots that are in maint with an address (see
-    `leaving`), else they count as idle.
+    A slot in maint with an address (see `leaving`) is given away or tidied only if ``observed``
+    has its sessions.
     """
     port, slots = desired.port, observed.servers
     assignment = assign(
@@ -135,17 +137,19 @@ def plan(
         activate += _trust(port, placed, slots, retire)
     activate += retire
     tidy = tuple(_tidy(desired, observed, pool, assignment))
-    return PortPlan(port, tuple(prepare), readback, tuple(activate), tidy, assignment)
+    toggles = desired.open != observed.open
+    return PortPlan(port, tuple(prepare), readback, tuple(activate), tidy, toggles, assignment)
 
 
-def leaving(slots: Mapping[str, ObservedServer]) -> bool:
-    """Whether sessions must be counted before `plan`: some slot is in maint with an address."""
-    return any(slot.state == "maint" and slot.address != PARKED for slot in slots.values())
+def leaving(observed: ObservedPort) -> bool:
+    """Whether `plan` needs sessions: some slot is in maint with an address."""
+    slots = observed.servers.values()
+    return any(slot.state == "maint" and slot.address != PARKED for slot in slots)
 
 
-def used(slots: Mapping[str, ObservedServer]) -> bool:
+def used(observed: ObservedPort) -> bool:
     """Whether some slot has an endpoint, or had one that may still have sessions."""
-    return any(slot.address != PARKED for slot in slots.values())
+    return any(slot.address != PARKED for slot in observed.servers.values())
 
 
 def _others_serve(placed: Mapping[str, DesiredServer], slots: Mapping[str, ObservedServer]) -> bool:
@@ -215,8 +219,8 @@ def _tidy(
     for name, slot in observed.servers.items():
         if name in assignment.placed or slot.state != "maint":
             continue
-        if slot.sessions:
-            if budget > 0 and 0 < deadline <= desired.left_seconds.get(name, 0.0):
+        if not is_idle(slot):
+            if slot.sessions and budget > 0 and 0 < deadline <= desired.left_seconds.get(name, 0.0):
                 count = min(budget, slot.sessions)
                 yield EndSessions(port, name, count, all=count == slot.sessions)
                 budget -= count

@@ -33,7 +33,7 @@ from sidecar.operations import (
     Operation,
     SetAddress,
 )
-from sidecar.planner import PortPlan, plan
+from sidecar.planner import PortPlan, leaving, plan
 from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
@@ -253,7 +253,7 @@ class Reconciler:
                 return
             if number == ROUNDS_MAX:
                 break
-            failed, observed = self._apply(work)
+            failed, observed = self._apply(work, observed)
             ports = set(work) - failed
             if met:
                 # What is put right at a first meeting is not a port that flaps.
@@ -262,7 +262,7 @@ class Reconciler:
             self._fail(port, f"still differs after {ROUNDS_MAX} rounds: {_shown(item)}")
 
     def _look(self, ports: Collection[int]) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
-        info, observed = self._observer.look(ports)
+        info, observed = self._observer.look(ports, counted=self._agenda.leaving)
         self._must_go_on(info)
         return info, observed
 
@@ -313,12 +313,15 @@ class Reconciler:
             if took is not None:
                 self._metrics.verified_seconds.observe(took)
 
-    def _apply(self, plans: Mapping[int, PortPlan]) -> tuple[set[int], dict[int, ObservedPort]]:
-        """Carry out ``plans`` in the planner's order: prepare, read back, activate; tidying
-        comes last of all, since nobody waits for it. Then look.
+    def _apply(
+        self, plans: Mapping[int, PortPlan], observed: Mapping[int, ObservedPort]
+    ) -> tuple[set[int], dict[int, ObservedPort]]:
+        """Carry out ``plans``, made of ``observed``, in the planner's order: prepare, read back,
+        activate; tidying comes last of all, since nobody waits for it. Then look, at what these
+        can have changed.
 
-        Returns the ports that failed, and the others as they are now; the rest of a failed port's
-        plan is not carried out.
+        Returns the ports that failed, and the others as they are now; what is left of a failed
+        port's plan is not carried out.
         """
         self.changes += 1
         self._touched.update(plans)
@@ -335,18 +338,22 @@ class Reconciler:
                 )
         failed: set[int] = set()
         self._prepare(plans, failed)
-        look = self._observer.look_at(plans.keys() - failed)
-        tidies = any(item.tidy for item in plans.values())
+        steady = {port: observed[port].open for port, item in plans.items() if not item.toggles}
+        look = self._observer.look_at(plans.keys() - failed, known_open=steady)
         tables = self._carry_out(
-            plans, failed, lambda item: item.activate, [] if tidies else look.lines
+            plans, failed, [lambda item: item.activate, self._single_sessions], look.lines
         )
         now = self._clock()
         for port in plans.keys() - failed:
             if (took := self._agenda.applied(port, now)) is not None:
                 self._metrics.applied_seconds.observe(took)
-        if tidies:
-            tables = self._carry_out(plans, failed, self._single_sessions, look.lines)
-        info, seen = self._observer.seen(look, tables)
+
+        def counts(seen: ObservedPort) -> bool:
+            """What just went to maint is of interest now only to endpoints without room: it is
+            tidied when a later look finds it idle."""
+            return bool(plans[seen.port].assignment.left_out) and leaving(seen)
+
+        info, seen = self._observer.seen(look, tables, counts)
         self._must_go_on(info)
         return failed, {port: item for port, item in seen.items() if port not in failed}
 
@@ -356,7 +363,7 @@ class Reconciler:
         waiting = [item for item in plans.values() if item.readback]
         asked = waiting
         tables = self._carry_out(
-            plans, failed, lambda item: item.prepare, self._observer.readback_of(asked)
+            plans, failed, [lambda item: item.prepare], self._observer.readback_of(asked)
         )
         deadline = self._clock() + READBACK_SECONDS
         while True:
@@ -386,10 +393,10 @@ class Reconciler:
         self,
         plans: Mapping[int, PortPlan],
         failed: set[int],
-        part: Callable[[PortPlan], Iterable[Operation]],
+        parts: Iterable[Callable[[PortPlan], Iterable[Operation]]],
         questions: Sequence[str],
     ) -> list[str]:
-        """Apply one part of the plans of all ports but ``failed``, to which those are added on
+        """Apply ``parts`` of the plans of all ports but ``failed``, to which those are added on
         which HAProxy refuses something. Returns what it then answers to ``questions``.
 
         Where HAProxy goes away before it answered those, nobody knows what it carried out, and
@@ -397,23 +404,23 @@ class Reconciler:
         """
         operations = [
             operation
+            for part in parts
             for port, item in plans.items()
             if port not in failed
             for operation in part(item)
         ]
-        done: Counter[str] = Counter()
         if not operations:
             return self._client.ask_all(questions)
         late = self._shows_late(operations)
         began = self._clock()
         outcomes, tables = self._client.apply_and_ask(operations, () if late else questions)
         self.history.record(operations, outcomes, self._clock() - began)
+        done = Counter(map(type, operations))
         for operation, outcome in zip(operations, outcomes, strict=True):
-            kind = type(operation).__name__
             if isinstance(outcome, str):
-                done[kind] += 1
                 continue
-            self._metrics.refusals.labels(kind).inc()
+            done[type(operation)] -= 1
+            self._metrics.refusals.labels(type(operation).__name__).inc()
             if operation.port in failed:
                 continue
             failed.add(operation.port)
@@ -426,7 +433,7 @@ class Reconciler:
                 remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
                 self._fail(operation.port, str(outcome) + remedy)
         for kind, count in done.items():
-            self._metrics.operations.labels(kind).inc(count)
+            self._metrics.operations.labels(kind.__name__).inc(count)
         return self._client.ask_all(questions) if late else tables
 
     def _shows_late(self, operations: Sequence[Operation]) -> bool:

@@ -96,9 +96,14 @@ def assign(
     )
 
 
+def is_idle(slot: ObservedServer) -> bool:
+    """Whether nobody uses the slot. Where nobody counted, it may have sessions."""
+    return slot.state == "maint" and (slot.address == PARKED or slot.sessions == 0)
+
+
 def _free(vacant: Sequence[ObservedServer]) -> list[str]:
     """Slots that nobody uses: parked ones first, as an endpoint may want its former slot back."""
-    free = [slot for slot in vacant if slot.state == "maint" and not slot.sessions]
+    free = [slot for slot in vacant if is_idle(slot)]
     free.sort(key=lambda slot: slot.address != PARKED)
     return [slot.name for slot in free]
 

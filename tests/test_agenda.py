@@ -4,6 +4,7 @@ import pytest
 from stand import pool_of, route
 
 from sidecar.agenda import (
+    CALM_MAX,
     COSTLY_SERVERS,
     REST_SECONDS_PER_SERVER,
     Agenda,
@@ -70,3 +71,17 @@ def test_the_more_servers_the_longer_a_port_rests(servers: int) -> None:
     agenda.take_due(200.0)
     agenda.mark(30000, 200.0)
     assert agenda.next_at() <= 200.0
+
+
+def test_what_nobody_waits_for_comes_a_few_at_a_time_and_what_changed_at_once() -> None:
+    ports = range(30000, 30000 + 2 * CALM_MAX + 1)
+    agenda = Agenda(pool_of({"ports": [f"{ports[0]}-{ports[-1]}"]}), Pace())
+    for port in ports:
+        agenda.look_at(port, 100.0 + port - ports[0])
+    agenda.mark(ports[-1], 300.0)
+    agenda.mark(ports[0], 300.0)
+    # Those that are due for longest first.
+    assert agenda.take_due(300.0) == ({*ports[: CALM_MAX + 1], ports[-1]}, set())
+    assert agenda.next_at() <= 300.0
+    assert agenda.take_due(300.0) == ({*ports[CALM_MAX + 1 : -1]}, set())
+    assert agenda.next_at() == float("inf")

@@ -315,6 +315,18 @@ def test_a_slot_with_sessions_is_left_alone_until_they_end() -> None:
     assert model.slots["s1"].address == PARKED
 
 
+def test_a_slot_whose_sessions_nobody_counted_is_left_alone() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(server(1)))
+    model.slots["s1"] = model.slots["s1"]._replace(sessions=None)
+    (item,) = model.converge(desired(server(2), server(3)))
+    assert item.assignment.left_out == (server(3),)
+    assert model.slots["s1"].address == address(1)
+    model.slots["s1"] = model.slots["s1"]._replace(sessions=0)
+    model.converge(desired(server(2), server(3)))
+    assert model.slots["s1"].address == address(3)
+
+
 def test_an_endpoint_that_comes_back_gets_its_slot_back() -> None:
     model = Model.fresh(3)
     model.converge(desired(server(1), server(2)))
