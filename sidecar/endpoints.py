@@ -35,6 +35,10 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _EXAMPLES_MAX = 3
 _PORTS_SHOWN_MAX = 6
 
+# What was found of so many IPs is kept: those of some EndpointSlices, of which one may change again
+# and again. (Kubernetes allows 1,000 in each.) Slices that do not change are not asked again.
+_IPS_KEPT = 4096
+
 # Longer names of ports are shown as a value is. (Kubernetes allows 15 characters.)
 _PORT_NAME_MAX = 63
 
@@ -359,7 +363,7 @@ def _left_out_message(left_out: Iterable[str]) -> str:
     return f"{len(left_out)} left out: {few(left_out, _EXAMPLES_MAX, '; ')}"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(_IPS_KEPT)
 def canonical_ip(text: str) -> str | None:
     """The one way to write this IP, as HAProxy reports it; None if it is none.
 
@@ -384,7 +388,7 @@ def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
     """A function that tells whether a canonical IP is in one of ``networks``."""
     forbidden = tuple(_unmapped(network) for network in networks)
 
-    @lru_cache(maxsize=65536)
+    @lru_cache(_IPS_KEPT)
     def denied(ip: str) -> bool:
         address = ipaddress.ip_address(ip)
         return any(address in network for network in forbidden)

@@ -2,7 +2,7 @@
 
 While DNS fails it says nothing, so the last good addresses stay for as long as it does. That a
 name has none is believed when it was said for a while: a zone that is being reloaded says it, too.
-Pure: looking is `sidecar.sources.resolver`'s.
+Pure: looking is `sidecar.sources.following`'s.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Services of ``type: ExternalName``: what DNS says of their name, as if it were an EndpointSlice.
 
 So that all that holds for endpoints (denied networks, weights, ports by name or number) holds for
-them. Asking DNS is `sidecar.sources.resolver`'s. Pure.
+them. Asking DNS is `sidecar.sources.following`'s. Pure.
 """
 
 import ipaddress

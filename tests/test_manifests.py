@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -541,14 +542,22 @@ def test_a_fresh_file_is_not_trusted_to_show_that_it_changed(tmp_path: Path) -> 
     """Written twice within a tick of the clock, it has the same size and times."""
     file = tmp_path / "a.yaml"
     file.write_text(route("a", 1))
+    opened = []
+
+    def hear(event: str, args: tuple[object, ...]) -> None:
+        if event == "open" and str(args[0]) == str(file):
+            opened.append(event)
+
     now = time.time_ns()
     reader = Reader([tmp_path], KEYS)
     os.utime(file, ns=(now, now))
-    first = reader.look().files[str(file)]
-    assert reader.look().files[str(file)] is not first
+    sys.addaudithook(hear)
+    looks = [reader.look().files[str(file)] for _ in range(2)]
+    assert len(opened) == 2
     settle(tmp_path)
-    second = reader.look().files[str(file)]
-    assert reader.look().files[str(file)] is second
+    looks += [reader.look().files[str(file)] for _ in range(2)]
+    assert len(opened) == 3
+    assert len({id(look) for look in looks[:2]}) == 1, "what is the same is in memory twice"
 
 
 # --- whatever is in a file ------------------------------------------------------------------

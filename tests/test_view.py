@@ -20,6 +20,7 @@ from sidecar.sources.view import (
     changes,
     merge,
     parse_file,
+    reuse,
 )
 
 KEYS = AnnotationKeys(
@@ -308,3 +309,19 @@ def test_a_file_that_does_not_parse_names_its_line() -> None:
 def test_a_name_that_no_text_can_hold_is_shown_escaped() -> None:
     found = parse_file("\udcff.json", b"", KEYS)
     assert str(found.problems[0]) == "\\udcff.json, line 1: not JSON: Expecting value"
+
+
+def test_what_a_file_still_holds_is_in_memory_once() -> None:
+    former = parsed("a", "web1", "db1", "mq1", "old!")
+    new = parsed("a", "new1", "web1", "db2", "mq!", "old1")
+    found = reuse(new, former)
+    assert found == new
+    shared = {
+        item.key.name
+        for item in found.items
+        for other in former.items
+        if isinstance(item, Good) and isinstance(other, Good) and item.object is other.object
+    }
+    assert shared == {"web"}
+    same = parsed("a", "web1")
+    assert reuse(parsed("a", "web1"), same) is same

@@ -21,7 +21,7 @@ from sidecar.errors import SourceError
 from sidecar.objects import AnnotationKeys
 from sidecar.sources.base import Problem, Sink
 from sidecar.sources.documents import MAX_BYTES
-from sidecar.sources.view import NOTHING, Parsed, changes, merge, parse_file, printable
+from sidecar.sources.view import NOTHING, Parsed, changes, merge, parse_file, printable, reuse
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,9 @@ class Reader:
     def __init__(self, paths: Sequence[Path], keys: AnnotationKeys) -> None:
         self._paths = paths
         self._keys = keys
-        #: file -> its signature just before it was read, and what it held
-        self._known: dict[str, tuple[_Signature, Parsed]] = {}
+        #: file -> its signature just before it was read, if that tells it from the next writing,
+        #: and what it held
+        self._known: dict[str, tuple[_Signature | None, Parsed]] = {}
 
     def look(self) -> Look:
         """All files as they are now; those that rest unchanged are the very same `Parsed`."""
@@ -167,8 +168,10 @@ class Reader:
         except OSError as exc:
             return _unreadable(name, exc)
         parsed = parse_file(name, raw, self._keys, signature)
-        if abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS:
-            self._known[name] = signature, parsed
+        if known:
+            parsed = reuse(parsed, known[1])
+        settled = abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS
+        self._known[name] = signature if settled else None, parsed
         return parsed
 
 

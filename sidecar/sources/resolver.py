@@ -1,28 +1,21 @@
-"""DNS for the names outside the cluster that Routes lead to: asks, and publishes the answers.
+"""The names outside the cluster that Routes lead to: who follows them, and what was known before.
 
-Owns a thread with an event loop, one task a name, and the file in which the last answers outlive
-the sidecar, so that its successor needs no DNS to leave HAProxy as it is. What an answer means is
-`sidecar.names`'s; which names are wanted, routing says.
+Owns the file in which the last answers outlive the sidecar, so that its successor needs no DNS to
+leave HAProxy as it is. Which names are wanted, routing says. Following them is
+`sidecar.sources.following`'s, which is not even loaded (asyncio, DNS: 6 MB) before there is one.
 """
 
-import asyncio
 import json
 import logging
-import random
-import threading
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar.addresses import split_host_port
-from sidecar.files import write_atomically
-from sidecar.model import DNSAnswer, answer_key
-from sidecar.names import Followed, Look, follow
+from sidecar.model import DNSAnswer
 from sidecar.sources.base import Change, Sink
 
 if TYPE_CHECKING:
-    from dns.asyncresolver import Resolver as DNSResolver
+    from sidecar.sources.following import Follower
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +23,9 @@ log = logging.getLogger(__name__)
 #: known yet holds up nobody else.
 ORIGIN = "dns"
 
-_FAMILIES = ("A", "AAAA")
-
-#: Names that are looked at together, at most; and of those that failed before, so that many that
-#: time out do not keep the others waiting.
-_LOOKS_MAX = 64
-_RETRIES_MAX = 16
-
-#: The file of answers is written at most this often.
-_SAVE_SECONDS = 1.0
-
-#: Looks come up to this part later, so that names of one TTL do not stay together.
-_JITTER = 0.1
-
 
 class Resolver:
-    """Follows names for as long as they are wanted. The thread starts with the first one.
+    """Follows names for as long as they are wanted. Its thread starts with the first one.
 
     ``file``: where the last answers are kept. ``sink``: gets them, and the kept ones at once.
     ``servers``: ``ip:port`` each; without any, those of /etc/resolv.conf. ``timeout_seconds``: for
@@ -66,143 +46,39 @@ class Resolver:
         self._file = file
         self._sink = sink
         self._wanted: frozenset[str] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        # The rest is the loop's thread's alone, once that runs. Name -> what was published last.
-        self._answers = {answer.name: answer for answer in read_answers(file)}
-        self._saved = dict(self._answers)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._save_due: asyncio.TimerHandle | None = None
-        if self._answers:
-            self._publish(*(Change(item.key, item) for item in self._answers.values()))
+        self._follower: Follower | None = None
+        self._kept = read_answers(file)
+        if self._kept:
+            sink.publish(ORIGIN, [Change(item.key, item) for item in self._kept], ())
 
     def want(self, names: frozenset[str]) -> None:
         """Follow just these names from now on. Called from the reconciler's thread."""
         if names is self._wanted:
             return
         self._wanted = names
-        if self._loop is None:
-            if not names and not self._answers:
+        if self._follower is None:
+            if not names and not self._kept:
                 return
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._loop,), name="dns", daemon=True
+            from sidecar.sources.following import Follower
+
+            self._follower = Follower(
+                self._kept,
+                self._file,
+                self._publish,
+                self._servers,
+                self._timeout_seconds,
+                self._keep_seconds,
             )
-            self._thread.start()
-        self._loop.call_soon_threadsafe(self._adjust, names)
+        self._follower.want(names)
 
     def close(self) -> None:
         """Ask no more, and save the last answers."""
-        if self._loop is None or self._thread is None:
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop = self._thread = None
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        self._fresh, self._retries = asyncio.Semaphore(_LOOKS_MAX), asyncio.Semaphore(_RETRIES_MAX)
-        loop.run_forever()
-        for task in self._tasks.values():
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*self._tasks.values(), return_exceptions=True))
-        self._save()
-        loop.close()
-
-    def _adjust(self, names: frozenset[str]) -> None:
-        for name in self._tasks.keys() - names:
-            self._tasks.pop(name).cancel()
-        gone = self._answers.keys() - names
-        for name in gone:
-            del self._answers[name]
-        if gone:
-            self._publish(*(Change(answer_key(name), None) for name in gone))
-            self._save_soon()
-        for name in names - self._tasks.keys():
-            self._tasks[name] = asyncio.get_event_loop().create_task(self._follow(name))
-
-    async def _follow(self, name: str) -> None:
-        kept = self._answers.get(name)
-        addresses = kept.addresses if kept else ()
-        followed = Followed(
-            (
-                tuple(item for item in addresses if ":" not in item),
-                tuple(item for item in addresses if ":" in item),
-            )
-        )
-        while True:
-            async with self._retries if followed.attempts else self._fresh:
-                looks = await asyncio.gather(*(self._look(name, family) for family in _FAMILIES))
-            followed = follow(followed, looks, time.monotonic(), self._keep_seconds)
-            answer = DNSAnswer(name, followed.addresses, followed.problem)
-            if answer != self._answers.get(name):
-                self._answers[name] = answer
-                self._publish(Change(answer.key, answer))
-                self._save_soon()
-            await asyncio.sleep(followed.wait_seconds * random.uniform(1, 1 + _JITTER))  # noqa: S311
-
-    async def _look(self, name: str, family: str) -> Look:
-        """Ask once, of whatever servers there are now; never raises but for being cancelled."""
-        import dns.exception
-        import dns.resolver
-
-        try:
-            # An external name is a CNAME's target (Kubernetes' DNS specification, 2.5), thus
-            # absolute: search lists are for what a person types.
-            answer = await self._resolver().resolve(
-                f"{name}.",
-                family,
-                raise_on_no_answer=False,
-                lifetime=self._timeout_seconds,
-                search=False,
-            )
-            if answer.rrset is None:
-                return Look((), 0.0, "DNS knows the name, with no address", failed=False)
-            addresses = tuple(sorted({record.address for record in answer.rrset}))
-            return Look(addresses, answer.chaining_result.minimum_ttl, "", failed=False)
-        except dns.resolver.NXDOMAIN:
-            return Look((), 0.0, "DNS knows no such name (NXDOMAIN)", failed=False)
-        except dns.resolver.LifetimeTimeout:
-            problem = f"DNS did not answer in {self._timeout_seconds:g} s"
-        except dns.resolver.NoNameservers as exc:
-            problem = f"DNS failed ({_causes(exc.kwargs.get('errors', ()))})"
-        except (dns.exception.DNSException, OSError, EOFError) as exc:
-            problem = f"DNS failed ({type(exc).__name__})"
-        except Exception:
-            # A task that ended would leave the name as it is for ever, unnoticed.
-            log.exception("DNS: the look at %r failed, its last addresses stay", name)
-            problem = "DNS failed, see the sidecar's log"
-        return Look((), 0.0, problem, failed=True)
-
-    def _resolver(self) -> "DNSResolver":
-        import dns.asyncresolver
-        import dns.nameserver
-
-        resolver = dns.asyncresolver.Resolver(configure=not self._servers)
-        if self._servers:
-            resolver.nameservers = [
-                dns.nameserver.Do53Nameserver(*split_host_port(server)) for server in self._servers
-            ]
-        return resolver
-
-    def _publish(self, *changes: Change) -> None:
+    def _publish(self, changes: Sequence[Change]) -> None:
         self._sink.publish(ORIGIN, changes, ())
-
-    def _save_soon(self) -> None:
-        if self._save_due is None:
-            self._save_due = asyncio.get_event_loop().call_later(_SAVE_SECONDS, self._save)
-
-    def _save(self) -> None:
-        self._save_due = None
-        good = {name: answer for name, answer in self._answers.items() if answer.addresses}
-        if good == self._saved:
-            return
-        data = {name: answer.addresses for name, answer in sorted(good.items())}
-        try:
-            write_atomically(self._file, json.dumps(data, indent=1) + "\n")
-            self._saved = good
-        except OSError as exc:
-            log.error("the answers of DNS cannot be saved: %s", exc)  # noqa: TRY400
 
 
 def read_answers(path: Path) -> list[DNSAnswer]:
@@ -215,11 +91,3 @@ def read_answers(path: Path) -> list[DNSAnswer]:
     except (OSError, ValueError, AttributeError, TypeError) as exc:
         log.error("%s: %s; names outside are unknown until DNS answers", path, exc)  # noqa: TRY400
         return []
-
-
-def _causes(errors: Iterable[tuple[object, ...]]) -> str:
-    """``SERVFAIL``: what the servers said, each cause once."""
-    # (server, tcp, port, cause, response) each; the cause is an rcode's name or an exception.
-    causes = (error[3] for error in errors)
-    words = {cause if isinstance(cause, str) else type(cause).__name__ for cause in causes}
-    return ", ".join(sorted(words)) or "no server is left"

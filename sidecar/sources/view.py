@@ -113,6 +113,23 @@ def parse_file(
     return Parsed(tuple(items), tuple(problems), version)
 
 
+def reuse(parsed: Parsed, former: Parsed) -> Parsed:
+    """``parsed``, with the objects of ``former`` as far as they are equal: whoever keeps those has
+    them once in memory."""
+    if parsed == former:
+        return former
+    known = {item.key: item.object for item in former.items if isinstance(item, Good)}
+    return replace(
+        parsed,
+        items=tuple(
+            replace(item, object=known[item.key])
+            if isinstance(item, Good) and known.get(item.key) == item.object
+            else item
+            for item in parsed.items
+        ),
+    )
+
+
 def printable(name: str) -> str:
     """A file's name for a message: names may hold bytes that no log or JSON can."""
     return name.encode(errors="backslashreplace").decode()
