@@ -26,8 +26,8 @@ REST_SECONDS_PER_SERVER = 0.0005
 #: From so many on a port has the loop for itself, after those that are through in no time.
 COSTLY_SERVERS = 500
 
-#: So many ports that did not change, but have slots to tidy, or are tried again, are compared at
-#: once: some 20 ms, for which all others wait.
+#: So many ports on which only idle slots are looked for are compared at once: some 20 ms, for which
+#: all others wait.
 CALM_MAX = 32
 
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
@@ -67,6 +67,8 @@ class Agenda:
         self._applied: set[int] = set()
         # port -> when to compare it, for whatever reason
         self._due: dict[int, float] = {}
+        # those of them on which only idle slots are looked for, for which nobody waits
+        self._calm: set[int] = set()
         # port -> until when it rests; how many servers it had when it was last compared; when it
         # was last opened or closed, had sessions ended
         self._rests_until: dict[int, float] = {}
@@ -88,16 +90,17 @@ class Agenda:
     def look_at(self, port: int, at: float) -> None:
         """Compare ``port`` at a certain time, at the latest."""
         self._due[port] = min(at, self._due.get(port, at))
+        self._calm.discard(port)
 
     def take_due(self, now: float) -> tuple[set[int], set[int]]:
         """The ports to compare now, and after them one that is costly, if any is due. Other costly
-        ones stay due, as do those that nobody waits for but a few: what comes meanwhile goes
-        first."""
+        ones stay due, as do all but a few of those that nobody waits for: what comes meanwhile
+        goes first."""
         due = sorted((at, port) for port, at in self._due.items() if at <= now)
         costly = [port for _, port in due if self._servers.get(port, 0) >= COSTLY_SERVERS][:1]
         cheap = [port for _, port in due if self._servers.get(port, 0) < COSTLY_SERVERS]
-        calm = [port for port in cheap if port not in self.dirty][CALM_MAX:]
-        taken = set(cheap).difference(calm)
+        later = [port for port in cheap if port in self._calm][CALM_MAX:]
+        taken = set(cheap).difference(later)
         for port in taken.union(costly):
             del self._due[port]
         return taken, set(costly)
@@ -116,6 +119,7 @@ class Agenda:
         for memory in (self.dirty, self._due, self._unusable_since, self._idle_wait):
             memory.pop(port, None)
         self._left_at.pop(port, None)
+        self._calm.discard(port)
 
     def begin(self, ports: Iterable[int], now: float) -> None:
         """A HAProxy that we do not know has ``ports``: all of them are dirty. Since when their
@@ -125,6 +129,7 @@ class Agenda:
         for memory in (self._due, self._rests_until, self._ended_at, self._left_at):
             memory.clear()
         self._idle_wait.clear()
+        self._calm.clear()
         self.may_toggle()
 
     def may_toggle(self) -> None:
@@ -197,11 +202,15 @@ class Agenda:
         the time of some is over."""
         wait = self._idle_wait.get(port, TIDY_SECONDS)
         self._idle_wait[port] = min(wait * 2, self._pace.resync_seconds)
+        is_calm = port not in self._due
         if deadline > 0:
             left_at = self._left_at.get(port, {}).values()
             ends = [max(at + deadline, self._may_end_at(port)) - now for at in left_at]
+            is_calm = is_calm and all(wait < end for end in ends)
             wait = min([wait, *ends])
         self.look_at(port, now + wait)
+        if is_calm:
+            self._calm.add(port)
 
     def _may_end_at(self, port: int) -> float:
         return self._ended_at.get(port, float("-inf")) + TIDY_SECONDS

@@ -88,6 +88,13 @@ class CommandRefusedError(RuntimeAPIError):
         super().__init__(f"HAProxy answered {reply[:200]!r} to {command[:200]!r}")
 
 
+class AddressNotShownError(RuntimeAPIError):
+    """HAProxy accepted a server's address, and does not show it: it must not get traffic yet."""
+
+    def __init__(self) -> None:
+        super().__init__("HAProxy accepted an address and does not show it")
+
+
 class RemoteProtocolError(RuntimeAPIError):
     """HAProxy (or whatever listens there) sent bytes that are no reply of the Runtime API."""
 

@@ -125,7 +125,8 @@ class Observer:
         for table in tables[of_frontends:] + self._client.ask_all(
             [_sessions_of(port) for port in missing]
         ):
-            _put_sessions(table, servers)
+            if not _is_absent(table):
+                _put_sessions(table, servers)
         return parse_info(info), ports
 
     def readback_of(self, plans: Collection[PortPlan]) -> list[str]:

@@ -6,13 +6,13 @@ Keeps no copy of HAProxy's state to decide on: each round looks afresh. One thre
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from sidecar.about import about
 from sidecar.agenda import TIDY_SECONDS, Agenda, Pace
+from sidecar.applier import Applied, Applier, Failure
 from sidecar.backoff import backoff_seconds
 from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
 from sidecar.drift import changes, summary
@@ -27,13 +27,7 @@ from sidecar.metrics import Metrics
 from sidecar.model import Cause
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
-from sidecar.operations import (
-    EndSession,
-    EndSessions,
-    Operation,
-    SetAddress,
-)
-from sidecar.planner import PortPlan, leaving, plan
+from sidecar.planner import PortPlan, plan
 from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
@@ -49,9 +43,6 @@ Claims = Callable[[int], Claimed | None]
 #: Rounds of look, plan and apply before a port that still differs has to wait. A replacement of
 #: all servers of a full backend takes four; more means that HAProxy does not do what it says.
 ROUNDS_MAX = 6
-
-#: How long HAProxy may take to show an address that it accepted; measured: below 1 ms.
-READBACK_SECONDS = 2.0
 
 #: How often to ask an idle HAProxy whether it is stopping: our connection would keep it from it.
 ALIVE_SECONDS = 1.0
@@ -79,6 +70,8 @@ class Reconciler:
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
+        self.history = History(time.time)
+        self._applier = Applier(client, self._observer, self.history, metrics, clock)
         self._pool = pool
         self._metrics = metrics
         self._pace = pace
@@ -107,7 +100,6 @@ class Reconciler:
         self.observed: dict[int, ObservedPort] = {}
         #: port -> how many endpoints found no room.
         self.left_out: dict[int, int] = {}
-        self.history = History(time.time)
         #: How often HAProxy was changed; the state file is saved when it grew.
         self.changes = 0
 
@@ -253,8 +245,8 @@ class Reconciler:
                 return
             if number == ROUNDS_MAX:
                 break
-            failed, observed = self._apply(work, observed)
-            ports = set(work) - failed
+            applied = self._apply(work, observed)
+            ports, observed = work.keys() - applied.failed.keys(), applied.observed
             if met:
                 # What is put right at a first meeting is not a port that flaps.
                 self._agenda.may_toggle()
@@ -315,14 +307,8 @@ class Reconciler:
 
     def _apply(
         self, plans: Mapping[int, PortPlan], observed: Mapping[int, ObservedPort]
-    ) -> tuple[set[int], dict[int, ObservedPort]]:
-        """Carry out ``plans``, made of ``observed``, in the planner's order: prepare, read back,
-        activate; tidying comes last of all, since nobody waits for it. Then look, at what these
-        can have changed.
-
-        Returns the ports that failed, and the others as they are now; what is left of a failed
-        port's plan is not carried out.
-        """
+    ) -> Applied:
+        """Carry out ``plans``, made of ``observed``."""
         self.changes += 1
         self._touched.update(plans)
         now = self._clock()
@@ -336,112 +322,26 @@ class Reconciler:
                     name,
                     extra=about(port=item.port, server=name),
                 )
-        failed: set[int] = set()
-        self._prepare(plans, failed)
-        steady = {port: observed[port].open for port, item in plans.items() if not item.toggles}
-        look = self._observer.look_at(plans.keys() - failed, known_open=steady)
-        tables = self._carry_out(
-            plans, failed, [lambda item: item.activate, self._single_sessions], look.lines
-        )
+        applied = self._applier.apply(plans, observed)
+        self._must_go_on(applied.info)
         now = self._clock()
-        for port in plans.keys() - failed:
+        for port in plans.keys() - applied.failed.keys():
             if (took := self._agenda.applied(port, now)) is not None:
                 self._metrics.applied_seconds.observe(took)
+        for port, failure in applied.failed.items():
+            self._stopped_by(port, failure)
+        return applied
 
-        def counts(seen: ObservedPort) -> bool:
-            """What just went to maint is of interest now only to endpoints without room: it is
-            tidied when a later look finds it idle."""
-            return bool(plans[seen.port].assignment.left_out) and leaving(seen)
-
-        info, seen = self._observer.seen(look, tables, counts)
-        self._must_go_on(info)
-        return failed, {port: item for port, item in seen.items() if port not in failed}
-
-    def _prepare(self, plans: Mapping[int, PortPlan], failed: set[int]) -> None:
-        """Up to the barrier: until HAProxy shows the addresses that it was given. Ports on which
-        it does not, or refuses something, are added to ``failed``."""
-        waiting = [item for item in plans.values() if item.readback]
-        asked = waiting
-        tables = self._carry_out(
-            plans, failed, [lambda item: item.prepare], self._observer.readback_of(asked)
-        )
-        deadline = self._clock() + READBACK_SECONDS
-        while True:
-            shown = self._observer.addresses_shown(asked, tables) | failed
-            waiting = [item for item in waiting if item.port not in shown]
-            if not waiting:
-                return
-            if self._clock() > deadline:
-                for item in waiting:
-                    self._fail(item.port, "HAProxy accepted an address and does not show it")
-                    failed.add(item.port)
-                return
-            asked = waiting
-            tables = self._client.ask_all(self._observer.readback_of(asked))
-
-    def _single_sessions(self, item: PortPlan) -> Iterator[Operation]:
-        """The tidying of a port, with a server's sessions by name where not all may end now."""
-        for operation in item.tidy:
-            if isinstance(operation, EndSessions) and not operation.all:
-                ids = self._observer.session_ids().get((item.port, operation.server), [])
-                for name in ids[: operation.count]:
-                    yield EndSession(item.port, name)
-            else:
-                yield operation
-
-    def _carry_out(
-        self,
-        plans: Mapping[int, PortPlan],
-        failed: set[int],
-        parts: Iterable[Callable[[PortPlan], Iterable[Operation]]],
-        questions: Sequence[str],
-    ) -> list[str]:
-        """Apply ``parts`` of the plans of all ports but ``failed``, to which those are added on
-        which HAProxy refuses something. Returns what it then answers to ``questions``.
-
-        Where HAProxy goes away before it answered those, nobody knows what it carried out, and
-        nothing is recorded.
-        """
-        operations = [
-            operation
-            for part in parts
-            for port, item in plans.items()
-            if port not in failed
-            for operation in part(item)
-        ]
-        if not operations:
-            return self._client.ask_all(questions)
-        late = self._shows_late(operations)
-        began = self._clock()
-        outcomes, tables = self._client.apply_and_ask(operations, () if late else questions)
-        self.history.record(operations, outcomes, self._clock() - began)
-        done = Counter(map(type, operations))
-        for operation, outcome in zip(operations, outcomes, strict=True):
-            if isinstance(outcome, str):
-                continue
-            done[type(operation)] -= 1
-            self._metrics.refusals.labels(type(operation).__name__).inc()
-            if operation.port in failed:
-                continue
-            failed.add(operation.port)
-            reply = outcome.reply if isinstance(outcome, CommandRefusedError) else ""
-            if reply == SERVERS_FIXED:
-                self._cannot_add(operation.port, reply)
-            elif reply == SERVER_IN_USE:
-                self._agenda.look_at(operation.port, self._clock() + TIDY_SECONDS)
-            else:
-                remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
-                self._fail(operation.port, str(outcome) + remedy)
-        for kind, count in done.items():
-            self._metrics.operations.labels(kind.__name__).inc(count)
-        return self._client.ask_all(questions) if late else tables
-
-    def _shows_late(self, operations: Sequence[Operation]) -> bool:
-        return (
-            self._dialect is not None
-            and self._dialect.shows_addresses_late
-            and any(isinstance(operation, SetAddress) for operation in operations)
-        )
+    def _stopped_by(self, port: int, failure: Failure) -> None:
+        """A plan was not carried out: plan otherwise, or try again."""
+        reply = failure.reply if isinstance(failure, CommandRefusedError) else ""
+        if reply == SERVERS_FIXED:
+            self._cannot_add(port, reply)
+        elif reply == SERVER_IN_USE:
+            self._agenda.look_at(port, self._clock() + TIDY_SECONDS)
+        else:
+            remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
+            self._fail(port, f"{failure}{remedy}")
 
     def _cannot_add(self, port: int, reply: str) -> None:
         """Plan without added servers from now on: more endpoints than slots are left out."""
@@ -528,6 +428,7 @@ class Reconciler:
             )
         self.process = info
         self._dialect = Dialect(info.version_tuple)
+        self._applier.shows_late = self._dialect.shows_addresses_late
         self._agenda.begin(observed.keys() - self._held, self._clock())
         self.failures.clear()
         self._unsettled.update(self._pool.ports)

@@ -48,9 +48,9 @@ def assign(
     ``reusable``: the pool's own slots. A server that was added for an endpoint goes with it; one
     that somebody else added may lack the pool's options.
 
-    A slot is free when it is in maint and no session is left on it. Where nothing can be added,
-    slots in maint that still have sessions are given away only if nothing else will come free,
-    and a slot that serves only if there is no other slot at all.
+    A slot is free when it is in maint, and parked or known to have no session left. Where nothing
+    can be added, slots in maint that still have sessions are given away only if nothing else will
+    come free, and a slot that serves only if there is no other slot at all.
     """
     holders: dict[Address, str] = {}
     for name, slot in slots.items():

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from relay import Relay
 from stand import (
+    ROUTER,
     Client,
     EchoServer,
     Stand,
@@ -34,10 +35,16 @@ from stand import (
     slice_,
 )
 
+from sidecar.agenda import REST_SECONDS, Pace
 from sidecar.daemon import Daemon
-from sidecar.model import Endpoint, EndpointSet, Key, Route, Service
+from sidecar.endpoints import denier
+from sidecar.metrics import Metrics
+from sidecar.model import Endpoint, EndpointSet, Key, Object, Route, Service
 from sidecar.observed import ObservedServer
 from sidecar.pool import PARKED, Address, backend_name
+from sidecar.reconciler import Reconciler
+from sidecar.routing import Routing
+from sidecar.runtime import RuntimeClient
 from sidecar.settings import HTTPSettings
 from sidecar.sources.base import Change, Sink
 
@@ -67,6 +74,37 @@ class Feed:
         while not stop.is_set():
             with contextlib.suppress(queue.Empty):
                 sink.publish("feed", self._changes.get(timeout=0.1), ())
+
+
+class ByHand:
+    """A reconciler without a daemon: the test says when it steps, and how time goes by."""
+
+    def __init__(
+        self, stand: Stand, pace: Pace | None = None, client: RuntimeClient | None = None
+    ) -> None:
+        self.metrics = Metrics()
+        self._now = 0.0
+        self._routing = Routing(stand.pool, ROUTER, denier([]), {})
+        self.reconciler = Reconciler(
+            client or stand.client,
+            stand.pool,
+            self.metrics,
+            pace or Pace(),
+            clock=lambda: self._now,
+        )
+
+    def go(self, *objects: Object, after_seconds: float = REST_SECONDS) -> None:
+        """Take ``objects``, and do what is due by then."""
+        self._now += after_seconds
+        self.reconciler.mark(self._routing.apply(changes(*objects)).ports)
+        self.reconciler.step(self._routing.claim)
+
+    def step(self, *objects: Object, after_seconds: float = REST_SECONDS) -> int:
+        """The same, and converge at one go; how many operations that took."""
+        before = self.reconciler.history.total
+        self.go(*objects, after_seconds=after_seconds)
+        assert self.reconciler.converged
+        return self.reconciler.history.total - before
 
 
 class World:
@@ -262,7 +300,7 @@ def slot_of(stand: Stand, end: EchoServer | Address, port: int = PORT) -> Observ
 
 def await_state(stand: Stand, end: EchoServer | Address, state: str, port: int = PORT) -> str:
     """Until ``end``'s slot is in ``state``; the slot's name. A slot without sessions is in
-    ``maint`` only for a moment, before it is parked."""
+    ``maint`` for a second only, before it is parked."""
     address = end if isinstance(end, Address) else end.address
     await_(lambda: address in stand.slots(port, state), f"{address} is in {state}")
     return slot_of(stand, end, port).name

@@ -7,16 +7,22 @@ from sidecar.agenda import (
     CALM_MAX,
     COSTLY_SERVERS,
     REST_SECONDS_PER_SERVER,
+    TIDY_SECONDS,
     Agenda,
     Pace,
 )
 from sidecar.endpoints import denier, resolve
 from sidecar.observed import ObservedPort, ObservedServer
-from sidecar.pool import PARKED
+from sidecar.pool import PARKED, Address
 from sidecar.routing import Claimed
 from sidecar.store import Store
 
 PORTS = range(30000, 30005)
+
+#: A slot whose endpoint left.
+LEFT = ObservedServer(
+    "s1", Address("10.0.0.1", 9000), "maint", 256, up=False, seconds_since_change=0
+)
 
 
 def agenda_of(*costly: int) -> Agenda:
@@ -76,12 +82,16 @@ def test_the_more_servers_the_longer_a_port_rests(servers: int) -> None:
 def test_what_nobody_waits_for_comes_a_few_at_a_time_and_what_changed_at_once() -> None:
     ports = range(30000, 30000 + 2 * CALM_MAX + 1)
     agenda = Agenda(pool_of({"ports": [f"{ports[0]}-{ports[-1]}"]}), Pace())
+    # Somebody may wait for one that is due for another reason, too.
+    agenda.look_at(ports[-2], 300.0)
     for port in ports:
-        agenda.look_at(port, 100.0 + port - ports[0])
+        seen = ObservedPort(port, open=True, servers={"s1": LEFT})
+        agenda.settled(None, seen, 100.0 + port - ports[0] - TIDY_SECONDS)
     agenda.mark(ports[-1], 300.0)
     agenda.mark(ports[0], 300.0)
+    agenda.look_at(ports[-3], 300.0)
     # Those that are due for longest first.
-    assert agenda.take_due(300.0) == ({*ports[: CALM_MAX + 1], ports[-1]}, set())
+    assert agenda.take_due(300.0) == ({*ports[: CALM_MAX + 1], *ports[-3:]}, set())
     assert agenda.next_at() <= 300.0
-    assert agenda.take_due(300.0) == ({*ports[CALM_MAX + 1 : -1]}, set())
+    assert agenda.take_due(300.0) == ({*ports[CALM_MAX + 1 : -3]}, set())
     assert agenda.next_at() == float("inf")

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from drive import PORT, Feed, Load
+from drive import PORT, ByHand, Feed, Load
 from stand import (
-    ROUTER,
     EchoServer,
     Stand,
     await_,
@@ -24,12 +23,8 @@ from stand import (
     slice_,
 )
 
-from sidecar.agenda import REST_SECONDS, TIDY_SECONDS, Pace
-from sidecar.endpoints import denier
-from sidecar.metrics import Metrics
+from sidecar.agenda import TIDY_SECONDS
 from sidecar.pool import Address
-from sidecar.reconciler import Reconciler
-from sidecar.routing import Routing
 from sidecar.sources.base import Change
 
 CHANGES = 1000
@@ -133,30 +128,16 @@ def test_a_slot_is_put_away_a_second_after_its_endpoint_left(
 ) -> None:
     """Nobody waits for that, and who comes back meanwhile is back at one command."""
     stand, (blue, green) = make_stand(), (Address(fresh_ip(), 9000) for _ in range(2))
-    routing = Routing(stand.pool, ROUTER, denier([]), {})
-    now = [0.0]
-    reconciler = Reconciler(stand.client, stand.pool, Metrics(), Pace(), clock=lambda: now[0])
-
-    def step(changed: Sequence[Change] = ()) -> int:
-        """How many operations it took."""
-        before = reconciler.history.total
-        reconciler.mark(routing.apply(changed).ports)
-        reconciler.step(routing.claim)
-        assert reconciler.converged
-        now[0] += REST_SECONDS
-        return reconciler.history.total - before
-
-    step([*changes(route("web", PORT), service("web")), *endpoints([blue])])
-    assert step(endpoints([green])) == 3  # address, ready, and maint for the other
+    hand = ByHand(stand)
+    hand.step(route("web", PORT), service("web"), slice_("web", [blue.ip]))
+    assert hand.step(slice_("web", [green.ip])) == 3  # address, ready, and maint for the other
     assert stand.slots(PORT, "maint") == {blue: "s1"}
-    assert step(endpoints([blue])) == 2  # ready, and maint
+    assert hand.step(slice_("web", [blue.ip])) == 2  # ready, and maint
     assert stand.slots(PORT, "ready") == {blue: "s1"}
     assert stand.slots(PORT, "maint") == {green: "s2"}
-    now[0] += TIDY_SECONDS
-    assert step() == 1
+    assert hand.step(after_seconds=TIDY_SECONDS) == 1
     assert stand.slots(PORT) == {blue: "s1"}
-    now[0] += 2 * TIDY_SECONDS
-    assert step() == 0
+    assert hand.step(after_seconds=2 * TIDY_SECONDS) == 0
 
 
 def test_a_thousand_changes_in_one_go_end_at_the_last(

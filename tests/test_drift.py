@@ -5,13 +5,13 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Sequence
 
 import pytest
 from cli import run_cli
-from drive import PORT, World, app, await_parked, operations
+from drive import PORT, ByHand, World, app, await_parked, operations
 from relay import Mode, Relay
 from stand import (
-    ROUTER,
     MakeServer,
     MakeStand,
     Stand,
@@ -20,24 +20,22 @@ from stand import (
     await_ready,
     await_refused,
     await_told,
-    changes,
     converged,
     fresh_ip,
     held,
+    route,
     running,
+    service,
     slice_,
 )
 from stand import app as manifests
 
 from sidecar.agenda import REST_SECONDS, TIDY_SECONDS, Pace
 from sidecar.daemon import Daemon
-from sidecar.endpoints import denier
 from sidecar.holds import holds_file
-from sidecar.metrics import Metrics
-from sidecar.model import EndpointSet, Route, Service
-from sidecar.pool import Address
-from sidecar.reconciler import Reconciler
-from sidecar.routing import Routing
+from sidecar.operations import Operation, Outcome, SetAddress
+from sidecar.pool import PARKED, Address
+from sidecar.runtime import RuntimeClient
 
 ALL_OF_IT = (
     "s1 is in maint, was ready; s2 is of weight 1, was of weight 256; s3 is of weight 2, was of"
@@ -189,28 +187,17 @@ def test_what_ends_by_itself_is_not_somebodys_doing(
 ) -> None:
     """A slot that waited for its last session is put away, whichever look finds it idle."""
     stand, a, b = make_stand(), make_server("a"), make_server("b")
-    routing = Routing(stand.pool, ROUTER, denier([]), {})
-    now, metrics = [0.0], Metrics()
     # Everything is compared before the next look for idle slots.
-    pace = Pace(resync_seconds=TIDY_SECONDS / 2)
-    reconciler = Reconciler(stand.client, stand.pool, metrics, pace, clock=lambda: now[0])
-
-    def step(*objects: Route | Service | EndpointSet) -> None:
-        reconciler.mark(routing.apply(changes(*objects)).ports)
-        reconciler.step(routing.claim)
-        assert reconciler.converged
-
-    step(*app("web", PORT, a))
+    hand = ByHand(stand, Pace(resync_seconds=TIDY_SECONDS / 2))
+    hand.step(*app("web", PORT, a))
     client = held(files, stand, PORT)
-    now[0] += REST_SECONDS
-    step(slice_("web", [b.address.ip]))
+    hand.step(slice_("web", [b.address.ip]))
     assert stand.slots(PORT, "maint") == {a.address: "s1"}
     client.close()
     await_(lambda: not stand.port(PORT).servers["s1"].sessions, "the session is over")
-    now[0] += pace.resync_seconds
-    step()
+    hand.step(after_seconds=TIDY_SECONDS / 2)
     assert stand.slots(PORT).keys() == {b.address}
-    assert metrics.drift._value.get() == 0
+    assert hand.metrics.drift._value.get() == 0
 
 
 def test_a_port_that_was_shut_down_for_ever_says_so(
@@ -411,3 +398,42 @@ def test_a_wrong_port_is_wrong_usage(
     assert result.code == 2
     assert told in " ".join(result.err.split())
     assert not holds_file(stand.settings).exists()
+
+
+class Withheld(RuntimeClient):
+    """Carries out the first parking of a slot one exchange late, as HAProxy 3.0 and later may."""
+
+    withheld: Sequence[Operation] | None = None
+
+    def apply_and_ask(
+        self, operations: Sequence[Operation], lines: Sequence[str]
+    ) -> tuple[list[Outcome], list[str]]:
+        if self.withheld is None:
+            parks = [
+                one for one in operations if isinstance(one, SetAddress) and one.address == PARKED
+            ]
+            if parks:
+                self.withheld = parks
+                operations = [one for one in operations if one not in parks]
+                outcomes, tables = super().apply_and_ask(operations, lines)
+                return outcomes + ["nothing changed"] * len(parks), tables
+        elif self.withheld:
+            super().apply_and_ask(self.withheld, ())
+            self.withheld = ()
+        return super().apply_and_ask(operations, lines)
+
+
+def test_a_slot_that_shows_late_that_it_is_parked_was_nobody_elses_doing(
+    make_stand: MakeStand, files: contextlib.ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "sidecar")
+    stand, (a, b) = make_stand(), (fresh_ip(), fresh_ip())
+    client = files.enter_context(Withheld(stand.settings.haproxy.socket))
+    hand = ByHand(stand, client=client)
+    hand.step(route("web", PORT), service("web"), slice_("web", [a]))
+    hand.step(slice_("web", [b]))
+    assert hand.step(after_seconds=TIDY_SECONDS) == 2
+    assert client.withheld == ()
+    assert stand.slots(PORT).keys() == {Address(b, 9000)}
+    assert hand.step(after_seconds=Pace().resync_seconds) == 0
+    assert caplog.messages == []

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -563,14 +564,20 @@ def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
     files.callback(relay.close)
     stand.write("web.yaml", *app("web", 30000, [a]))
 
+    died = threading.Event()
+
     def die(line: str) -> None:
-        # All of it is asked for at the first look, and to be saved.
-        if line == "show servers state" and relay.commands.count(line) == 2:
+        # A look at everything ends with this, and there are two: one before and one after all ports
+        # are as desired. What is asked then is to be saved.
+        looks = relay.commands.count("show stat -1 1 -1")
+        if line == "show servers state" and looks == 2 and not died.is_set():
             stand.stop_haproxy()
+            died.set()
 
     relay.before = die
     daemon = stand.daemon(socket=relay.path)
     with running(daemon):
+        assert died.wait(5)
         await_(lambda: "Runtime API" in daemon.ready(), f"unready, not {daemon.ready()!r}", 3)
         stand.start_haproxy()
         await_leads_to(stand, 30000, a, seconds=2)

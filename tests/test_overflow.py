@@ -10,6 +10,7 @@ import pytest
 from cli import run_cli
 from drive import (
     PORT,
+    ByHand,
     Intercept,
     Load,
     World,
@@ -33,7 +34,10 @@ from stand import (
     converged,
     fresh_ip,
     held,
+    route,
     running,
+    service,
+    slice_,
 )
 
 from sidecar.pool import Address
@@ -364,6 +368,19 @@ def test_a_backend_that_refuses_added_servers_has_its_slots(
     assert daemon.reconciler.left_out == {PORT: 1}
     assert caplog.text.count("adds no server") == refused
     assert "no slot is free" not in caplog.text
+
+
+def test_all_servers_of_a_backend_that_refuses_added_ones_are_replaced_at_one_go(
+    fixed: Stand,
+) -> None:
+    blue, green = ([fresh_ip(), fresh_ip()] for _ in range(2))
+    hand = ByHand(fixed)
+    hand.go(route("web", PORT), service("web"), slice_("web", [*blue, fresh_ip()]))
+    hand.step()  # by now it is known that nothing can be added
+    for ips in (green, blue, green):
+        hand.step(slice_("web", ips))
+        assert [address.ip for address in fixed.ready(PORT)] == sorted(ips)
+        assert hand.reconciler.left_out == {}
 
 
 def test_where_nothing_can_be_added_a_busy_slot_is_taken_with_a_warning(

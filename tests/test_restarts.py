@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -182,6 +183,26 @@ def test_a_killed_haproxy_gets_everything_back(
         assert stand.is_refused(port), f"{port} is open"
     assert served_by(stand, 9) == {"a", "b", "c"}
     assert daemon.metrics.restarts._value.get() == 1
+
+
+def test_a_haproxy_that_comes_back_without_a_port_gets_the_others_back(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
+    daemon = files.enter_context(world.sidecar())
+    # Something is still to be asked about the port that goes.
+    held(files, stand, PORT)
+    world.serve(b)
+    await_state(stand, a, "maint")
+    stand.stop_haproxy()
+    config = stand.settings.haproxy.config
+    sections = re.split(r"\n(?=\S)", config.read_text())
+    config.write_text("\n".join(item for item in sections if f"tcp-{PORT}\n" not in item) + "\n")
+    stand.start_haproxy()
+    await_leads_to(stand, PORT + 1, a)
+    await_(lambda: not daemon.reconciler.connection_error, "it was met")
+    assert daemon.reconciler.failures.keys() == {PORT}
 
 
 def test_haproxy_restarted_alone_serves_and_a_new_sidecar_closes_what_nobody_claims(
