@@ -35,9 +35,9 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _EXAMPLES_MAX = 3
 _PORTS_SHOWN_MAX = 6
 
-# What was found of so many IPs is kept: those of some EndpointSlices, of which one may change again
-# and again. (Kubernetes allows 1,000 in each.) Slices that do not change are not asked again.
-_IPS_KEPT = 4096
+# What was found of so many IPs is kept, at 150 bytes each: a slice that changes asks again for all
+# of its own, which would cost some microseconds each.
+_IPS_KEPT = 16384
 
 # Longer names of ports are shown as a value is. (Kubernetes allows 15 characters.)
 _PORT_NAME_MAX = 63
