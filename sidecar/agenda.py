@@ -26,8 +26,8 @@ REST_SECONDS_PER_SERVER = 0.0005
 #: From so many on a port has the loop for itself, after those that are through in no time.
 COSTLY_SERVERS = 500
 
-#: So many ports on which only idle slots are looked for are compared at once: some 20 ms, for which
-#: all others wait.
+#: So many ports on which only idle slots are looked for are compared at once: some 20 ms of 1,000
+#: ports, for which all others wait.
 CALM_MAX = 32
 
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).

@@ -65,7 +65,7 @@ class Applier:
         ones. Raises RuntimeAPIError when HAProxy goes away.
         """
         failed: dict[int, Failure] = {}
-        self._prepare(plans, failed)
+        self._reach_barrier(plans, failed)
         steady = {port: observed[port].open for port, item in plans.items() if not item.toggles}
         look = self._observer.look_at(plans.keys() - failed.keys(), known_open=steady)
         if any(map(_ends_single, plans.values())):
@@ -85,9 +85,9 @@ class Applier:
         ports = {port: seen for port, seen in ports.items() if port not in failed}
         return Applied(info, ports, failed)
 
-    def _prepare(self, plans: Mapping[int, PortPlan], failed: dict[int, Failure]) -> None:
-        """Up to the barrier: until HAProxy shows the addresses that it was given. Ports on which
-        it does not, or refuses something, are added to ``failed``."""
+    def _reach_barrier(self, plans: Mapping[int, PortPlan], failed: dict[int, Failure]) -> None:
+        """Prepare, until HAProxy shows the addresses that it was given. Ports on which it does
+        not, or refuses something, are added to ``failed``."""
         waiting = [item for item in plans.values() if item.readback]
         asked = waiting
         tables = self._carry_out(plans, failed, [_prepare], self._observer.readback_of(asked))

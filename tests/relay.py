@@ -5,7 +5,6 @@ in the ways a broken HAProxy (or something else that listens there) would.
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +26,6 @@ class Relay:
         self.mode: Mode = mode
         #: Each command that the sidecar sent, in order.
         self.commands: list[str] = []
-        #: Called with each before HAProxy gets it.
-        self.before: Callable[[str], object] = lambda line: None  # noqa: ARG005
         self._target = target
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -125,9 +122,7 @@ class Relay:
         pending = b""
         while data := sidecar.recv(65536):
             *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                self.commands.append(line.decode())
-                self.before(self.commands[-1])
+            self.commands += [line.decode() for line in lines]
             haproxy.sendall(data)
 
     def _pass_replies(self, haproxy: socket.socket, sidecar: socket.socket, mode: Mode) -> None:

@@ -11,17 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from drive import PORT, ByHand, Feed, Load
-from stand import (
-    EchoServer,
-    Stand,
-    await_,
-    changes,
-    fresh_ip,
-    route,
-    running,
-    service,
-    slice_,
-)
+from stand import EchoServer, Stand, await_, changes, fresh_ip, route, running, service, slice_
 
 from sidecar.agenda import TIDY_SECONDS
 from sidecar.pool import Address

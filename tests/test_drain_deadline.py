@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from drive import PORT, ByHand, Obituary, World, app, await_state, leaving, operations, slot_of
+from relay import Relay
 from stand import (
     Client,
     MakeServer,
@@ -21,7 +22,6 @@ from stand import (
 
 from sidecar.agenda import Pace
 from sidecar.fields import shown
-from sidecar.operations import Operation, Outcome
 from sidecar.runtime import RuntimeClient
 
 #: What passes between a session's end in HAProxy and the test's knowing of it, at most.
@@ -164,45 +164,29 @@ def test_sessions_end_in_paced_steps(
     await_(lambda: stand.slots(PORT).keys() == {c.address}, "their slots are free")
 
 
-class Noted(RuntimeClient):
-    """Remembers what it sent."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.sent: list[str] = []
-
-    def ask_all(self, lines: Sequence[str]) -> list[str]:
-        self.sent += lines
-        return super().ask_all(lines)
-
-    def apply_and_ask(
-        self, operations: Sequence[Operation], lines: Sequence[str]
-    ) -> tuple[list[Outcome], list[str]]:
-        self.sent += [*(operation.line() for operation in operations), *lines]
-        return super().apply_and_ask(operations, lines)
-
-
 def test_nobody_waits_for_the_end_of_others_sessions(
     make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
 ) -> None:
     """To end some of a server's sessions, all of HAProxy's are listed first."""
     stand, a, b = make_stand(), make_server("a"), fresh_ip()
-    client = files.enter_context(Noted(stand.settings.haproxy.socket))
+    relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    client = files.enter_context(RuntimeClient(relay.path))
     hand = ByHand(stand, Pace(drain_deadline_seconds=5.0, sessions_per_second=1), client)
     others = range(PORT + 1, PORT + 4)
     hand.step(*(item for port in (PORT, *others) for item in app(f"web-{port}", port, a)))
     for port in others:
         sessions(files, stand, 2, port)
     hand.step(*(slice_(f"web-{port}", [b]) for port in others))
-    client.sent.clear()
+    relay.commands.clear()
     assert hand.step(slice_(f"web-{PORT}", [b]), after_seconds=7.0) == 3 + len(others)
     ready, ends = (
-        [number for number, line in enumerate(client.sent) if line.startswith(start)]
+        [number for number, line in enumerate(relay.commands) if line.startswith(start)]
         for start in (f"set server be_tcp-{PORT}/s2 state ready", "shutdown session")
     )
     assert len(ends) == len(others)
-    assert client.sent.count("show sess") == 1
-    assert ready < [client.sent.index("show sess")] < ends
+    assert relay.commands.count("show sess") == 1
+    assert ready < [relay.commands.index("show sess")] < ends
 
 
 def test_0_means_never(

@@ -8,12 +8,12 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 from cli import Process, Start, command
-from drive import PORT, Load
-from relay import Relay
+from drive import PORT, Intercept, Load
 from stand import (
     Client,
     EchoServer,
@@ -153,33 +153,45 @@ def test_a_stopping_haproxy_is_watched_to_its_end(
     assert a.ip in state_file.read_text()
 
 
+@pytest.mark.parametrize("when", ["it is half done", "it is to be saved"])
 def test_a_haproxy_that_begins_to_stop_in_the_middle_of_a_change(
     make_stand: MakeStand,
     make_server: MakeServer,
     files: contextlib.ExitStack,
     caplog: pytest.LogCaptureFixture,
+    when: str,
 ) -> None:
     """Its half-done ports are nobody's to save, and nothing is planned on what it shows."""
     stand, a, b = make_stand(), make_server("a"), make_server("b")
     state_file = stand.settings.haproxy.state_file
     stand.write("web.yaml", *app("web", PORT, [a]))
-    relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
-    files.callback(relay.close)
-    files.enter_context(running(stand.daemon(socket=relay.path)))
-    await_leads_to(stand, PORT, a)
-    await_(lambda: a.address.ip in state_file.read_text(), "the state is saved")
-    session, haproxy = held(files, stand, PORT), stand._process
+    haproxy = stand._process
     assert haproxy is not None
-    stopped = threading.Event()
+    changing, stopped = threading.Event(), threading.Event()
+
+    def is_now(line: str) -> bool:
+        if when == "it is half done":
+            return line.endswith("state ready")
+        # What follows on the look after a change.
+        return line == "show info" and relay.commands[-1].startswith("show servers state be_")
 
     def soft_stop(line: str) -> None:
-        if line.endswith("state ready") and not stopped.is_set():
+        if changing.is_set() and not stopped.is_set() and is_now(line):
             stand.client.close()
             haproxy.send_signal(signal.SIGUSR1)
             await_refused(stand, PORT)
             stopped.set()
 
-    relay.before, sent = soft_stop, len(relay.commands)
+    relay = Intercept(stand.folder / "relay.sock", stand.settings.haproxy.socket, soft_stop)
+    files.callback(relay.close)
+    files.enter_context(running(stand.daemon(socket=relay.path)))
+    await_leads_to(stand, PORT, a)
+    await_(lambda: a.address.ip in state_file.read_text(), "the state is saved")
+    session = held(files, stand, PORT)
+    saves_at = time.monotonic() + 1.5
+    await_(lambda: time.monotonic() > saves_at, "it may save at once again")
+    sent = len(relay.commands)
+    changing.set()
     stand.write("web.yaml", *app("web", PORT, [b]))
     await_(lambda: "is stopping" in caplog.text, "it is noticed")
     assert stopped.is_set()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from drive import Intercept
 from relay import Relay
 from stand import (
     Client,
@@ -560,10 +561,7 @@ def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
     tmp_path: Path,
 ) -> None:
     stand, a = make_stand(), make_server("a")
-    relay = Relay(tmp_path / "relay.sock", stand.settings.haproxy.socket)
-    files.callback(relay.close)
     stand.write("web.yaml", *app("web", 30000, [a]))
-
     died = threading.Event()
 
     def die(line: str) -> None:
@@ -574,7 +572,8 @@ def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
             stand.stop_haproxy()
             died.set()
 
-    relay.before = die
+    relay = Intercept(tmp_path / "relay.sock", stand.settings.haproxy.socket, die)
+    files.callback(relay.close)
     daemon = stand.daemon(socket=relay.path)
     with running(daemon):
         assert died.wait(5)

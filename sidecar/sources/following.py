@@ -4,13 +4,11 @@ Owns a thread with an event loop, and one task a name. What an answer means is `
 """
 
 import asyncio
-import json
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import dns.asyncresolver
 import dns.exception
@@ -18,7 +16,6 @@ import dns.nameserver
 import dns.resolver
 
 from sidecar.addresses import split_host_port
-from sidecar.files import write_atomically
 from sidecar.model import DNSAnswer, answer_key
 from sidecar.names import Followed, Look, follow
 from sidecar.sources.base import Change
@@ -40,23 +37,24 @@ _JITTER = 0.1
 
 
 class Follower:
-    """Follows names from its beginning to `close`; ``kept`` are the answers of before, and
-    ``publish`` gets the new ones, in its thread. The rest is as in `Resolver`."""
+    """Follows names from its beginning to `close`; ``kept`` are the answers of before. In its own
+    thread it calls ``publish`` with what is new, and ``save`` with all good answers, which may
+    raise OSError. The rest is as in `Resolver`."""
 
     def __init__(
         self,
         kept: Iterable[DNSAnswer],
-        file: Path,
         publish: Callable[[Sequence[Change]], None],
+        save: Callable[[Iterable[DNSAnswer]], None],
         servers: Sequence[str],
         timeout_seconds: float,
         keep_seconds: float,
     ) -> None:
-        self._servers = tuple(servers)
+        self._publish = publish
+        self._save = save
+        self._servers = servers
         self._timeout_seconds = timeout_seconds
         self._keep_seconds = keep_seconds
-        self._file = file
-        self._publish = publish
         # From here on the loop's thread's alone. Name -> what was published last.
         self._answers = {answer.name: answer for answer in kept}
         self._saved = dict(self._answers)
@@ -84,7 +82,7 @@ class Follower:
         for task in self._tasks.values():
             task.cancel()
         loop.run_until_complete(asyncio.gather(*self._tasks.values(), return_exceptions=True))
-        self._save()
+        self._save_now()
         loop.close()
 
     def _adjust(self, names: frozenset[str]) -> None:
@@ -159,16 +157,15 @@ class Follower:
 
     def _save_soon(self) -> None:
         if self._save_due is None:
-            self._save_due = asyncio.get_event_loop().call_later(_SAVE_SECONDS, self._save)
+            self._save_due = asyncio.get_event_loop().call_later(_SAVE_SECONDS, self._save_now)
 
-    def _save(self) -> None:
+    def _save_now(self) -> None:
         self._save_due = None
         good = {name: answer for name, answer in self._answers.items() if answer.addresses}
         if good == self._saved:
             return
-        data = {name: answer.addresses for name, answer in sorted(good.items())}
         try:
-            write_atomically(self._file, json.dumps(data, indent=1) + "\n")
+            self._save(good.values())
             self._saved = good
         except OSError as exc:
             log.error("the answers of DNS cannot be saved: %s", exc)  # noqa: TRY400

@@ -7,10 +7,12 @@ leave HAProxy as it is. Which names are wanted, routing says. Following them is
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sidecar.files import write_atomically
 from sidecar.model import DNSAnswer
 from sidecar.sources.base import Change, Sink
 
@@ -40,16 +42,22 @@ class Resolver:
         timeout_seconds: float,
         keep_seconds: float,
     ) -> None:
-        self._servers = tuple(servers)
-        self._timeout_seconds = timeout_seconds
-        self._keep_seconds = keep_seconds
-        self._file = file
-        self._sink = sink
         self._wanted: frozenset[str] | None = None
-        self._follower: Follower | None = None
         self._kept = read_answers(file)
+        self._follower: Follower | None = None
+
+        def publish(changes: Sequence[Change]) -> None:
+            sink.publish(ORIGIN, changes, ())
+
+        def begin() -> "Follower":
+            from sidecar.sources.following import Follower
+
+            save = partial(write_answers, file)
+            return Follower(self._kept, publish, save, servers, timeout_seconds, keep_seconds)
+
+        self._begin = begin
         if self._kept:
-            sink.publish(ORIGIN, [Change(item.key, item) for item in self._kept], ())
+            publish([Change(item.key, item) for item in self._kept])
 
     def want(self, names: frozenset[str]) -> None:
         """Follow just these names from now on. Called from the reconciler's thread."""
@@ -59,16 +67,7 @@ class Resolver:
         if self._follower is None:
             if not names and not self._kept:
                 return
-            from sidecar.sources.following import Follower
-
-            self._follower = Follower(
-                self._kept,
-                self._file,
-                self._publish,
-                self._servers,
-                self._timeout_seconds,
-                self._keep_seconds,
-            )
+            self._follower = self._begin()
         self._follower.want(names)
 
     def close(self) -> None:
@@ -76,9 +75,6 @@ class Resolver:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
-
-    def _publish(self, changes: Sequence[Change]) -> None:
-        self._sink.publish(ORIGIN, changes, ())
 
 
 def read_answers(path: Path) -> list[DNSAnswer]:
@@ -91,3 +87,9 @@ def read_answers(path: Path) -> list[DNSAnswer]:
     except (OSError, ValueError, AttributeError, TypeError) as exc:
         log.error("%s: %s; names outside are unknown until DNS answers", path, exc)  # noqa: TRY400
         return []
+
+
+def write_answers(path: Path, answers: Iterable[DNSAnswer]) -> None:
+    """What `read_answers` is to find. Raises OSError."""
+    data = {answer.name: answer.addresses for answer in sorted(answers, key=lambda one: one.name)}
+    write_atomically(path, json.dumps(data, indent=1) + "\n")
