@@ -49,8 +49,9 @@ _FILES_SHARE = 4
 #: closed, and a probe that came among them is answered before it could be one of those.
 _ACCEPT_MAX = 16
 
-#: How many the kernel keeps for us meanwhile.
-_BACKLOG = 1024
+#: How many the kernel keeps for us meanwhile, if its net.core.somaxconn lets it. One that finds no
+#: room tries again a second later, which is too late for a probe.
+_BACKLOG = 4096
 
 #: What comes after an answer that ends a connection is read so long: a connection that is closed
 #: with unread data resets, and takes the answer with it.
@@ -80,7 +81,7 @@ _HEADERS = {
 }
 
 
-_TOO_LONG = text(431, f"the headers are longer than {HEADERS_MAX_BYTES} bytes")
+_HEADERS_TOO_LONG = text(431, f"the headers are longer than {HEADERS_MAX_BYTES} bytes")
 
 
 class _Workers:
@@ -120,7 +121,7 @@ class _Server:
         self.receiving: dict[_Connection, None] = {}
         self.answering: dict[_Connection, None] = {}
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = limits.connections if files_max < 0 else files_max // _FILES_SHARE
+        room = limits.connections if files_max < 0 else max(1, files_max // _FILES_SHARE)
         self._connections_max = min(limits.connections, room)
 
     def make_room(self) -> None:
@@ -154,7 +155,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: _Server) -> None:
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
-        self._request = Request("GET", "")
+        self._is_head = False
         self._phase: dict[_Connection, None] = {}
         self._deadline: asyncio.TimerHandle | None = None
         self._lingering = False
@@ -197,7 +198,8 @@ class _Connection(asyncio.Protocol):
         if self.gone:
             return
         answer = work()
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        # From here on it is the loop's, which may have ended.
+        with contextlib.suppress(RuntimeError):
             self._server.loop.call_soon_threadsafe(self._send, answer)
 
     def _enter(self, phase: dict["_Connection", None], seconds: float) -> None:
@@ -218,31 +220,36 @@ class _Connection(asyncio.Protocol):
         try:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
+                self._is_head = event.method == b"HEAD"
                 # The end, where there is no body. Nobody here reads one.
                 self._http.next_event()
         except h11.RemoteProtocolError as exc:
-            self._answer(self._refusal(exc))
+            log.debug("HTTP: refused: %s", exc)
+            # h11 raises it in a frame that it holds: all of us would be garbage in a ring.
+            exc.__traceback__ = None
+            self._answer(self._refusal(exc.error_status_hint))
             return
         if not isinstance(event, h11.Request):
             self._transport.resume_reading()
             return
+        # One that came at once h11 takes whole.
+        if sum(len(name) + len(value) for name, value in event.headers) > HEADERS_MAX_BYTES:
+            self._answer(_HEADERS_TOO_LONG)
+            return
         headers = {name: value.decode("latin-1") for name, value in event.headers}
-        self._request = Request(
+        request = Request(
             event.method.decode("ascii"),
             event.target.decode("latin-1"),
             headers.get(b"host"),
             headers.get(b"authorization"),
         )
-        if sum(len(name) + len(value) for name, value in event.headers) > HEADERS_MAX_BYTES:
-            self._answer(_TOO_LONG)
-        else:
-            self._answer(self._server.site.answer(self._request))
+        self._answer(self._server.site.answer(request))
 
-    def _refusal(self, error: h11.RemoteProtocolError) -> Answer:
-        if error.error_status_hint != 431:
-            return text(error.error_status_hint, f"not HTTP as we know it: {error}")
+    def _refusal(self, status: int) -> Answer:
+        if status != 431:
+            return text(status, "this is not a valid HTTP/1.1 request")
         unread, _ = self._http.trailing_data
-        return _TOO_LONG if b"\n" in unread else target_too_long()
+        return _HEADERS_TOO_LONG if b"\n" in unread else target_too_long()
 
     def _answer(self, answer: Answer | Work) -> None:
         self._transport.pause_reading()
@@ -255,7 +262,6 @@ class _Connection(asyncio.Protocol):
     def _send(self, answer: Answer) -> None:
         if self.gone:
             return
-        log.debug("HTTP: %s %s: %d", self._request.method, self._request.target, answer.status)
         headers = {
             "Date": formatdate(usegmt=True),
             "Content-Type": answer.content_type,
@@ -268,7 +274,7 @@ class _Connection(asyncio.Protocol):
         events: list[h11.Event] = [
             h11.Response(status_code=answer.status, headers=list(headers.items()))
         ]
-        if self._request.method != "HEAD":
+        if not self._is_head:
             events.append(h11.Data(data=answer.body))
         events.append(h11.EndOfMessage())
         self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
@@ -291,6 +297,7 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         elif self._http.our_state is h11.DONE:
             self._http.start_next_cycle()
+            self._is_head = False
             self._enter(self._server.receiving, self._server.limits.receive_seconds)
             # Others first: this client may have sent a thousand requests ahead.
             self._server.loop.call_soon(self._proceed)

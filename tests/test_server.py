@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 from cli import Start
+from hypothesis import given
+from hypothesis import strategies as st
 from stand import EchoServer, MakeServer, MakeStand, app, await_, await_leads_to, fresh_ip, leads_to
 
 from sidecar.access import Access, host_name
@@ -54,9 +56,11 @@ class Open(NamedTuple):
         with contextlib.closing(http.client.HTTPConnection(self.ip, PORT, timeout=10)) as client:
             return ask(client, path, method, **headers)
 
-    def raw(self, sent: bytes) -> bytes:
-        """All that is answered until the server closes."""
+    def raw(self, sent: bytes, *, last: bool = False) -> bytes:
+        """All that is answered until the server closes. ``last``: say that no more will come."""
         with self.connect(sent) as client:
+            if last:
+                client.shutdown(socket.SHUT_WR)
             return read_all(client)
 
 
@@ -225,9 +229,7 @@ def test_keep_alive(site: Open) -> None:
 def test_requests_sent_ahead_are_answered_in_order(site: Open) -> None:
     paths = [f"/echo?say={n}" if n % 2 else "/healthz" for n in range(200)]
     sent = "".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in paths)
-    with site.connect(sent.encode()) as client:
-        client.shutdown(socket.SHUT_WR)
-        found = read_all(client)
+    found = site.raw(sent.encode(), last=True)
     bodies = [part.rpartition(b"\r\n\r\n")[2] for part in found.split(b"HTTP/1.1 200 ")[1:]]
     assert b"".join(bodies).split() == [
         str(n).encode() if n % 2 else b"ok" for n in range(len(paths))
@@ -304,6 +306,54 @@ def test_the_rules_need_no_connection() -> None:
     answer = site.answer(Request("GET", "/x"))
     assert isinstance(answer, Answer)
     assert answer.status == 404
+
+
+def test_no_body_after_head(site: Open) -> None:
+    head = b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    # What is wrong after it has an answer with a body again.
+    found = site.raw(head + b"\r\nnonsense\r\n\r\n")
+    first, _, second = found.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 400 ")
+    assert second.endswith(b"\r\n\r\nthis is not a valid HTTP/1.1 request\n")
+    # What is wrong with it has not.
+    found = site.raw(head + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert found.endswith(b"\r\n\r\n")
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            b"GET",
+            b"HEAD",
+            b"POST",
+            b"CONNECT",
+            b" ",
+            b"/healthz",
+            b"/echo?say=x",
+            b"*",
+            b"http://",
+        ),
+        *(b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00\xff"),
+        *(b"Host: localhost\r\n", b"Host: [\r\n", b"Connection: close\r\n", b"Upgrade: x\r\n"),
+        *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n"),
+        *(b"Expect: 100-continue\r\n", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"abc"),
+    ]
+)
+
+
+def test_whatever_is_sent_is_answered_or_ended(
+    site: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    @given(parts=st.lists(FRAGMENTS, max_size=12))
+    def check(parts: list[bytes]) -> None:
+        found = site.raw(b"".join(parts), last=True)
+        assert not found or found.startswith(b"HTTP/1.1 ")
+
+    check()
+    assert site.get().status == 200
+    assert not caplog.records, "nothing of it is worth a line"
 
 
 def test_ipv6() -> None:
