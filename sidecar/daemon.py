@@ -30,7 +30,6 @@ from sidecar.reconciler import Reconciler
 from sidecar.report import Facts, SourceReport, problem_lines
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient, readable
-from sidecar.server import serving
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Problem, Source
@@ -183,6 +182,8 @@ class Daemon:
             ending.callback(self._wakeup.close)
             ending.callback(self._client.close)
             if listen:
+                from sidecar.server import serving
+
                 live = Live(
                     self.settings,
                     self._pool,
