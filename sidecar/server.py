@@ -45,9 +45,10 @@ class Limits:
 #: Of the files that the process may have open, connections are one part of so many.
 _FILES_SHARE = 4
 
-#: How many are taken at one look. Some looks may pass before those whose place they take are
-#: closed, and a probe that came among them is answered before it could be one of those.
-_ACCEPT_MAX = 16
+#: At one look connections are taken for one part of so many of all places. Some looks may pass
+#: before those whose place they take are closed, and a probe that came among them is answered
+#: before it could be one of those.
+_ACCEPT_SHARE = 16
 
 #: How many the kernel keeps for us meanwhile, if its net.core.somaxconn lets it. One that finds no
 #: room tries again a second later, which is too late for a probe.
@@ -112,7 +113,16 @@ class _Workers:
 class _Server:
     """All connections; used in the loop's thread only."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, site: Site, limits: Limits) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        site: Site,
+        limits: Limits,
+    ) -> None:
+        self._listener = listener
+        self._being_made: set[asyncio.Task[Any]] = set()
+        self._paused = False
         self.loop = loop
         self.site = site
         self.limits = limits
@@ -123,11 +133,46 @@ class _Server:
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = limits.connections if files_max < 0 else max(1, files_max // _FILES_SHARE)
         self._connections_max = min(limits.connections, room)
+        loop.add_reader(listener, self._accept)
+
+    @property
+    def _connections(self) -> int:
+        return len(self.receiving) + len(self.answering)
 
     def make_room(self) -> None:
         """For a connection that is new."""
-        while len(self.receiving) + len(self.answering) >= self._connections_max:
+        while self._connections >= self._connections_max:
             next(iter(self.receiving or self.answering)).end("for a newer one")
+
+    def _accept(self) -> None:
+        for _ in range(1 + self._connections_max // _ACCEPT_SHARE):
+            try:
+                client, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                self._give_way(exc)
+                return
+            self._paused = False
+            made = self.loop.connect_accepted_socket(lambda: _Connection(self), client)
+            task = self.loop.create_task(made)
+            self._being_made.add(task)
+            task.add_done_callback(self._being_made.discard)
+
+    def _give_way(self, error: OSError) -> None:
+        """The process has no file left, and needs some for HAProxy and its own: keep fewer."""
+        if self._connections > 1:
+            kept = self._connections_max = self._connections // 2
+            log.warning("HTTP: %s: from now on %d connections at most", error.strerror, kept)
+            self.make_room()
+            return
+        if self._being_made:
+            return
+        if not self._paused:
+            log.error("HTTP: nobody gets in: %s; trying again each second", error.strerror)
+            self._paused = True
+        self.loop.remove_reader(self._listener)
+        self.loop.call_later(1, self.loop.add_reader, self._listener, self._accept)
 
     def limit_unsent(self, newest: "_Connection") -> None:
         """``newest`` was given its answer: others that do not take theirs may have to go."""
@@ -140,10 +185,14 @@ class _Server:
                 item.end("reading too slowly")
                 total -= size
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.workers.close()
+        self.loop.remove_reader(self._listener)
+        if self._being_made:
+            await asyncio.wait(self._being_made)
         for item in [*self.receiving, *self.answering]:
             item.end("stopping")
+        await asyncio.sleep(0)  # asyncio closes their sockets a turn later
 
 
 class _Connection(asyncio.Protocol):
@@ -311,36 +360,20 @@ def serving(listen: str, site: Site, limits: Limits | None = None) -> Iterator[N
 
     Raises SettingsError if the address cannot be bound.
     """
-    listener = _bound(listen)
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(_report)
-    server = _Server(loop, site, limits or Limits())
-    accepting = loop.run_until_complete(
-        loop.create_server(lambda: _Connection(server), sock=listener, backlog=_ACCEPT_MAX)
-    )
-    # asyncio has one number for both, how many wait and how many are taken at one look.
-    listener.listen(_BACKLOG)
-    thread = threading.Thread(target=loop.run_forever, name="http", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(_end(accepting, server))
-        loop.close()
+    with _listening(listen) as listener, contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.set_exception_handler(_report)
+        server = _Server(loop, listener, site, limits or Limits())
+        thread = threading.Thread(target=loop.run_forever, name="http", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.run_until_complete(server.close())
 
 
-async def _end(accepting: asyncio.Server, server: _Server) -> None:
-    accepting.close()
-    being_made = asyncio.all_tasks() - {asyncio.current_task()}
-    if being_made:
-        await asyncio.wait(being_made)
-    server.close()
-    await asyncio.sleep(0)  # asyncio closes their sockets a turn later
-
-
-def _bound(listen: str) -> socket.socket:
+def _listening(listen: str) -> socket.socket:
     host, port = split_host_port(listen)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
@@ -349,6 +382,8 @@ def _bound(listen: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
     except OSError as exc:
         listener.close()
         problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null for none"
@@ -357,9 +392,5 @@ def _bound(listen: str) -> socket.socket:
 
 
 def _report(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What went wrong in the loop itself. It goes on: a connection may have ended."""
-    error = context.get("exception")
-    if isinstance(error, OSError):
-        log.error("HTTP: %s: %s", context["message"], error.strerror)
-    else:
-        log.error("HTTP: %s", context["message"], exc_info=error)
+    """A mistake of ours cost a connection, no more."""
+    log.error("HTTP: %s", context["message"], exc_info=context.get("exception"))

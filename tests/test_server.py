@@ -526,6 +526,25 @@ def test_more_files_than_select_can_have(
     assert not sidecar.ended
 
 
+def test_a_crowd_where_files_are_few(
+    make_stand: MakeStand, make_server: MakeServer, start: Start
+) -> None:
+    stand, a = make_stand(), make_server("a")
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    # A dozen are left, which are fewer than a quarter of what the process seems to have.
+    sidecar = start([*run_with_files_open(42, 64), "run", "-c", str(stand.settings_file)])
+    await_leads_to(stand, 30000, a)
+    start([sys.executable, str(CROWD), stand.ip, str(PORT), "100"]).await_said("turn")
+    await_(lambda: "Too many open files" in sidecar.said, "none was left")
+    stand.stop_haproxy()
+    stand.start_haproxy()
+    await_leads_to(stand, 30000, a)
+    site = Open(stand.ip, threading.Event())
+    await_(lambda: site.get("/readyz").status == 200, "it is ready again")
+    assert not sidecar.ended
+    assert sidecar.said.count("Too many open files") < 10
+
+
 def test_a_crowd_of_slow_clients(
     make_stand: MakeStand, make_server: MakeServer, start: Start
 ) -> None:
