@@ -8,7 +8,6 @@ import contextlib
 import gc
 import json
 import logging
-import select
 import socket
 import threading
 import time
@@ -23,7 +22,6 @@ from sidecar.endpoints import denier
 from sidecar.errors import RuntimeAPIError
 from sidecar.files import write_atomically
 from sidecar.holds import Holds, holds_file
-from sidecar.http import serving
 from sidecar.live import Live
 from sidecar.metrics import Metrics
 from sidecar.observed import parse_info
@@ -31,7 +29,7 @@ from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
 from sidecar.report import Facts, SourceReport, problem_lines
 from sidecar.routing import Routing
-from sidecar.runtime import RuntimeClient
+from sidecar.runtime import RuntimeClient, readable
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Problem, Source
@@ -70,7 +68,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Wakeup:
-    """An event that select() can wait for together with HAProxy's socket."""
+    """An event that can be waited for together with HAProxy's socket."""
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
@@ -88,15 +86,14 @@ class Wakeup:
     def wait(self, seconds: float, also: int | None) -> bool:
         """Sleep until `set` is called or ``also`` is readable; whether it was ``also``."""
         mine = self._read.fileno()
-        watched = [mine] if also is None else [mine, also]
-        readable, _, _ = select.select(watched, [], [], seconds)
-        if mine in readable:
+        found = readable([mine] if also is None else [mine, also], seconds)
+        if mine in found:
             try:
                 while self._read.recv(4096):
                     pass
             except BlockingIOError:
                 pass
-        return also is not None and also in readable
+        return also in found
 
     def close(self) -> None:
         self._read.close()
@@ -185,6 +182,8 @@ class Daemon:
             ending.callback(self._wakeup.close)
             ending.callback(self._client.close)
             if listen:
+                from sidecar.server import serving
+
                 live = Live(
                     self.settings,
                     self._pool,

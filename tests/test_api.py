@@ -4,6 +4,8 @@ import base64
 import contextlib
 import http.client
 import json
+import logging
+import os
 import signal
 import threading
 import time
@@ -28,6 +30,7 @@ from sidecar.access import Access
 from sidecar.addresses import split_host_port
 from sidecar.calls import WAITING_MAX, Calls
 from sidecar.errors import BusyError
+from sidecar.server import WORKERS
 from sidecar.traffic import parse_port_traffic, parse_server_traffic
 
 
@@ -146,6 +149,69 @@ def test_with_a_token(make_stand: MakeStand) -> None:
         assert get(stand, "/api/status", Authorization=f"Basic {basic}").status == 401
         assert get(stand, "/api/status", Authorization="Bearer renewed").status == 200
         assert "converged" in run_cli("status", "-c", stand.settings_file).out
+
+
+def test_an_unreadable_token_file_is_said_once(
+    make_stand: MakeStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand = make_stand()
+    file = stand.folder / "token"
+    section = stand.settings.http.model_copy(update={"token_file": file})
+    stand.settings = stand.settings.model_copy(update={"http": section})
+    caplog.set_level(logging.INFO)
+
+    def said() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        return [line for line in found if line.startswith("http.token_file ")]
+
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        for _ in range(20):
+            answer = get(stand, "/api/status", Authorization="Bearer secret")
+            assert (answer.status, answer.body) == (
+                503,
+                "http.token_file is empty or cannot be read\n",
+            )
+        assert said() == [
+            f"http.token_file {file} cannot be read: [Errno 2] No such file or directory: '{file}'"
+        ]
+        file.write_text("\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer ").status == 503
+        assert said()[1:] == [f"http.token_file {file} is empty"]
+        file.write_text("secret\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer secret").status == 200
+        assert said()[2:] == [f"http.token_file {file} can be read again"]
+
+
+def test_probes_do_not_wait_for_the_loop(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.settings = stand.settings.model_copy(
+        update={"haproxy": stand.settings.haproxy.model_copy(update={"timeout": 20.0})}
+    )
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        pid = stand.info().pid
+        statuses: list[int] = []
+        askers = [
+            threading.Thread(target=lambda: statuses.append(get(stand, "/api/status").status))
+            for _ in range(WORKERS * 2)
+        ]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await_(lambda: daemon._busy_since, "the loop waits for HAProxy")
+            for asker in askers:
+                asker.start()
+            for _ in range(20):
+                assert get(stand, "/healthz").status == 200
+                assert get(stand, "/readyz").status in (200, 503)
+            assert not statuses, "nobody else was answered meanwhile"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for asker in askers:
+            asker.join(20)
+        assert len(statuses) == len(askers)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_other_requests(make_stand: MakeStand) -> None:
         assert missing.body.startswith("there are /healthz, /readyz, /metrics, /, ")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
-        assert get(stand, "/readyz", method="POST").status == 501
+        assert get(stand, "/readyz", method="POST").status == 405
         host, port = split_host_port(stand.settings.http.listen or "")
         with socket.create_connection((host, port), 5) as rude:
             rude.sendall(b"\x00\xff nonsense\r\n\r\n")
