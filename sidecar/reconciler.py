@@ -18,6 +18,7 @@ from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
 from sidecar.drift import changes, summary
 from sidecar.errors import (
     CommandRefusedError,
+    DisconnectedError,
     RemoteProtocolError,
     RuntimeAPIError,
     StoppingError,
@@ -30,7 +31,7 @@ from sidecar.observer import OTHER_CONFIG, Observer, compare
 from sidecar.planner import PortPlan, plan
 from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
-from sidecar.runtime import RuntimeClient
+from sidecar.runtime import CONNECTING, RuntimeClient
 from sidecar.wording import few
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ Claims = Callable[[int], Claimed | None]
 #: Rounds of look, plan and apply before a port that still differs has to wait. A replacement of
 #: all servers of a full backend takes four; more means that HAProxy does not do what it says.
 ROUNDS_MAX = 6
+
+#: How long HAProxy may take to start after us before that is an error.
+START_SECONDS = 10.0
 
 #: How often to ask an idle HAProxy whether it is stopping: our connection would keep it from it.
 ALIVE_SECONDS = 1.0
@@ -83,6 +87,9 @@ class Reconciler:
         self._held: frozenset[int] = frozenset()
         self._resync_at = 0.0
         self._asked_at = float("-inf")
+        self._began_at = clock()
+        # of what keeps us from HAProxy, last
+        self._said = ""
         self._leaving = False
         self._connection_attempts = 0
         self._retry_at = 0.0
@@ -90,7 +97,12 @@ class Reconciler:
         # ports that were not as desired when last seen, or that somebody else may change: what is
         # different on them at the next look may be our own doing
         self._unsettled: set[int] = set()
+        # of the process that answers
+        self._answering: tuple[int, int] | None = None
         self.process: ProcessInfo | None = None
+        #: The identity of the process that was last brought to what is desired; of a former
+        #: sidecar, as long as it is not ours.
+        self.programmed: tuple[int, int] | None = None
         self.connection_error: RuntimeAPIError | None = None
         #: What HAProxy lacks of the pool, a line each.
         self.pool_problems: tuple[str, ...] = ()
@@ -109,6 +121,12 @@ class Reconciler:
         return self.process is not None and not (
             self._agenda.dirty or self.failures or self.connection_error
         )
+
+    @property
+    def serving(self) -> bool:
+        """HAProxy answers, and was wholly compared and brought to what is desired since it started,
+        but for ports that fail. What changed since may not be carried out yet."""
+        return self._answering is not None and self._answering == self.programmed
 
     def mark(self, ports: Iterable[int], causes: Mapping[int, Cause | str] = _NO_CAUSES) -> None:
         """Something about ``ports`` changed: compare them at the next step, whatever it was.
@@ -149,8 +167,9 @@ class Reconciler:
         """The ports that are left as they are."""
         return self._held
 
-    def step(self, claims: Claims) -> float:
+    def step(self, claims: Claims | None) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
+        Without ``claims``, while nobody knows what is desired, HAProxy is only asked who it is.
 
         Never raises for a fault of HAProxy: it is kept, logged and tried again.
         """
@@ -158,6 +177,7 @@ class Reconciler:
             try:
                 self._step(claims)
             except RuntimeAPIError as exc:
+                self._answering = None
                 if self._leaving and isinstance(exc, StoppingError) and exc.sessions:
                     self._watch_drain(exc)
                 else:
@@ -165,7 +185,7 @@ class Reconciler:
             else:
                 if self.connection_error:
                     log.info("HAProxy answers again")
-                self.connection_error, self._connection_attempts = None, 0
+                self.connection_error, self._connection_attempts, self._said = None, 0, ""
         self._metrics.converged.set(self.converged)
         return max(0.0, self._next_call() - self._clock())
 
@@ -193,11 +213,14 @@ class Reconciler:
             return self._retry_at
         return min(self._resync_at, self._agenda.next_at())
 
-    def _step(self, claims: Claims) -> None:
+    def _step(self, claims: Claims | None) -> None:
         now = self._clock()
         if self._client.superseded:
             log.warning("another HAProxy has %s now: connecting to it", self._client.address)
             self.disconnected()
+        if claims is None:
+            self._must_go_on(self._observer.info())
+            return
         resync = now >= self._resync_at
         due, costly = self._agenda.take_due(now)
         groups = [set(self._pool.ports)] if resync else [due - self._held, costly - self._held]
@@ -210,6 +233,9 @@ class Reconciler:
             for port in due | costly:
                 self._agenda.look_at(port, now)
             raise
+        if any(groups):
+            # A HAProxy that was not known has been compared as a whole.
+            self.programmed = self._answering
         if resync:
             self._resync_at = self._clock() + self._pace.resync_seconds
 
@@ -263,6 +289,7 @@ class Reconciler:
         self._asked_at = self._clock()
         if info.stopping:
             raise StoppingError(self._client.address, info.pid, info.current_connections)
+        self._answering = info.identity
 
     def _plans(self, claims: Claims, observed: Mapping[int, ObservedPort]) -> dict[int, PortPlan]:
         can_add = self._dialect is not None and self._dialect.adds_servers
@@ -456,13 +483,32 @@ class Reconciler:
         self._connection_attempts += 1
         # Soon at first, so that a restarted HAProxy has its servers back within a second.
         delay = backoff_seconds(self._connection_attempts, first=0.05, most=0.4)
-        if self._leaving:
-            log.info("%s", error)
-        elif self.connection_error is None or str(self.connection_error) != str(error):
-            log.error("%s; trying again until it answers", error)
+        self._say(error)
         self.connection_error = error
         self._retry_at = self._clock() + delay
         self._resync_at = self._retry_at
+
+    def _say(self, error: RuntimeAPIError) -> None:
+        """A line for each thing that keeps us from HAProxy. In a pod it starts after us, and for a
+        while that is as it should be."""
+        text, level = str(error), logging.ERROR
+        if self._leaving:
+            level = logging.INFO
+        elif isinstance(error, DisconnectedError) and self._may_still_start(error):
+            problem = f"{error.doing}: {error.problem}"
+            text, level = f"waiting for HAProxy at {error.address} ({problem})", logging.INFO
+        if text != self._said:
+            again = "" if self._leaving else "; trying again until it answers"
+            log.log(level, "%s%s", text, again)
+        self._said = text
+
+    def _may_still_start(self, error: DisconnectedError) -> bool:
+        """Nobody is at its socket yet, and never was since we began."""
+        return (
+            self.process is None
+            and error.doing == CONNECTING
+            and self._clock() - self._began_at < START_SECONDS
+        )
 
 
 def _shown(item: PortPlan) -> str:

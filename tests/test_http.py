@@ -122,18 +122,22 @@ def test_unready_while_haproxy_is_away(
     assert seen["haproxy_sidecar_connection_errors_total"] >= 2
 
 
-def test_unready_while_a_port_fails(make_stand: MakeStand, make_server: MakeServer) -> None:
+def test_a_port_that_fails_takes_no_other_out_of_the_service(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
     stand, server = make_stand(), make_server()
     with running(stand.daemon()):
         await_ready(stand)
         # Nothing opens this frontend again: HAProxy refuses for ever.
         stand.client.ask("shutdown frontend tcp-30001")
         stand.write("web.yaml", *app("web", 30001, [server]), *app("other", 30000, [server]))
-        await_ready(stand, 503)
         await_(lambda: "[30001]" in get(stand, "/readyz").body, "it names the port")
+        answer = get(stand, "/readyz")
+        assert (answer.status, answer.body) == (200, "not converged; failing ports: [30001]\n")
         await_(lambda: stand.ready(30000) == [server.address], "the other one works")
         seen = metrics(stand)
         assert seen["haproxy_sidecar_ports{state=failing}"] == 1
+        assert seen["haproxy_sidecar_converged"] == 0
         assert seen["haproxy_sidecar_refused_operations_total{kind=OpenPort}"] >= 1
         stand.remove("web.yaml")
         stand.write("other.yaml", *app("other", 30000, [server]))
