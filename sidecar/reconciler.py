@@ -87,7 +87,7 @@ class Reconciler:
         self._held: frozenset[int] = frozenset()
         self._resync_at = 0.0
         self._asked_at = float("-inf")
-        self._began_at = clock()
+        self._failing_since = 0.0
         # of what keeps us from HAProxy, last
         self._said = ""
         self._leaving = False
@@ -481,6 +481,8 @@ class Reconciler:
             error = RemoteProtocolError(f"{where}: {error}")
         self._metrics.connection_errors.inc()
         self._connection_attempts += 1
+        if self._connection_attempts == 1:
+            self._failing_since = self._clock()
         # Soon at first, so that a restarted HAProxy has its servers back within a second.
         delay = backoff_seconds(self._connection_attempts, first=0.05, most=0.4)
         self._say(error)
@@ -507,7 +509,7 @@ class Reconciler:
         return (
             self.process is None
             and error.doing == CONNECTING
-            and self._clock() - self._began_at < START_SECONDS
+            and self._clock() - self._failing_since < START_SECONDS
         )
 
 

@@ -68,6 +68,26 @@ def test_json(stand: Stand) -> None:
             assert "(key=" not in line, "no object is dumped"
 
 
+def test_a_start_before_haproxys_is_no_fault(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    """As in a pod, where HAProxy's container comes after the sidecar's."""
+    stand = make_stand(start=False)
+    stand.write("web.yaml", *app("web", 30000, [make_server()]), *app("none", 30001, []))
+    with logging(stand, "json") as lines:
+
+        def told(text: str) -> list[dict[str, Any]]:
+            return [item for item in map(json.loads, lines()) if text in item["message"]]
+
+        await_(lambda: told("waiting for HAProxy at"), "it says what it waits for", 30)
+        stand.start()
+        await_(lambda: told("port 30000: open"), "it serves", 30)
+        await_(lambda: told("port 30001: closed, waits for servers"), "the other one waits", 30)
+        assert len(told("waiting for HAProxy at")) == 1
+        assert not told("port 30000: closed"), "it has servers"
+        assert {json.loads(line)["level"] for line in lines()} == {"info"}
+
+
 def test_human(stand: Stand) -> None:
     with logging(stand, "human") as lines:
         await_(lambda: any("port 30000: open -> Route demo/web" in x for x in lines()), "told", 30)
