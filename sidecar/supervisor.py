@@ -22,7 +22,7 @@ _FINAL = (0, 2, 3)
 #: who did not, a little later each time. But not so late that three probes in a row find nobody.
 _LIVED_SECONDS = 3.0
 _FIRST_SECONDS = 0.1
-_MOST_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 2.0
 
 _PR_SET_PDEATHSIG = 1
 
@@ -59,7 +59,7 @@ def supervise() -> Predecessors:
             sys.exit(code if code >= 0 else 128 - code)
         lived = time.monotonic() - began
         early = early + 1 if lived < _LIVED_SECONDS else 0
-        pause = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (early - 1)) if early else 0.0
+        pause = min(LONGEST_PAUSE_SECONDS, _FIRST_SECONDS * 2.0 ** (early - 1)) if early else 0.0
         before = Predecessors(before.count + 1, f"{_shown(code)} after {lived:.1f} s")
         if _told_within(pause):
             sys.exit(0)

@@ -138,6 +138,14 @@ class Pod:
         except OSError as exc:
             return str(exc)
 
+    def stays_in_its_service(self) -> bool:
+        """What the readiness probe goes by."""
+        try:
+            with urllib.request.urlopen(f"http://{self.settings.http.listen}/readyz", timeout=10):
+                return True
+        except OSError:
+            return False
+
     def await_ready(self, seconds: float = PATIENCE_SECONDS) -> "Pod":
         with self._explained():
             await_(lambda: not self.not_ready(), "the pod is ready", seconds, every_seconds=0.05)

@@ -164,6 +164,18 @@ def test_deploy_sets_the_image_and_undeploy_removes_all(plane: ControlPlane) -> 
     assert not plane.get("routes,services,endpointslices", "-n", EGRESS)["items"]
 
 
+def test_deploy_leaves_the_number_of_replicas_to_who_scaled(plane: ControlPlane) -> None:
+    where = ("deployment", "haproxy-sidecar", "-n", "haproxy-sidecar")
+    try:
+        plane.kubectl("scale", "--replicas=3", *where)
+        make(plane, "deploy")
+        assert plane.get(*where)["spec"]["replicas"] == 3
+    finally:
+        plane.kubectl("scale", "--replicas=2", *where)
+    made = make(plane, "deploy", "NAMESPACE=default", "ARGS=--dry-run=server -o yaml")
+    assert made.count("  replicas: 2\n") == 1, "where there are none yet"
+
+
 def test_components_build_on_the_base(plane: ControlPlane, tmp_path: Path) -> None:
     components = sorted(path.name for path in (MANIFESTS / "components").iterdir())
     kustomization = {
