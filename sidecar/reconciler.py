@@ -187,6 +187,8 @@ class Reconciler:
                     log.info("HAProxy answers again")
                 self.connection_error, self._connection_attempts, self._said = None, 0, ""
         self._metrics.converged.set(self.converged)
+        if claims is None and not self.connection_error:
+            return ALIVE_SECONDS
         return max(0.0, self._next_call() - self._clock())
 
     def verified(self, port: int) -> bool:

@@ -4,15 +4,18 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from relay import Relay
 from stand import EchoServer, Stand, app, await_, changes, route, running
 
 from sidecar.addresses import split_host_port
 from sidecar.errors import SettingsError
+from sidecar.reconciler import ALIVE_SECONDS
 from sidecar.sources.base import Change, Sink
 
 MakeStand = Callable[..., Stand]
@@ -97,6 +100,19 @@ def test_ready_only_after_every_source_has_synced(make_stand: MakeStand) -> None
         await_ready(stand)
         assert get(stand, "/readyz").body == "ok\n"
         assert stand.is_refused(30005)
+
+
+def test_who_waits_for_its_source_costs_haproxy_nothing(
+    make_stand: MakeStand, files: contextlib.ExitStack
+) -> None:
+    stand = make_stand()
+    relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    began = time.monotonic()
+    files.enter_context(running(stand.daemon(LateSource(()), socket=str(relay.path))))
+    await_(lambda: len(relay.commands) > 3, "HAProxy is asked who it is")
+    assert set(relay.commands) == {"prompt", "show info"}
+    assert len(relay.commands) <= 3 + (time.monotonic() - began) / ALIVE_SECONDS
 
 
 def test_unready_while_haproxy_is_away(

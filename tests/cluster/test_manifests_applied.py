@@ -18,8 +18,8 @@ def make(plane: ControlPlane, *arguments: str) -> str:
     done = subprocess.run(
         ["make", "-s", f"KUBECTL={' '.join(plane.command)}", *arguments],
         cwd=HERE.parent.parent,
-        # Without the variables of the `make` that runs the tests.
-        env={"PATH": os.environ["PATH"]},
+        # Without the variables of the `make` that runs the tests; kubectl has its cache at home.
+        env={"PATH": os.environ["PATH"], "HOME": str(plane.folder)},
         capture_output=True,
         text=True,
         check=False,
