@@ -18,7 +18,6 @@ from sidecar.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
 from sidecar.drift import changes, summary
 from sidecar.errors import (
     CommandRefusedError,
-    DisconnectedError,
     RemoteProtocolError,
     RuntimeAPIError,
     StoppingError,
@@ -28,10 +27,11 @@ from sidecar.metrics import Metrics
 from sidecar.model import Cause
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
+from sidecar.outage import Outage
 from sidecar.planner import PortPlan, plan
 from sidecar.pool import Pool, frontend_name
 from sidecar.routing import Claimed
-from sidecar.runtime import CONNECTING, RuntimeClient
+from sidecar.runtime import RuntimeClient
 from sidecar.wording import few
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,6 @@ Claims = Callable[[int], Claimed | None]
 #: Rounds of look, plan and apply before a port that still differs has to wait. A replacement of
 #: all servers of a full backend takes four; more means that HAProxy does not do what it says.
 ROUNDS_MAX = 6
-
-#: How long HAProxy may take to start after us before that is an error.
-START_SECONDS = 10.0
 
 #: How often to ask an idle HAProxy whether it is stopping: our connection would keep it from it.
 ALIVE_SECONDS = 1.0
@@ -87,11 +84,8 @@ class Reconciler:
         self._held: frozenset[int] = frozenset()
         self._resync_at = 0.0
         self._asked_at = float("-inf")
-        self._failing_since = 0.0
-        # of what keeps us from HAProxy, last
-        self._said = ""
         self._leaving = False
-        self._connection_attempts = 0
+        self._outage = Outage()
         self._retry_at = 0.0
         self._touched: set[int] = set()
         # ports that were not as desired when last seen, or that somebody else may change: what is
@@ -156,7 +150,7 @@ class Reconciler:
     def gone(self) -> bool:
         """While leaving: nobody answers at HAProxy's socket any more."""
         # One failure may be a hiccup, or our letting go of it.
-        return self._leaving and self._connection_attempts > 1
+        return self._leaving and self._outage.attempts > 1
 
     def compares(self, port: int) -> bool:
         """Whether ``port`` is compared when it changes: it is not held, and HAProxy answers."""
@@ -185,7 +179,8 @@ class Reconciler:
             else:
                 if self.connection_error:
                     log.info("HAProxy answers again")
-                self.connection_error, self._connection_attempts, self._said = None, 0, ""
+                self.connection_error = None
+                self._outage.over()
         self._metrics.converged.set(self.converged)
         if claims is None and not self.connection_error:
             return ALIVE_SECONDS
@@ -482,37 +477,12 @@ class Reconciler:
             where = f"HAProxy's Runtime API at {self._client.address}"
             error = RemoteProtocolError(f"{where}: {error}")
         self._metrics.connection_errors.inc()
-        self._connection_attempts += 1
-        if self._connection_attempts == 1:
-            self._failing_since = self._clock()
-        # Soon at first, so that a restarted HAProxy has its servers back within a second.
-        delay = backoff_seconds(self._connection_attempts, first=0.05, most=0.4)
-        self._say(error)
+        now = self._clock()
+        met = self.process is not None
+        delay = self._outage.failed(error, now, met=met, leaving=self._leaving)
         self.connection_error = error
-        self._retry_at = self._clock() + delay
+        self._retry_at = now + delay
         self._resync_at = self._retry_at
-
-    def _say(self, error: RuntimeAPIError) -> None:
-        """A line for each thing that keeps us from HAProxy. In a pod it starts after us, and for a
-        while that is as it should be."""
-        text, level = str(error), logging.ERROR
-        if self._leaving:
-            level = logging.INFO
-        elif isinstance(error, DisconnectedError) and self._may_still_start(error):
-            problem = f"{error.doing}: {error.problem}"
-            text, level = f"waiting for HAProxy at {error.address} ({problem})", logging.INFO
-        if text != self._said:
-            again = "" if self._leaving else "; trying again until it answers"
-            log.log(level, "%s%s", text, again)
-        self._said = text
-
-    def _may_still_start(self, error: DisconnectedError) -> bool:
-        """Nobody is at its socket yet, and never was since we began."""
-        return (
-            self.process is None
-            and error.doing == CONNECTING
-            and self._clock() - self._failing_since < START_SECONDS
-        )
 
 
 def _shown(item: PortPlan) -> str:

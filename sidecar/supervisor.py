@@ -66,8 +66,8 @@ def supervise() -> Predecessors:
 
 
 def dying_with(parent: int, number: int) -> Callable[[], None]:
-    """What a child calls after the fork to get signal ``number`` when ``parent`` dies (on Linux,
-    and where ctypes is to be had); it exits if that has happened already."""
+    """What a child calls after the fork to get signal ``number`` when ``parent`` dies, on
+    Linux; it exits if that has happened already."""
     import ctypes  # what the parent need not load
 
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

@@ -26,7 +26,8 @@ from stand import (
 
 from sidecar.agenda import Pace
 from sidecar.metrics import Metrics
-from sidecar.reconciler import START_SECONDS, Reconciler
+from sidecar.outage import START_SECONDS
+from sidecar.reconciler import Reconciler
 
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
