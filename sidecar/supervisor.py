@@ -59,15 +59,19 @@ def supervise() -> Predecessors:
             sys.exit(code if code >= 0 else 128 - code)
         lived = time.monotonic() - began
         early = early + 1 if lived < _LIVED_SECONDS else 0
-        pause = min(LONGEST_PAUSE_SECONDS, _FIRST_SECONDS * 2.0 ** (early - 1)) if early else 0.0
         before = Predecessors(before.count + 1, f"{_shown(code)} after {lived:.1f} s")
-        if _told_within(pause):
+        if _told_within(pause_seconds(early)):
             sys.exit(0)
 
 
+def pause_seconds(early: int) -> float:
+    """Before the next worker, after ``early`` ones in a row that did not live long."""
+    return min(LONGEST_PAUSE_SECONDS, _FIRST_SECONDS * 2.0 ** min(early - 1, 10)) if early else 0.0
+
+
 def dying_with(parent: int, number: int) -> Callable[[], None]:
-    """What a child calls after the fork to get signal ``number`` when ``parent`` dies, on
-    Linux; it exits if that has happened already."""
+    """What a child calls after the fork to get signal ``number`` when ``parent`` dies, on Linux; it
+    exits if that has happened already."""
     import ctypes  # what the parent need not load
 
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

@@ -14,6 +14,8 @@ from cli import Process, Start, command
 from drive import PORT, Load
 from stand import MakeServer, MakeStand, Stand, app, await_, await_leads_to, held, worker_of
 
+from sidecar.supervisor import pause_seconds
+
 #: A command that does as its first argument says, in place of the sidecar.
 SCRIPT = """
 import os, signal, sys, time
@@ -200,6 +202,14 @@ def test_the_end_of_a_worker_that_was_told_is_the_parents(start: Start) -> None:
     process.send(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     assert process.said.count("worker") == 1
+
+
+@pytest.mark.parametrize(
+    ("early", "seconds"),
+    [(0, 0.0), (1, 0.1), (2, 0.2), (4, 0.8), (6, 2.0), (100_000, 2.0)],
+)
+def test_the_pause_before_the_next_worker(early: int, seconds: float) -> None:
+    assert pause_seconds(early) == pytest.approx(seconds)
 
 
 def test_told_between_two_workers(start: Start) -> None:
