@@ -46,9 +46,13 @@ endif
 status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
 	@$(SIDECAR) status -c $(CONFIG)
 
+# How many there are is for `kubectl scale` or an autoscaler to say, once there are some.
 deploy:                    ## into kubectl's cluster: OVERLAY=kubernetes IMAGE=where/haproxy-sidecar:tag
-	@$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
-		sed 's#image: haproxy-sidecar:latest$$#image: $(IMAGE)#' | \
+	@scaled=$$($(KUBECTL) get deployment haproxy-sidecar -n $(NAMESPACE) \
+			--ignore-not-found -o 'jsonpath={.spec.replicas}') && \
+		$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
+		sed -e 's#image: haproxy-sidecar:latest$$#image: $(IMAGE)#' \
+			-e "/^  name: haproxy-sidecar$$/,/^  template:/s/^  replicas: .*/  replicas: $${scaled:-2}/" | \
 		$(KUBECTL) apply --server-side $(ARGS) -f -
 
 undeploy:                  ## remove what deploy made, but for the kind Route and its Routes

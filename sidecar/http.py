@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from sidecar.access import Access, host_name
@@ -42,8 +43,16 @@ class Request:
 #: Makes the answer to a request; gets its query's keys and values.
 Page = Callable[[Mapping[str, str]], Answer]
 
-#: What a probe says, at once: "" means yes, else what is wrong.
-Probe = Callable[[], str]
+
+class Health(NamedTuple):
+    """What a probe says. ``text``: what is wrong, also where that is no reason to say no."""
+
+    ok: bool
+    text: str
+
+
+#: Says it at once.
+Probe = Callable[[], Health]
 
 #: Makes an answer; may take its time.
 Work = Callable[[], Answer]
@@ -120,8 +129,8 @@ def _asked(query: str) -> dict[str, str]:
 
 
 def _probed(probe: Probe) -> Answer:
-    problem = probe()
-    return text(503 if problem else 200, problem or "ok")
+    health = probe()
+    return text(200 if health.ok else 503, health.text or "ok")
 
 
 def _made(work: Work) -> Answer:

@@ -34,6 +34,9 @@ from sidecar.protocol import (
 
 _READ_BYTES = 256 * 1024
 
+#: What a DisconnectedError says of a socket at which nobody is.
+CONNECTING = "connecting"
+
 _PROMPT = b"prompt\n"
 
 
@@ -304,7 +307,7 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
             connection.close()
             raise
     except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
-        raise DisconnectedError(address, "connecting", _reason(exc)) from exc
+        raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
     else:
         return connection
 

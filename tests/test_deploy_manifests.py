@@ -14,6 +14,7 @@ import yaml
 from cli import run_cli
 from stand import HAPROXY, MakeStand
 
+from sidecar import supervisor
 from sidecar.addresses import split_host_port
 from sidecar.census import Census
 from sidecar.metrics import Metrics
@@ -190,11 +191,27 @@ def test_probes_ask_where_something_answers(pod: dict[str, Any]) -> None:
                 assert ports[item[probe]["httpGet"]["port"]] == port
                 assert item[probe]["httpGet"]["path"] in paths
                 asked += 1
-    assert asked == 4
+    assert asked == 5
     metrics = documents("base/service.yaml")[1]
     assert {port["name"]: port["port"] for port in metrics["spec"]["ports"]} == {
         name: port for name, (port, _) in listens.items()
     }
+
+
+def test_a_stuck_container_is_restarted_long_before_the_pod_would_have_to_end(
+    pod: dict[str, Any],
+) -> None:
+    for name in ("sidecar", "haproxy"):
+        probe = containers(pod)[name]["livenessProbe"]
+        seconds = probe["periodSeconds"] * probe["failureThreshold"]
+        assert seconds + probe["terminationGracePeriodSeconds"] <= 90
+
+
+def test_a_sidecar_that_is_replaced_does_not_make_its_pod_unready(pod: dict[str, Any]) -> None:
+    """Its start, and the longest pause before it, are within what the probe forgives."""
+    probe = containers(pod)["sidecar"]["readinessProbe"]
+    forgiven = probe["periodSeconds"] * (probe["failureThreshold"] - 1)
+    assert forgiven >= supervisor.LONGEST_PAUSE_SECONDS + 2.0
 
 
 def test_the_network_policy_lets_the_pools_ports_in() -> None:

@@ -69,11 +69,11 @@ def render(
 
 
 @app.command()
-def run(config: Config = None) -> None:
+def run(context: typer.Context, config: Config = None) -> None:
     """Watch the source and drive HAProxy: what the container runs."""
     from sidecar.cli import run as command
 
-    command.run(config)
+    command.run(config, context.obj)
 
 
 @app.command()

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.daemon import answers_file, auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
 from sidecar.metrics import Metrics
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import Observer
+from sidecar.persistence import answers_file, auto_ports_file, read_auto_ports
 from sidecar.pool import Pool
 from sidecar.report import problem_lines
 from sidecar.routing import Routing

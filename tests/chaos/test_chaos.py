@@ -29,8 +29,8 @@ from rig import Clients, Sidecar, Tripwire, end
 from stand import EchoServer, Stand
 from world import CHECKED, DEAD, LIVE, PLAIN, PORTS, Dice, Fact, Route, Slice, Step, World
 
-from sidecar.daemon import auto_ports_file
 from sidecar.observed import ObservedPort, ObservedServer, parse_servers_state
+from sidecar.persistence import auto_ports_file
 from sidecar.pool import PARKED
 from sidecar.sources.base import Change
 

@@ -18,8 +18,8 @@ def make(plane: ControlPlane, *arguments: str) -> str:
     done = subprocess.run(
         ["make", "-s", f"KUBECTL={' '.join(plane.command)}", *arguments],
         cwd=HERE.parent.parent,
-        # Without the variables of the `make` that runs the tests.
-        env={"PATH": os.environ["PATH"]},
+        # Without the variables of the `make` that runs the tests; kubectl has its cache at home.
+        env={"PATH": os.environ["PATH"], "HOME": str(plane.folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -162,6 +162,18 @@ def test_deploy_sets_the_image_and_undeploy_removes_all(plane: ControlPlane) -> 
     assert len(plane.get("routes", "-n", EGRESS)["items"]) == 2
     make(plane, "undeploy", "OVERLAY=egress", "ARGS=--wait=false")
     assert not plane.get("routes,services,endpointslices", "-n", EGRESS)["items"]
+
+
+def test_deploy_leaves_the_number_of_replicas_to_who_scaled(plane: ControlPlane) -> None:
+    where = ("deployment", "haproxy-sidecar", "-n", "haproxy-sidecar")
+    try:
+        plane.kubectl("scale", "--replicas=3", *where)
+        make(plane, "deploy")
+        assert plane.get(*where)["spec"]["replicas"] == 3
+    finally:
+        plane.kubectl("scale", "--replicas=2", *where)
+    made = make(plane, "deploy", "NAMESPACE=default", "ARGS=--dry-run=server -o yaml")
+    assert made.count("  replicas: 2\n") == 1, "where there are none yet"
 
 
 def test_components_build_on_the_base(plane: ControlPlane, tmp_path: Path) -> None:
