@@ -550,7 +550,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(self.connection, ssl.SSLSocket):
             return ""
         shown: Any = self.connection.getpeercert() or {}
-        return dict(pair[0] for pair in shown.get("subject", ())).get("commonName", "")
+        return str(dict(pair[0] for pair in shown.get("subject", ())).get("commonName", ""))
 
     def _trickle(self, raw: bytes, slow_seconds: float) -> None:
         head = raw[:100] if slow_seconds else b""
