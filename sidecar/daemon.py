@@ -166,8 +166,11 @@ class Daemon:
 
     def leave(self) -> None:
         """Be unready from now on, so that load balancers look elsewhere, and make `run` return when
-        HAProxy is gone, or the grace time over."""
+        HAProxy is gone, or the grace time over. The reporter leaves at once: what becomes of Routes
+        is for a replica to say that stays."""
         self._leaving.set()
+        if self._reporter:
+            self._reporter.leave()
         self._wakeup.set()
 
     def run(self) -> None:

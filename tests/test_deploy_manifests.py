@@ -111,8 +111,10 @@ def test_the_role_names_what_the_settings_name() -> None:
 def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
     granted = {
         (resource, verb)
-        for item in documents("base/rbac.yaml")
-        for rule in item.get("rules", ())
+        for rule in (
+            *(rule for item in documents("base/rbac.yaml") for rule in item.get("rules", ())),
+            auto_ports_rule(),
+        )
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
@@ -125,6 +127,30 @@ def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
     # What only other settings than the shipped ones take.
     listed -= {(kind, verb) for kind in ("endpoints", "namespaces") for verb in VERBS}
     assert listed == granted
+
+
+def auto_ports_rule() -> dict[str, Any]:
+    """What the component of that name adds to the ClusterRole."""
+    (component,) = documents("components/auto-ports/kustomization.yaml")
+    (patch,) = component["patches"]
+    assert patch["target"] == {"kind": "ClusterRole", "name": "haproxy-sidecar"}
+    (operation,) = yaml.safe_load(patch["patch"])
+    assert (operation["op"], operation["path"]) == ("add", "/rules/-")
+    rule: dict[str, Any] = operation["value"]
+    return rule
+
+
+def test_routes_may_be_changed_only_where_auto_ports_are_wanted() -> None:
+    granted = [
+        (resource, verb)
+        for item in documents("base/rbac.yaml")
+        for rule in item.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert ("routes", "patch") not in granted
+    assert ("routes/status", "patch") in granted
+    assert (auto_ports_rule()["resources"], auto_ports_rule()["verbs"]) == (["routes"], ["patch"])
 
 
 def test_only_ports_an_unprivileged_user_may_bind() -> None:

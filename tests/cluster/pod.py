@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Pod:
         self.name = name
         self.folder = folder
         self.ip = fresh_ip()
+        self._uid = str(uuid.uuid4())
         self.log = folder / "sidecar.log"
         folder.mkdir()
         (deployment,) = yaml.safe_load_all((MANIFESTS / "base/deployment.yaml").read_text())
@@ -111,7 +113,11 @@ class Pod:
 
     def _environment(self, container: str) -> dict[str, str]:
         """The container's, with what the downward API says."""
-        given = {"metadata.name": self.name, "metadata.namespace": NAMESPACE}
+        given = {
+            "metadata.name": self.name,
+            "metadata.namespace": NAMESPACE,
+            "metadata.uid": self._uid,
+        }
         named = {
             entry["name"]: entry.get("value") or given[entry["valueFrom"]["fieldRef"]["fieldPath"]]
             for entry in self._containers[container]["env"]

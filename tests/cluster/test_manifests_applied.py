@@ -44,7 +44,7 @@ def test_an_overlay_of_the_same_router_applies(plane: ControlPlane, overlay: str
 
 def test_applying_again_changes_nothing(plane: ControlPlane) -> None:
     before = plane.get("deployment", "-n", "haproxy-sidecar", "haproxy-sidecar")
-    plane.apply(*plane.overlay("kubernetes"))
+    plane.apply(*plane.overlay("kubernetes", "auto-ports"))
     after = plane.get("deployment", "-n", "haproxy-sidecar", "haproxy-sidecar")
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
