@@ -35,6 +35,7 @@ from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Problem, Source
+from sidecar.sources.interfaces import Interfaces
 from sidecar.sources.resolver import Resolver
 from sidecar.standing import Reporter
 from sidecar.standings import Standings
@@ -132,9 +133,11 @@ class Daemon:
         # None: somebody else does, the Routes themselves say it
         self._kept = None if reporter else read_auto_ports(self._auto_ports_file)
         self._kept_changes = 0
+        listening = settings.listening()
         self._routing = Routing(
-            self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
+            self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept, listening
         )
+        self._interfaces = Interfaces(self._inbox, listening.names)
         self._resolver = Resolver(
             answers_file(settings),
             self._inbox,
@@ -148,6 +151,7 @@ class Daemon:
             self._pool,
             self.metrics,
             settings.pace(),
+            is_own=lambda address: address in self._routing.denied.own,
         )
         self._holds = Holds(holds_file(settings))
         self._said_held: frozenset[int] = frozenset()
@@ -205,6 +209,7 @@ class Daemon:
                 ending.enter_context(serving(listen, site))
             ending.enter_context(collecting_rarely())
             ending.callback(self._resolver.close)
+            ending.enter_context(self._interfaces)
             if self._reporter:
                 ending.enter_context(self._reporter)
             ending.enter_context(self._watching())
@@ -326,15 +331,13 @@ class Daemon:
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return 1.0
-        first = not self._began
-        if first:
+        if not self._began:
             # A predecessor that was killed in mid-batch may have commands under way still.
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
-        if changed.routes or first:
-            self._resolver.want(self._routing.names)
+        self._resolver.want(self._routing.names)
         self.reconciler.mark(changed.ports, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)

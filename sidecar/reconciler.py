@@ -28,7 +28,7 @@ from sidecar.model import Cause
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
 from sidecar.planner import PortPlan, plan
-from sidecar.pool import Pool, frontend_name
+from sidecar.pool import Address, Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
 from sidecar.wording import few
@@ -58,7 +58,8 @@ class PortFailure:
 
 
 class Reconciler:
-    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds."""
+    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds.
+    ``is_own``: whether an address is the router itself."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Reconciler:
         metrics: Metrics,
         pace: Pace,
         clock: Callable[[], float] = time.monotonic,
+        is_own: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
@@ -76,7 +78,7 @@ class Reconciler:
         self._metrics = metrics
         self._pace = pace
         self._clock = clock
-        self._agenda = Agenda(pool, pace)
+        self._agenda = Agenda(pool, pace, is_own)
         self._dialect: Dialect | None = None
         # ports whose backend refuses to have servers added
         self._fixed: set[int] = set()
