@@ -136,7 +136,8 @@ def own_addresses(listening: Listening, lookup: Lookup) -> OwnAddresses:
     if service:
         front = every | service.ports | node_ports
         answers = [answer for name in names if (answer := lookup.answer(name))]
-        for ip in (*service.addresses, *(ip for item in answers for ip in item.addresses)):
+        texts = [*service.addresses, *(text for item in answers for text in item.addresses)]
+        for ip in filter(None, map(canonical_ip, texts)):
             add(ip, front)
     if listening.published:
         for ip, ports in _replicas(lookup.endpoint_sets(*listening.published), every):

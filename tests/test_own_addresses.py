@@ -302,6 +302,14 @@ def test_a_replica_that_appears_touches_those_that_lead_to_it_and_no_others() ->
     assert told(routing, "self") == (Reason.ADMITTED, "")
 
 
+def test_a_replica_that_appears_before_a_change_of_the_route_was_looked_at() -> None:
+    routing = routing_of(*leading("self", 30000, "10.1.0.9"))
+    assert told(routing, "self") == (Reason.ADMITTED, "")
+    routing.apply(changes(route("self", 30000, weight=50)))
+    routing.apply(changes(REPLICAS))
+    assert told(routing, "self")[0] == Reason.ENDPOINTS_DENIED
+
+
 def test_a_denied_address_that_becomes_the_routers_is_told_as_that() -> None:
     routing = Routing(
         pool_of({"ports": ["30000"]}), NAME, lambda ip: ip == "10.1.0.9", {}, PUBLISHED
