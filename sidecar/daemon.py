@@ -37,6 +37,7 @@ from sidecar.runtime import RuntimeClient, readable
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Problem, Source
+from sidecar.sources.interfaces import Interfaces
 from sidecar.sources.resolver import Resolver
 from sidecar.standing import Reporter
 from sidecar.standings import Standings
@@ -124,9 +125,11 @@ class Daemon:
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         # None: somebody else keeps them, the Routes themselves say it
         auto_ports = None if reporter else read_auto_ports(auto_ports_file(settings))
+        listening = settings.listening()
         self._routing = Routing(
-            self._pool, settings.router_name, denier(settings.endpoints.deny), auto_ports
+            self._pool, settings.router_name, denier(settings.endpoints.deny), auto_ports, listening
         )
+        self._interfaces = Interfaces(self._inbox, listening.names)
         self._resolver = Resolver(
             answers_file(settings),
             self._inbox,
@@ -140,6 +143,7 @@ class Daemon:
             self._pool,
             self.metrics,
             settings.pace(),
+            is_own=lambda address: address in self._routing.denied.own,
         )
         self.reconciler.programmed = read_programmed(programmed_file(settings))
         self._persistence = Persistence(
@@ -203,6 +207,7 @@ class Daemon:
                 ending.enter_context(serving(listen, site))
             ending.enter_context(collecting_rarely())
             ending.callback(self._resolver.close)
+            ending.enter_context(self._interfaces)
             if self._reporter:
                 ending.enter_context(self._reporter)
             ending.enter_context(self._watching())
@@ -338,15 +343,13 @@ class Daemon:
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return min(1.0, self.reconciler.step(None))
-        first = not self._began
-        if first:
+        if not self._began:
             # A predecessor that was killed in mid-batch may have commands under way still.
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
-        if changed.routes or first:
-            self._resolver.want(self._routing.names)
+        self._resolver.want(self._routing.names)
         self.reconciler.mark(changed.ports, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)

@@ -29,7 +29,7 @@ from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
 from sidecar.outage import Outage
 from sidecar.planner import PortPlan, plan
-from sidecar.pool import Pool, frontend_name
+from sidecar.pool import Address, Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
 from sidecar.wording import few
@@ -59,7 +59,8 @@ class PortFailure:
 
 
 class Reconciler:
-    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds."""
+    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds.
+    ``is_own``: whether an address is the router itself."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Reconciler:
         metrics: Metrics,
         pace: Pace,
         clock: Callable[[], float] = time.monotonic,
+        is_own: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
@@ -77,7 +79,7 @@ class Reconciler:
         self._metrics = metrics
         self._pace = pace
         self._clock = clock
-        self._agenda = Agenda(pool, pace)
+        self._agenda = Agenda(pool, pace, is_own)
         self._dialect: Dialect | None = None
         # ports whose backend refuses to have servers added
         self._fixed: set[int] = set()

@@ -7,7 +7,7 @@ file is `sidecar.cli.context`'s. Every problem names the key, the value and what
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -23,21 +23,22 @@ from pydantic import (
 )
 
 from sidecar import fields
-from sidecar.addresses import is_unix_socket, split_host_port
+from sidecar.addresses import canonical_ip, is_unix_socket, split_host_port
 from sidecar.agenda import Pace
 from sidecar.durations import DURATION_RULE, parse_duration
 from sidecar.errors import ObjectError, SettingsError
 from sidecar.fields import shown
 from sidecar.objects import AnnotationKeys
+from sidecar.own_addresses import Listener, Listening
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
 from sidecar.sources.documents import DocumentError, read_entries
 
 #: The environment variable of the annotated-Route router that names the router.
 ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
 
-#: Networks that no server may be in unless the settings say otherwise: what would make the
-#: router reach itself or its node's private services (loopback, link-local with the cloud's
-#: metadata address), or nothing at all (unspecified, multicast, broadcast).
+#: Networks that no server may be in unless the settings say otherwise: its node's private services
+#: (loopback, link-local with the cloud's metadata address), or nothing at all (unspecified,
+#: multicast, broadcast). The router itself is denied always, see `sidecar.own_addresses`.
 DENIED_BY_DEFAULT = (
     "0.0.0.0/8",
     "127.0.0.0/8",
@@ -443,16 +444,8 @@ class Settings(_Section):
                         f" {format_ports(both)}; a port belongs to one pool"
                     )
                 owners[port] = pool
-        listens = {
-            "http.listen": self.http.listen,
-            "haproxy.metrics_listen": self.haproxy.metrics_listen,
-        }
-        if not is_unix_socket(self.haproxy.socket):
-            listens["haproxy.socket"] = self.haproxy.socket
         taken: dict[str, str] = {}
-        for key, listen in listens.items():
-            if listen is None:
-                continue
+        for key, listen in self._listens():
             if split_host_port(listen)[1] in owners:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
             if listen in taken:
@@ -461,6 +454,27 @@ class Settings(_Section):
                 )
             taken[listen] = key
         return self
+
+    def _listens(self) -> Iterator[tuple[str, str]]:
+        """(key, ``host:port``) of what listens beside the pools."""
+        if self.http.listen:
+            yield "http.listen", self.http.listen
+        if self.haproxy.metrics_listen:
+            yield "haproxy.metrics_listen", self.haproxy.metrics_listen
+        if not is_unix_socket(self.haproxy.socket):
+            yield "haproxy.socket", self.haproxy.socket
+
+    def listening(self) -> Listening:
+        """Where the router is, so that it never connects to itself."""
+        beside = {key: split_host_port(listen) for key, listen in self._listens()}
+        hosts = [(ip, pool.ports) for pool in self.pools for ip in pool.bind]
+        hosts += [(host, (port,)) for host, port in beside.values()]
+        namespace, _, name = (self.kubernetes.publish_service or "").partition("/")
+        return Listening(
+            tuple(Listener(canonical_ip(host) or host, frozenset(ports)) for host, ports in hosts),
+            beside.get("haproxy.socket", (None, 0))[0],
+            (namespace, name) if name and self.source.kind == "kubernetes" else None,
+        )
 
     def pool(self) -> Pool:
         return Pool(tuple(pool.port_pool() for pool in self.pools))

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from sidecar.endpoints import Refusal, Wanted, canonical_ip, serves, target_sets, wanted_ports
+from sidecar.addresses import canonical_ip
+from sidecar.endpoints import Refusal, Wanted, serves, target_sets, wanted_ports
 from sidecar.errors import UsageError
 from sidecar.history import EntryReport
 from sidecar.model import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.observed import ObservedPort, ObservedServer
+from sidecar.own_addresses import Denial
 from sidecar.pool import PARKED, Address, Pool
 from sidecar.routing import Routing
 from sidecar.verdicts import Verdict
@@ -30,6 +32,11 @@ _LINES_MAX = 40
 _NAMES_MAX = 5
 
 _RELATIVES_MAX = 200
+
+_DENIALS = {
+    Denial.NETWORK: "its network is in endpoints.deny",
+    Denial.ROUTER: "it is this router itself",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +254,7 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
     for target in route.targets:
         try:
             wanted = wanted_ports(route, target, world.routing.store)
-            sets = target_sets(route, target, world.routing.store)
+            sets = target_sets(route, target, world.routing.store, world.routing.denied.own)
         except Refusal as refusal:
             mark: Mark = "bad" if len(route.targets) == 1 else "warn"
             yield Link("Service", mark, f"{target.name}: {refusal.reason}", (), refusal.message)
@@ -324,8 +331,8 @@ def _endpoint_line(
     who = f"{where} {endpoint.pod or item.name}"
     if canonical is None:
         return Line("bad", f"{who}: no IP address")
-    if world.routing.denied(canonical):
-        return Line("bad", f"{who}: its network is in endpoints.deny")
+    if denial := world.routing.denied(Address(canonical, port)):
+        return Line("bad", f"{who}: {_DENIALS[denial]}")
     if not serves(endpoint):
         return Line("bad", f"{who}: not ready{', terminating' * endpoint.terminating}")
     state = "ready" if endpoint.ready else "terminating, serves still"

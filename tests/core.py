@@ -8,6 +8,7 @@ from stand import ROUTER, changes, pool_of, route, service, slice_
 from sidecar.claims import Ledger
 from sidecar.endpoints import Resolution, denier, resolve
 from sidecar.model import Endpoint, EndpointSet, Key, Route, Service
+from sidecar.own_addresses import Denied
 from sidecar.pool import Pool
 from sidecar.settings import DENIED_BY_DEFAULT
 from sidecar.store import Store
@@ -45,7 +46,7 @@ def refusal(ledger: Ledger, of: Route) -> Verdict:
 def resolved(item: Route, *objects: Service | EndpointSet) -> Resolution:
     store = Store()
     store.apply(changes(*objects))
-    return resolve(item, store, DENIED)
+    return resolve(item, store, Denied(DENIED))
 
 
 def web(*endpoints: Endpoint | str) -> Resolution:

@@ -15,7 +15,7 @@ from stand import await_, await_told, route_manifest, service_manifest, slice_ma
 
 from sidecar.errors import SourceError
 from sidecar.kube.client import KubeClient
-from sidecar.model import Key
+from sidecar.model import Key, ServiceAddresses
 from sidecar.sources.kubernetes import KubernetesSource, Scope
 
 ROUTES = "/apis/route.openshift.io/v1/routes"
@@ -343,6 +343,61 @@ def in_namespace(namespace: str, **labels: str) -> dict[str, Any]:
         "kind": "Namespace",
         "metadata": {"name": namespace, "labels": labels},
     }
+
+
+def edge_manifest() -> dict[str, Any]:
+    """The Service in front of the router."""
+    return {
+        **service_manifest("edge", namespace="ingress"),
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}},
+    }
+
+
+def test_the_routers_own_service_is_followed_outside_of_the_namespaces(world: World) -> None:
+    edge = edge_manifest()
+    world.api.apply(
+        edge,
+        slice_manifest("edge", ["10.0.0.9"], namespace="ingress"),
+        service_manifest("other", namespace="ingress"),
+        slice_manifest("other", ["10.0.0.8"], namespace="ingress"),
+    )
+    world.start(namespaces=("demo",), published=("ingress", "edge")).synced(
+        *(f"{plural} in demo" for plural in ("routes", "services", "endpointslices")),
+        *(f"{plural} in ingress" for plural in ("services", "endpointslices")),
+    )
+    world.await_names("web", "edge", kind="Service")
+    world.await_names("web-1", "edge-1", kind="EndpointSlice")
+    key = Key("ServiceAddresses", "ingress", "edge")
+
+    def await_addresses(*expected: str) -> None:
+        def are_there() -> bool:
+            found = world.sink.objects.get(key)
+            return isinstance(found, ServiceAddresses) and found.addresses == expected
+
+        await_(are_there, f"{key}: {expected}", PATIENCE_SECONDS)
+
+    await_addresses("203.0.113.9")
+    asked = [request for request in world.api.asked("list") if "/ingress/" in request.path]
+    assert {next(iter(request.query.items())) for request in asked} == {
+        ("fieldSelector", "metadata.name=edge"),
+        ("labelSelector", "kubernetes.io/service-name=edge"),
+    }
+    world.api.apply({**edge, "spec": {**edge["spec"], "externalIPs": ["192.0.2.9"]}})
+    await_addresses("192.0.2.9", "203.0.113.9")
+    # The source may program without them: a Role that lacks them is no reason to wait.
+    assert all(
+        "ingress" not in origin
+        for origin in world.source(namespaces=("demo",), published=("ingress", "edge")).origins
+    )
+
+
+def test_the_routers_own_service_among_all_takes_no_watch_of_its_own(world: World) -> None:
+    world.api.apply(edge_manifest())
+    world.start(published=("ingress", "edge")).synced()
+    world.await_names("edge", kind="ServiceAddresses")
+    assert world.api.watching() == 3
+    world.api.delete(edge_manifest())
+    world.await_names(kind="ServiceAddresses")
 
 
 def test_only_the_namespaces_that_are_named(world: World) -> None:

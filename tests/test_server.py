@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from stand import EchoServer, MakeServer, MakeStand, app, await_, await_leads_to, fresh_ip, leads_to
 
 from sidecar.access import Access, host_name
-from sidecar.http import Answer, Request, Site, text
+from sidecar.http import Answer, Health, Request, Site, text
 from sidecar.server import WORKERS, Limits, serving
 
 PORT = 8405
@@ -114,7 +114,7 @@ def site_on(ip: str, limits: Limits | None = None) -> Iterator[Open]:
 
     listen = f"[{ip}]:{PORT}" if ":" in ip else f"{ip}:{PORT}"
     site = Site(
-        probes={"/healthz": lambda: ""},
+        probes={"/healthz": lambda: Health(ok=True, text="")},
         open={"/slow": slow, "/large": large, "/echo": echo, "/wrong": wrong},
         guarded={"/": lambda _: text(200, "page")},
         access=Access(listen, None),
