@@ -204,7 +204,7 @@ def test_ports_belong_to_one_thing(text: str, words: list[str]) -> None:
         ("router_name: *nobody", ["*nobody", "line 1"]),
         ("x: \x00", ["not YAML"]),
         ("x: !!python/object/apply:os.system [id]", ["python", "line 1"]),
-        ("x: " + "[" * 100_000, ["nested", "line 1"]),
+        ("x: " + "[" * 100_000, ["nest", "line 1"]),
     ],
 )
 def test_what_is_no_settings_file_is_told_with_its_line(text: str, words: list[str]) -> None:
