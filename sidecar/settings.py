@@ -21,30 +21,34 @@ from pydantic import (
     model_validator,
 )
 
-from sidecar.addresses import is_unix_socket, split_host_port
+from sidecar.addresses import is_unix_socket, overlap, split_host_port
 from sidecar.agenda import Pace
 from sidecar.errors import SettingsError
 from sidecar.fields import shown
 from sidecar.objects import AnnotationKeys
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
 from sidecar.setting_types import (
+    AnnotationKey,
     AtLeast1s,
+    BindAddresses,
     Count,
     DNSServer,
     Duration,
     FieldSelector,
     FilePath,
     Filled,
-    IPText,
     LabelSelector,
     ListenAddress,
+    MetricsAddress,
     Namespace,
     NamespacedName,
+    NamespaceOrAll,
     Network,
     ObjectName,
     Ports,
     PositiveDuration,
     RuntimeAddress,
+    control_characters,
 )
 from sidecar.sources.documents import DocumentError, read_entries
 
@@ -67,6 +71,10 @@ DENIED_BY_DEFAULT = (
 )
 
 
+#: Of all ports: 4 kB each. Every port may have the default of slots.
+SLOTS_MAX = 2**20
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,7 +95,7 @@ class HAProxySettings(_Section):
     #: None lets HAProxy derive it from the limit of open files.
     maxconn: Count | None = None
     #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
-    metrics_listen: ListenAddress | None = None
+    metrics_listen: MetricsAddress | None = None
     #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
     timeout: PositiveDuration = 5.0
 
@@ -125,11 +133,11 @@ class SourceSettings(_Section):
 class AnnotationSettings(_Section):
     """The annotation keys of a Route; the defaults are the annotated-Route TCP router's."""
 
-    router_name: str = "haproxy.router.openshift.io/wzh-router-name"
-    port: str = "haproxy.router.openshift.io/external-tcp-port"
-    drain_deadline: str = "haproxy.router.openshift.io/drain-deadline"
+    router_name: AnnotationKey = "haproxy.router.openshift.io/wzh-router-name"
+    port: AnnotationKey = "haproxy.router.openshift.io/external-tcp-port"
+    drain_deadline: AnnotationKey = "haproxy.router.openshift.io/drain-deadline"
     #: Where a cluster keeps the port that an ``auto`` Route was given.
-    kept_port: str = "haproxy-sidecar/port"
+    kept_port: AnnotationKey = "haproxy-sidecar/port"
 
     def keys(self) -> AnnotationKeys:
         return AnnotationKeys(**self.model_dump())
@@ -149,20 +157,20 @@ class CheckSettings(_Section):
 
     enabled: StrictBool = False
     interval: PositiveDuration = 5.0
-    rise: Count = 1
-    fall: Count = 3
+    rise: Annotated[Count, Field(le=1000)] = 1
+    fall: Annotated[Count, Field(le=1000)] = 3
 
 
 class PoolSettings(_Section):
     """One class of ports."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] = "default"
     ports: Ports
-    bind: Annotated[tuple[IPText, ...], Filled] = ("127.0.0.1",)
+    bind: BindAddresses = ("127.0.0.1",)
     slots: Annotated[Count, Field(le=4096)] = 16
     #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
-    namespaces: Annotated[tuple[str, ...], Filled] = ("*",)
+    namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
     timeouts: TimeoutSettings = TimeoutSettings()
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
@@ -191,7 +199,7 @@ class DrainSettings(_Section):
 
     deadline: Duration = 0.0
     #: Of one port, once the deadline is over: those who reconnect shall not all come at once.
-    sessions_per_second: Annotated[int, Field(ge=1)] = 100
+    sessions_per_second: Count = 100
 
 
 class EndpointsSettings(_Section):
@@ -218,7 +226,7 @@ class LimitSettings(_Section):
     """What one Route may take, so that it cannot take it from the others."""
 
     #: Beyond the pool's slots servers are added while HAProxy runs, up to this many.
-    max_servers: Annotated[int, Field(ge=1, le=65535)] = 1024
+    max_servers: Annotated[Count, Field(le=65535)] = 1024
 
 
 class HTTPSettings(_Section):
@@ -260,7 +268,7 @@ class KubernetesSettings(_Section):
     #: ``namespace/name`` of a Service whose ports are to be those that are open.
     publish_service: NamespacedName | None = None
     #: Of all kinds together; five times as many at once.
-    writes_per_second: Annotated[float, Field(ge=0.1, le=1000)] = 10.0
+    writes_per_second: Annotated[float, Field(strict=True, ge=0.1, le=1000)] = 10.0
 
 
 class LogSettings(_Section):
@@ -273,7 +281,7 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All of it; `parse_settings` makes one."""
 
-    router_name: Annotated[str, Field(min_length=1)] = "wzh-router-1"
+    router_name: Annotated[str, Field(min_length=1, max_length=253)] = "wzh-router-1"
     haproxy: HAProxySettings = HAProxySettings()
     source: SourceSettings = SourceSettings()
     annotations: AnnotationSettings = AnnotationSettings()
@@ -317,11 +325,16 @@ class Settings(_Section):
                 continue
             if split_host_port(listen)[1] in owners:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
-            if listen in taken:
-                raise ValueError(
-                    f"{key}: {listen!r} is that of {taken[listen]} too; choose another"
-                )
+            for other, of in taken.items():
+                if overlap(listen, other):
+                    raise ValueError(f"{key}: {listen!r} is that of {of} too; choose another")
             taken[listen] = key
+        slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
+        if slots > SLOTS_MAX:
+            raise ValueError(
+                f"pools: {slots} slots in all, for which HAProxy would take"
+                f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
+            )
         return self
 
     def pool(self) -> Pool:
@@ -354,10 +367,19 @@ def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Se
         raise SettingsError(origin, [f"must be a mapping of keys, not {shown(data)}"])
     if name := environment.get(ROUTER_NAME_VARIABLE):
         data = {**data, "router_name": name}
+    unfit = dict(control_characters(data))
+    problems = [
+        f"{_written(at)}: {shown(text)}: has a control character; remove it"
+        for at, text in unfit.items()
+    ]
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(data)
     except ValidationError as exc:
-        raise SettingsError(origin, [_problem(error) for error in exc.errors()]) from exc
+        errors = [error for error in exc.errors() if error["loc"] not in unfit]
+        raise SettingsError(origin, [*problems, *map(_problem, errors)]) from exc
+    if problems:
+        raise SettingsError(origin, problems)
+    return settings
 
 
 def _problem(error: Any) -> str:
@@ -386,8 +408,10 @@ def _problem(error: Any) -> str:
 _REMEDIES: Mapping[str, str] = {
     "string_type": "write text; what YAML takes for a number or a yes or no goes in quotes",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "write letters, digits, '.', '_' and '-', a letter or digit first",
     "int_type": "write a whole number, without quotes",
+    "float_type": "write a number, without quotes",
     "bool_type": "write true or false, without quotes",
     "literal_error": "choose {expected}",
     "greater_than_equal": "must be at least {ge}",
