@@ -12,9 +12,8 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sidecar import fields
-from sidecar.addresses import is_unix_socket, split_host_port
+from sidecar.addresses import canonical_ip, is_unix_socket, split_host_port
 from sidecar.durations import DURATION_RULE, parse_duration
-from sidecar.endpoints import canonical_ip
 from sidecar.errors import ObjectError
 from sidecar.fields import shown
 from sidecar.pool import format_ports
