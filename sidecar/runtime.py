@@ -306,7 +306,7 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
         except BaseException:
             connection.close()
             raise
-    except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
+    except (OSError, ValueError) as exc:  # a host that cannot be a name
         raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
     else:
         return connection
@@ -325,7 +325,7 @@ def _waiting_for(command: bytes) -> str:
     return f"waiting for the reply to {command.decode('ascii').strip()!r}"
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     """What the operating system says, without the number."""
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__
