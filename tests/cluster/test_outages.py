@@ -73,7 +73,7 @@ def test_a_sidecar_that_starts_without_an_api_server_waits_for_it(
         f"nothing is known: {pod.not_ready()}",
         PATIENCE_SECONDS,
     )
-    assert pod.stays_in_its_service(), "the last sidecar programmed this HAProxy"
+    await_(pod.stays_in_its_service, "the last sidecar programmed this HAProxy")
     # HAProxy goes on as the last sidecar left it.
     assert pod.leads_to(30014, "web-0")
     plane.start_server()
