@@ -145,6 +145,12 @@ def test_aliases_cannot_blow_a_file_up(merged: bool) -> None:
     assert "aliases blow it up; write the values out" in refused("\n".join(lines).encode())
 
 
+def test_many_merged_mappings_are_no_more_work_than_they_are_long() -> None:
+    # With the square of them it would be the test's timeout that ends this.
+    sources = ", ".join(f"{{k{number}: 1}}" for number in range(100_000))
+    assert len(values(f"<<: [{sources}]")[0]) == 100_000
+
+
 def test_many_aliases_of_little_are_fine() -> None:
     text = "a: &a [tcp]\n" + "".join(f"k{number}: *a\n" for number in range(2000))
     assert len(values(text)[0]) == 2001
@@ -197,6 +203,13 @@ def test_json_that_was_written_is_read(data: Any) -> None:
 )
 def test_what_is_no_json_is_refused(raw: bytes, message: str) -> None:
     assert refused(raw, is_json=True).startswith(message)
+
+
+def test_a_key_twice_among_many_is_found_at_once() -> None:
+    # With the square of them it would be the test's timeout that ends this.
+    keys = ", ".join(f'"k{number}": 1' for number in (*range(200_000), 199_999))
+    message = "not JSON: the key 'k199999' stands twice in one object"
+    assert refused(f"{{{keys}}}".encode(), is_json=True) == message
 
 
 # --- lists ----------------------------------------------------------------------------------
