@@ -190,7 +190,7 @@ def test_probes_ask_where_something_answers(pod: dict[str, Any]) -> None:
                 assert ports[item[probe]["httpGet"]["port"]] == port
                 assert item[probe]["httpGet"]["path"] in paths
                 asked += 1
-    assert asked == 4
+    assert asked == 5
     metrics = documents("base/service.yaml")[1]
     assert {port["name"]: port["port"] for port in metrics["spec"]["ports"]} == {
         name: port for name, (port, _) in listens.items()
