@@ -50,6 +50,7 @@ class PortPool:
 
     ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
     ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
+    ``maxconn``: connections of each port at the same time; None for what `capacity` gives it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class PortPool:
     check: HealthCheck | None
     accept_proxy: bool
     send_proxy: str
+    maxconn: int | None = None
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.namespaces or namespace in self.namespaces

@@ -23,6 +23,7 @@ from pydantic import (
 
 from sidecar.addresses import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.agenda import Pace
+from sidecar.capacity import Capacity, share_out
 from sidecar.errors import SettingsError
 from sidecar.fields import shown
 from sidecar.objects import AnnotationKeys
@@ -93,7 +94,7 @@ class HAProxySettings(_Section):
     config: FilePath = Path("run/haproxy.cfg")
     state_file: FilePath = Path("run/servers.state")
     template: FilePath | None = None
-    #: None lets HAProxy derive it from the limit of open files.
+    #: None is 20,000; either is lowered to what the limit of open files has room for.
     maxconn: Count | None = None
     #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
     metrics_listen: MetricsAddress | None = None
@@ -176,6 +177,9 @@ class PoolSettings(_Section):
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
     send_proxy: Literal["none", "v1", "v2"] = "none"
+    #: Connections of one port at the same time; None is a tenth of HAProxy's, or an even share
+    #: where there are fewer ports. What comes beyond is closed at once.
+    maxconn: Count | None = None
 
     def port_pool(self) -> PortPool:
         check = self.check
@@ -192,6 +196,7 @@ class PoolSettings(_Section):
             check=HealthCheck(check.interval, check.rise, check.fall) if check.enabled else None,
             accept_proxy=self.accept_proxy,
             send_proxy=self.send_proxy,
+            maxconn=self.maxconn,
         )
 
 
@@ -353,6 +358,11 @@ class Settings(_Section):
 
     def pool(self) -> Pool:
         return Pool(tuple(pool.port_pool() for pool in self.pools))
+
+    def capacity(self, open_files_max: int | None) -> Capacity:
+        """Connections of HAProxy and its ports, by the most files that it may have open (None: no
+        limit). Raises SettingsError if these are too few."""
+        return share_out(self.pool(), self.haproxy.maxconn, open_files_max)
 
     def pace(self) -> Pace:
         return Pace(

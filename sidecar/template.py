@@ -26,12 +26,14 @@ def template_path() -> Path:
     return shipped if shipped.exists() else package.parent / "haproxy" / _NAME
 
 
-def render(settings: Settings) -> str:
-    """The text of haproxy.cfg. Raises SettingsError if the user's template does not work, or
-    HAProxy could not listen at the socket's path.
+def render(settings: Settings, open_files_max: int | None = None) -> str:
+    """The text of haproxy.cfg, for a HAProxy that may have so many files open (None: no limit).
 
-    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``,
-    ``maxconn`` and ``metrics_listen``, and the filters below.
+    Raises SettingsError if the user's template does not work, HAProxy could not listen at the
+    socket's path, or the files are too few.
+
+    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``, ``maxconn``,
+    ``metrics_listen`` and ``capacity`` (a `Capacity`), and the filters below.
     """
     path = settings.haproxy.template or template_path()
     environment = jinja2.Environment(
@@ -52,6 +54,7 @@ def render(settings: Settings) -> str:
         server_options=_server_options,
     )
     pool = settings.pool()
+    capacity = settings.capacity(open_files_max)
     socket = settings.haproxy.socket
     unix = is_unix_socket(socket)
     if unix and (unfit := re.search(r"[$,]", str(Path(socket).absolute()))):
@@ -67,11 +70,12 @@ def render(settings: Settings) -> str:
             version=__version__,
             port_count=len(pool.by_port),
             slot_count=sum(item.slots for item in pool.by_port.values()),
-            pools=pool.classes,
+            pools=capacity.pools,
+            capacity=capacity,
             socket=str(Path(socket).absolute()) if unix else socket,
             socket_is_unix=unix,
             state_file=str(settings.haproxy.state_file.absolute()),
-            maxconn=settings.haproxy.maxconn,
+            maxconn=capacity.maxconn,
             metrics_listen=settings.haproxy.metrics_listen,
         )
     except Exception as exc:  # a template can raise anything

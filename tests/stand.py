@@ -14,7 +14,7 @@ import socketserver
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,7 @@ class Stand:
         self,
         folder: Path,
         pools: Sequence[dict[str, Any]] | None = None,
+        haproxy: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -201,6 +202,7 @@ class Stand:
                 "config": str(folder / "haproxy.cfg"),
                 "state_file": str(folder / "servers.state"),
                 "timeout": "2s",
+                **(haproxy or {}),
             },
             "source": {"kind": "directory", "path": str(self.manifests)},
             "pools": [{"bind": [self.ip], "name": f"p{n}", **p} for n, p in enumerate(pools)],
@@ -221,10 +223,13 @@ class Stand:
         self.start_haproxy()
         return self
 
-    def start_haproxy(self) -> ProcessInfo:
+    def start_haproxy(self, *prefix: str) -> ProcessInfo:
+        """``prefix``: a command that executes the one after it, as ``nice`` does."""
         log = self._files.enter_context((self.folder / "haproxy.log").open("ab"))
         process = subprocess.Popen(
-            [HAPROXY, "-db", "-f", str(self.settings.haproxy.config)], stdout=log, stderr=log
+            [*prefix, HAPROXY, "-db", "-f", str(self.settings.haproxy.config)],
+            stdout=log,
+            stderr=log,
         )
         self._process = process
 

@@ -67,6 +67,8 @@ TYPES: list[tuple[str, str, list[str]]] = [
     (pool("accept_proxy: 'yes'"), "pools[0].accept_proxy", ["'yes'", "true or false"]),
     (pool("check: {enabled: 1}"), "pools[0].check.enabled", ["1", "true or false"]),
     (pool("balance: fastest"), "pools[0].balance", ["'fastest'", "'leastconn'", "'source'"]),
+    (pool("maxconn: 0"), "pools[0].maxconn", ["0", "at least 1"]),
+    (pool("maxconn: '5'"), "pools[0].maxconn", ["'5'", "write a whole number"]),
     (pool("send_proxy: v3"), "pools[0].send_proxy", ["'v3'", "'none', 'v1' or 'v2'"]),
     ("source: {kind: consul}", "source.kind", ["'consul'", "'directory' or 'kubernetes'"]),
     (pool("namespaces: demo"), "pools[0].namespaces", ["'demo'", "a list, like ['demo']"]),

@@ -79,6 +79,7 @@ pools:
     check: {enabled: true, interval: 250ms, rise: 2, fall: 5}
     accept_proxy: true
     send_proxy: v2
+    maxconn: 300
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
 dns: {servers: ["10.0.0.10:53", "[fd00::a]:53"], timeout: 2s, keep: 10m}
@@ -107,6 +108,7 @@ def test_the_settings_of_the_design_are_the_defaults() -> None:
     assert only.connect_timeout_seconds == 0.5
     assert (only.client_timeout_seconds, only.server_timeout_seconds) == (3600.0, 3600.0)
     assert (only.accept_proxy, only.send_proxy) == (False, "none")
+    assert only.maxconn is None
 
 
 def test_every_key_means_what_it_says() -> None:
@@ -146,6 +148,7 @@ def test_every_key_means_what_it_says() -> None:
                 "check": {"enabled": True, "interval": 0.25, "rise": 2, "fall": 5},
                 "accept_proxy": True,
                 "send_proxy": "v2",
+                "maxconn": 300,
             },
         ),
         "drain": {"deadline": 90.0, "sessions_per_second": 100},

@@ -325,13 +325,15 @@ def test_a_template_has_what_the_documentation_says(tmp_path: Path) -> None:
     file.write_text(
         "{{ socket }} {{ state_file }} {{ maxconn }} {{ metrics_listen }}\n"
         "{% for pool in pools %}{{ pool.name }} {{ pool.ports | ports }} {{ pool.slots }}"
-        " {{ pool | server_options }}\n{% endfor %}"
+        " {{ pool | server_options }} {{ pool.maxconn }} of {{ capacity.ports_maxconn }}\n"
+        "{% endfor %}"
         "{{ 6620 | frontend }} {{ 6620 | backend }} {{ 1.5 | duration }} {{ '::1' | bind_ip }}"
         " {{ '[::1]:80' | bind_address }} {{ 'a b' | quote }}\n"
     )
     first, second, third = render(with_template(file)).splitlines()
-    assert first.endswith(" None None")
+    assert first.endswith(" 20000 None")
     assert second.startswith("default 6620, 13306, 18080, 30000-30099 16 init-addr last,127.0.0.1")
+    assert second.endswith(" 2000 of 19968")
     assert third == 'tcp-6620 be_tcp-6620 1500ms [::1] [::1]:80 "a b"'
 
 

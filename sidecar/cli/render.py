@@ -1,5 +1,6 @@
 """``render``: haproxy.cfg from the settings."""
 
+import resource
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def render(config: Path | None, output: str | None) -> None:
     """Write haproxy.cfg; ``output`` "-" is stdout, None is where the settings say."""
     settings = load_settings(config)
     if output == "-":
-        sys.stdout.write(render_template(settings))
+        sys.stdout.write(_text(settings))
         return
     path = Path(output) if output else settings.haproxy.config
     write_files(settings, path)
@@ -29,7 +30,7 @@ def write_files(settings: Settings, path: Path) -> None:
 
     Raises SettingsError if they cannot be written.
     """
-    text = render_template(settings)
+    text = _text(settings)
     try:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
@@ -39,6 +40,16 @@ def write_files(settings: Settings, path: Path) -> None:
     except OSError as exc:
         problem = f"{exc.filename or path}: cannot be written: {exc.strerror}"
         raise SettingsError("haproxy", [problem]) from exc
+
+
+def _text(settings: Settings) -> str:
+    """haproxy.cfg for a HAProxy with this process's limits; says on stderr what they lowered."""
+    # HAProxy raises its soft limit to the hard one by itself.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    open_files_max = None if hard == resource.RLIM_INFINITY else hard
+    for lowered in settings.capacity(open_files_max).lowered:
+        sys.stderr.write(f"warning: {lowered}\n")
+    return render_template(settings, open_files_max)
 
 
 def describe_pool(settings: Settings) -> str:
