@@ -68,3 +68,35 @@ def test_what_is_granted_is_what_is_used(
     assert set(everything) == granted(plane)
     assert 403 not in everything.values()
     assert "403" not in pod.said()
+
+
+def test_the_role_alone_lets_the_router_follow_its_own_service(plane: ControlPlane) -> None:
+    """As where `source.namespaces` makes do without the ClusterRole."""
+    plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": ACCOUNT,
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": NAMESPACE}],
+        },
+    )
+
+    def listed(group: str, resource: str) -> bool:
+        path = f"{group}/namespaces/{NAMESPACE}/{resource}"
+        who = f"--as=system:serviceaccount:{NAMESPACE}:narrow"
+        return bool(plane.kubectl("get", "--raw", path, who, check=False))
+
+    assert listed("/api/v1", "services?fieldSelector=metadata.name%3Dhaproxy-sidecar")
+    assert listed("/apis/discovery.k8s.io/v1", "endpointslices")
+    assert not listed("/api/v1", "services")
+    assert not listed("/api/v1", "pods")
