@@ -212,7 +212,7 @@ class Ledger:
                 key,
                 None,
                 Reason.QUOTA_EXCEEDED,
-                f"older Routes of namespace {key.namespace!r} have, or wait for, the"
+                f"other Routes of namespace {key.namespace!r} have, or are next for, the"
                 f' {pool.auto_ports_per_namespace} ports of pool {pool.name!r} that "{AUTO}" gives'
                 " a namespace (auto_ports_per_namespace); delete one of them, or name a port",
             )

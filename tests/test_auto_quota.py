@@ -44,8 +44,8 @@ def test_the_oldest_of_a_namespace_get_them_and_others_the_rest() -> None:
     verdict = refusal(ledger, C)
     assert (verdict.reason, verdict.port) == (Reason.QUOTA_EXCEEDED, None)
     assert verdict.message == (
-        "older Routes of namespace 'demo' have, or wait for, the 2 ports of pool 'p0' that \"auto\""
-        " gives a namespace (auto_ports_per_namespace); delete one of them, or name a port"
+        "other Routes of namespace 'demo' have, or are next for, the 2 ports of pool 'p0' that"
+        ' "auto" gives a namespace (auto_ports_per_namespace); delete one of them, or name a port'
     )
     # A port that is named is no business of this limit.
     take(ledger, replace(D, port="30005"))
