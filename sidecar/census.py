@@ -21,7 +21,13 @@ SLOT_LABELS = (
 )
 
 #: A Route for which there is no port now, but may be one later.
-_WAITING = frozenset({Reason.PORT_ALREADY_CLAIMED.value, Reason.POOL_EXHAUSTED.value})
+_WAITING = frozenset(
+    {
+        Reason.PORT_ALREADY_CLAIMED.value,
+        Reason.POOL_EXHAUSTED.value,
+        Reason.QUOTA_EXCEEDED.value,
+    }
+)
 
 
 class Census(Collector):

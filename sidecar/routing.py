@@ -15,7 +15,7 @@ from sidecar.fields import shown
 from sidecar.model import Cause, Key, Route
 from sidecar.outside import outside_name
 from sidecar.own_addresses import NOWHERE, Denied, Listening, own_addresses
-from sidecar.pool import Pool
+from sidecar.pool import Pool, PortPool
 from sidecar.sources.base import Change
 from sidecar.store import Store
 from sidecar.verdicts import Reason, Verdict
@@ -113,7 +113,7 @@ class Routing:
             else:
                 del self._owners[port]
                 self._parts.pop(port, None)
-        touched |= self._ledger.reproposed
+        touched |= self._ledger.restated
         for key in touched:
             self._index(key)
         for key in dirty:
@@ -183,6 +183,14 @@ class Routing:
     def auto_changes(self) -> int:
         """Grows whenever `auto_ports` may be different."""
         return self._ledger.auto_changes
+
+    def auto_pool(self, key: Key) -> PortPool | None:
+        """The class that an ``auto`` Route takes its port from; None for any other Route."""
+        return self._ledger.auto_pool(key)
+
+    def auto_share(self, namespace: str, pool: PortPool) -> int:
+        """See `Ledger.auto_share`."""
+        return self._ledger.auto_share(namespace, pool)
 
     @property
     def proposed_ports(self) -> Mapping[Key, int]:

@@ -173,6 +173,8 @@ class PoolSettings(_Section):
     #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
     namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
+    #: None: a quarter of the ports, at least one, so that one namespace leaves some to the others.
+    auto_ports_per_namespace: Count | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
@@ -190,6 +192,7 @@ class PoolSettings(_Section):
             slots=self.slots,
             balance=self.balance,
             namespaces=self.namespaces,
+            auto_ports_per_namespace=self.auto_ports_per_namespace or max(1, len(self.ports) // 4),
             connect_timeout_seconds=self.timeouts.connect,
             client_timeout_seconds=self.timeouts.client,
             server_timeout_seconds=self.timeouts.server,

@@ -180,7 +180,8 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     queue = world.routing.queue(verdict.port) if verdict and verdict.port is not None else []
     if verdict is None or key not in queue:
         message = verdict.message if verdict else "nothing is known of it"
-        yield Link("port", "bad", f"the port annotation is {_given(route)}", remedy=message)
+        text = f"the port annotation is {_given(route)}"
+        yield Link("port", "bad", text, tuple(_share(key, world)), message)
         yield from _service_links(route, None, world)
         return
     port = verdict.port
@@ -194,6 +195,17 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     yield from _service_links(route, seen, world)
     if owns:
         yield from _haproxy_links(port, verdict, world)
+
+
+def _share(key: Key, world: World) -> Iterator[Line]:
+    """How many ports its namespace has, of a Route that leaves the choice to us."""
+    if pool := world.routing.auto_pool(key):
+        has = world.routing.auto_share(key.namespace, pool)
+        yield Line(
+            "info",
+            f'namespace {key.namespace} has {has} ports of pool {pool.name!r} by "auto"; it may'
+            f" have {pool.auto_ports_per_namespace}",
+        )
 
 
 def _given(route: Route) -> str:

@@ -16,8 +16,8 @@ from sidecar.verdicts import Verdict
 
 #: Three ports for everybody, two for one team.
 POOL = pool_of(
-    {"ports": ["30000-30002"]},
-    {"ports": ["31000-31001"], "namespaces": ["team-a"]},
+    {"ports": ["30000-30002"], "auto_ports_per_namespace": 3},
+    {"ports": ["31000-31001"], "auto_ports_per_namespace": 2, "namespaces": ["team-a"]},
 )
 
 DENIED = denier(ipaddress.ip_network(network) for network in DENIED_BY_DEFAULT)

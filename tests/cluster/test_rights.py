@@ -96,3 +96,35 @@ def test_without_the_component_an_auto_route_is_told_what_is_missing(
         2 * PATIENCE_SECONDS,
         every_seconds=0.5,
     )
+
+
+def test_the_role_alone_lets_the_router_follow_its_own_service(plane: ControlPlane) -> None:
+    """As where `source.namespaces` makes do without the ClusterRole."""
+    plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": ACCOUNT,
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": NAMESPACE}],
+        },
+    )
+
+    def listed(group: str, resource: str) -> bool:
+        path = f"{group}/namespaces/{NAMESPACE}/{resource}"
+        who = f"--as=system:serviceaccount:{NAMESPACE}:narrow"
+        return bool(plane.kubectl("get", "--raw", path, who, check=False))
+
+    assert listed("/api/v1", "services?fieldSelector=metadata.name%3Dhaproxy-sidecar")
+    assert listed("/apis/discovery.k8s.io/v1", "endpointslices")
+    assert not listed("/api/v1", "services")
+    assert not listed("/api/v1", "pods")
