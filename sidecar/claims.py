@@ -202,7 +202,7 @@ class Ledger:
                 None,
                 Reason.PORT_PENDING,
                 f'a port for "{AUTO}" is on its way: the leading replica of this router writes it'
-                " to an annotation",
+                " to an annotation, as its component auto-ports allows",
             )
         if port is None and claim_of(route) not in self._homeless[self._auto[key].name]:
             pool = self._auto[key]

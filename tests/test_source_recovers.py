@@ -1,6 +1,8 @@
 """How soon a change is seen after the API server forgot, broke off or was away: with the waits that
 are shipped, by the clock."""
 
+import contextlib
+import socket
 import time
 from collections.abc import Iterator
 
@@ -76,6 +78,34 @@ def test_a_change_after_an_outage(world: World) -> None:
     world.api.apply(route_manifest("web", 30002))
     world.api.start()
     await_seen(world, 30002)
+
+
+@contextlib.contextmanager
+def swallowing(host: str) -> Iterator[None]:
+    """Who connects there hears nothing, as where a firewall or a dead node swallows all."""
+    ip, _, port = host.removeprefix("http://").partition(":")
+    with contextlib.ExitStack() as ending:
+        full = ending.enter_context(socket.socket())
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        full.bind((ip, int(port)))
+        full.listen(0)
+        while True:
+            waiting = ending.enter_context(socket.socket())
+            waiting.settimeout(0.5)
+            try:
+                waiting.connect((ip, int(port)))
+            except TimeoutError:
+                break
+        yield
+
+
+def test_a_change_after_a_network_that_swallowed_everything(world: World) -> None:
+    world.api.stop()
+    with swallowing(world.api.host):
+        time.sleep(8.0)
+    world.api.apply(route_manifest("web", 30001))
+    world.api.start()
+    await_seen(world, 30001)
 
 
 def test_an_api_server_that_is_away_is_asked_in_moderation(world: World) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ from sidecar.kube.lines import LineFraming
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
-#: For connecting, TLS included: an API server that takes longer is as good as away.
-CONNECT_TIMEOUT_SECONDS = 10.0
+#: For connecting, and for each step of TLS. Linux before 6.5 tries after 1 s and 3 s, and then only
+#: after 7 s: by then a new attempt of ours finds sooner that the network works again.
+CONNECT_TIMEOUT_SECONDS = 3.5
 
 #: Whatever Retry-After says: who waited for longer would be taken for dead.
 RETRY_AFTER_MAX_SECONDS = 120.0
@@ -192,6 +194,7 @@ class KubeClient:
         if self._closed:
             raise ApiUnreachableError(self.host, asked, "the client is closed")
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
+        ends_at = time.monotonic() + read_timeout_seconds
 
         def send(access: _Access) -> urllib3.BaseHTTPResponse:
             sent = {
@@ -200,14 +203,15 @@ class KubeClient:
                 **self._credentials(access, asked),
                 **headers,
             }
+            # Of the one time that there is, if it is sent once more.
+            left_seconds = max(0.1, ends_at - time.monotonic())
             return access.pools.request(
                 method,
                 url,
                 headers=sent,
                 body=body,
                 timeout=urllib3.Timeout(
-                    connect=min(CONNECT_TIMEOUT_SECONDS, read_timeout_seconds),
-                    read=read_timeout_seconds,
+                    connect=min(CONNECT_TIMEOUT_SECONDS, left_seconds), read=left_seconds
                 ),
                 preload_content=False,
                 # A redirect would take our token elsewhere.

@@ -76,8 +76,8 @@ _RIGHTS = {
 
 #: What an ``auto`` Route is told where its port may not be written to it.
 _NO_AUTO = (
-    'this router is forbidden to patch routes, which "auto" takes: write a port, or have the'
-    " router's component auto-ports applied, which grants it"
+    'this router is forbidden to patch routes, which "auto" requires: set a port number, or have'
+    " the router's component auto-ports applied, which grants it"
 )
 
 

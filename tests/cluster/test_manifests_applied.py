@@ -18,8 +18,9 @@ def make(plane: ControlPlane, *arguments: str) -> str:
     done = subprocess.run(
         ["make", "-s", f"KUBECTL={' '.join(plane.command)}", *arguments],
         cwd=HERE.parent.parent,
-        # Without the variables of the `make` that runs the tests; kubectl has its cache at home.
-        env={"PATH": os.environ["PATH"], "HOME": str(plane.folder)},
+        # Without the variables of the `make` that runs the tests. kubectl's cache goes below HOME,
+        # and into this repository where there is none.
+        env={"HOME": str(plane.folder), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
