@@ -194,6 +194,7 @@ class Daemon:
                     self.facts,
                     self.world,
                     self.reconciler.history,
+                    self.reconciler.still,
                 )
                 self.metrics.registry.register(Census(live.snapshot, self._pool))
                 site = make_site(
@@ -261,8 +262,12 @@ class Daemon:
         return Health(not problem, problem)
 
     def readyz(self) -> Health:
-        """Whether `serving`, and what `ready` says."""
-        return Health(self.serving(), self.ready())
+        """Whether `serving`, and what `ready` says; or which ports are full, which is no reason to
+        send their clients to the other replicas, that would be full next."""
+        text = self.ready()
+        if not text and (full := self.reconciler.sampler.full):
+            text = f"ok; ports at their limit of connections: {format_ports(full)}"
+        return Health(self.serving(), text)
 
     def ready(self) -> str:
         """What /readyz says: why HAProxy does not yet do what the source says, or ""."""
@@ -306,6 +311,12 @@ class Daemon:
             converged=not unready,
             unready=unready,
             changes=reconciler.history.total,
+            left_out=dict(reconciler.left_out),
+            verified=frozenset(filter(reconciler.verified, reconciler.observed)),
+            connections=reconciler.sampler.connections,
+            attempts=reconciler.sampler.attempts(),
+            bases=reconciler.sampler.bases(),
+            reachable=reconciler.connection_error is None,
         )
 
     def world(self) -> World:

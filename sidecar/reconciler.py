@@ -32,6 +32,7 @@ from sidecar.planner import PortPlan, plan
 from sidecar.pool import Address, Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
+from sidecar.sampler import Sampler
 from sidecar.wording import few
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Reconciler:
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
+        #: What HAProxy counts; for reports only.
+        self.sampler = Sampler(client, clock)
         self.history = History(time.time)
         self._applier = Applier(client, self._observer, self.history, metrics, clock)
         self._pool = pool
@@ -197,6 +200,14 @@ class Reconciler:
             or self.connection_error
         )
 
+    def still(self, observed: Mapping[int, ObservedPort]) -> frozenset[int]:
+        """The ports that are verified, and were last looked at for ``observed``."""
+        return frozenset(
+            port
+            for port, seen in observed.items()
+            if self.observed.get(port) is seen and self.verified(port)
+        )
+
     def take_touched(self) -> set[int]:
         """The ports that were changed in HAProxy, verified or failed since the last call."""
         touched, self._touched = self._touched, set()
@@ -236,6 +247,8 @@ class Reconciler:
             # A HAProxy that was not known has been compared as a whole.
             self.programmed = self._answering
         if resync:
+            if self.process:
+                self.sampler.sample(self.process)
             self._resync_at = self._clock() + self._pace.resync_seconds
 
     def _converge(self, ports: set[int], claims: Claims) -> None:

@@ -281,6 +281,16 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
             remedy="weight 0 takes no new connection" if zero else "",
         )
         yield _endpoints_link(route, target, wanted, sets, seen, world)
+    yield from _no_server(route, world)
+
+
+def _no_server(route: Route, world: World) -> Iterator[Link]:
+    """Why the Route has no server at all, in the words of its status."""
+    port = world.routing.owner_port(route.key)
+    claimed = None if port is None else world.routing.claim(port)
+    if claimed and not claimed.resolution.servers and claimed.resolution.message:
+        found = claimed.resolution
+        yield Link("servers", "bad", f"none: {found.reason}", (), found.message)
 
 
 def _endpoints_link(
@@ -352,7 +362,10 @@ def _endpoint_line(
         return Line("ok", f"{who}: {state}")
     slot = slots.get(Address(canonical, port))
     if slot is None:
-        return Line("warn", f"{who}: {state}, and not in HAProxy: no room, or not yet")
+        where = "not in HAProxy: no room, or not yet"
+        if world.faults:
+            where = "not in HAProxy when that last answered"
+        return Line("warn", f"{who}: {state}, and {where}")
     down = "" if slot.up or slot.state != "ready" else ", but its health check fails"
     mark: Mark = "warn" if down else "ok"
     return Line(mark, f"{who}: {state}, in slot {slot.name} ({slot.state}){down}")

@@ -31,7 +31,7 @@ from sidecar.addresses import split_host_port
 from sidecar.calls import WAITING_MAX, Calls
 from sidecar.errors import BusyError
 from sidecar.server import WORKERS
-from sidecar.traffic import parse_port_traffic, parse_server_traffic
+from sidecar.traffic import parse_attempts, parse_port_traffic, parse_server_traffic
 
 
 class Answer(NamedTuple):
@@ -292,19 +292,23 @@ def test_too_many_ask() -> None:
 
 
 def test_traffic_is_read_by_column_name() -> None:
-    header = "# pxname,svname,bin,bout,scur,rate,status,check_status,lastchg,"
+    header = (
+        "# pxname,svname,bin,bout,scur,rate,status,check_status,lastchg,stot,econ,wretr,wredis,"
+    )
     text = (
         f"{header}\n"
-        "be_tcp-30000,s1,5,6,7,8,UP 1/3,* L4OK,12,\n"
-        "be_tcp-30000,s2,0,0,0,0,DOWN 1/2,L4TOUT,3,\n"
-        "be_tcp-30000,s3,,,,,no check,,,\n"
-        "other,s1,1,1,1,1,UP,,1,\n"
-        "be_tcp-30000,BACKEND,1,1,1,1,UP,,1,\n"
+        "be_tcp-30000,s1,5,6,7,8,UP 1/3,* L4OK,12,9,3,2,1,\n"
+        "be_tcp-30000,s2,0,0,0,0,DOWN 1/2,L4TOUT,3,,,,,\n"
+        "be_tcp-30000,s3,,,,,no check,,,,,,,\n"
+        "other,s1,1,1,1,1,UP,,1,1,1,1,1,\n"
+        "be_tcp-30000,BACKEND,1,1,1,1,UP,,1,9,3,2,1,\n"
     )
     found = parse_server_traffic(text)
     assert found.keys() == {30000}
     s1, s2, s3 = found[30000].values()
     assert (s1.counts, s1.up, s1.check, s1.seconds_since_change) == ((7, 8, 5, 6), True, "L4OK", 12)
+    assert s1.attempts == (9, 3, 2, 1)
+    assert parse_attempts(text) == {30000: (9, 3, 2, 1)}
     assert (s2.up, s2.check) == (False, "L4TOUT")
     assert (s3.counts, s3.up, s3.check) == ((0, 0, 0, 0), True, "")
     ports = parse_port_traffic(f"{header}\ntcp-30000,FRONTEND,5,6,7,8,OPEN,,,\nx,FRONTEND,,,,,,,,")

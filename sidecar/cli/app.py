@@ -175,6 +175,9 @@ def why(
     ],
     config: Config = None,
     json: JSON = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Connect to each server, and through the port.")
+    ] = False,
 ) -> None:
     """Why a port or Route works or not, link by link.
 
@@ -182,7 +185,7 @@ def why(
     """
     from sidecar.cli import why as command
 
-    command.why(config, subject, as_json=json)
+    command.why(config, subject, as_json=json, connect=probe)
 
 
 @app.command()
