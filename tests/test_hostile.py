@@ -274,7 +274,7 @@ HARMLESS = {
 _SERVER = r"be_tcp-3\d{4}/[sx]\d+"
 ALLOWED = re.compile(
     rf"prompt|show info|show servers state( be_tcp-3\d{{4}})?|show stat (1?be_tcp-3\d{{4}}|"
-    rf"(be_)?tcp-3\d{{4}}|-1) [14] -1|set server {_SERVER} (addr [0-9a-f.:]+ port \d+|weight \d+|"
+    rf"(be_)?tcp-3\d{{4}}|-1) [1346] -1|set server {_SERVER} (addr [0-9a-f.:]+ port \d+|weight \d+|"
     rf"state (ready|drain|maint))|add server {_SERVER} [0-9a-f.:\[\]]+ weight \d+|"
     rf"del server {_SERVER}|(enable|disable) frontend tcp-3\d{{4}}"
 )

@@ -255,7 +255,8 @@ def test_a_loop_that_was_there_is_over_when_it_is_known(
 ) -> None:
     """As when a replica gets an address that a Route leads to; here, by a sidecar that knows less
     of itself. The client stays, and would keep the loop."""
-    stand, server = looping(make_stand), make_server()
+    pool = {"ports": ["30000-30009"], "slots": 4, "maxconn": MAXCONN}
+    stand, server = looping(make_stand, pools=[pool]), make_server()
     stand.write("a.yaml", *leading("self", 30000, stand.ip, 30000), *app("web", 30001, [server]))
     pools = tuple(item.model_copy(update={"bind": (fresh_ip(),)}) for item in stand.settings.pools)
     settings, elsewhere = stand.settings, stand.settings.model_copy(update={"pools": pools})

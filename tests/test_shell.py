@@ -1,6 +1,7 @@
 """The shell with a real HAProxy: as a script, on a terminal, through a master's CLI. ``HAPROXY=…``
 takes another HAProxy than the one in PATH."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -26,6 +27,8 @@ from stand import MakeStand, app, await_, converged, fresh_ip, running
 from sidecar.child import answering, find_haproxy
 from sidecar.cli.shell.completion import Asker, completer
 from sidecar.cli.shell.conversation import Conversation
+from sidecar.errors import DisconnectedError
+from sidecar.runtime import MasterClient
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -84,7 +87,14 @@ class LittleHAProxy:
             info = answering(self.socket)
             return info is not None and (self._master or info.pid == process.pid)
 
+        def master_answers() -> bool:
+            with contextlib.suppress(DisconnectedError):
+                return bool(MasterClient(self.master_socket).ask("show proc"))
+            return False
+
         await_(answers, "HAProxy answers", 30)
+        if self._master:
+            await_(master_answers, "its master answers", 30)
         return self
 
     def stop(self) -> None:
