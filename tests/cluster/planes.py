@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from plane import ControlPlane
-from pod import Pod
-from stand import EchoServer
+from pod import ACCOUNT, NAMESPACE, Pod
+from stand import EchoServer, await_
 
 #: The fixtures `make_pod` and `serve`.
 MakePod = Callable[..., Pod]
@@ -25,7 +25,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     control_plane = ControlPlane(tmp_path_factory.mktemp("plane"))
     try:
         control_plane.start()
-        control_plane.apply(*control_plane.overlay("kubernetes", "auto-ports"))
+        control_plane.apply(*control_plane.overlay("kubernetes"))
         control_plane.kubectl(
             "wait", "--for=condition=Established", "crd/routes.route.openshift.io", "--timeout=60s"
         )
@@ -33,6 +33,25 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield control_plane
     finally:
         control_plane.close()
+
+
+def apply_router(plane: ControlPlane, *components: str) -> None:
+    """Plain Kubernetes' overlay with these components, until the API server goes by its Roles."""
+    plane.apply(*plane.overlay("kubernetes", *components))
+    account = f"--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+    wanted = "yes" if "auto-ports" in components else "no"
+
+    def goes_by_it() -> bool:
+        asked = "auth", "can-i", "patch", "routes.route.openshift.io", "-A", account
+        return plane.kubectl(*asked, check=False) == wanted
+
+    await_(goes_by_it, f"may the router patch Routes: {wanted}", 60, every_seconds=0.1)
+
+
+@pytest.fixture
+def auto_ports(plane: ControlPlane) -> None:
+    """Routes may ask for the port `auto`."""
+    apply_router(plane, "auto-ports")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Several replicas of one router: all drive, one writes, all agree on ports."""
 
+import pytest
 from plane import ControlPlane
 from planes import MakePod, Serve
 from pod import NAMESPACE, PATIENCE_SECONDS
@@ -29,6 +30,7 @@ def writers(plane: ControlPlane) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("auto_ports")
 def test_two_replicas_agree_and_one_writes(
     plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
 ) -> None:
@@ -98,7 +100,7 @@ def test_the_service_has_the_ports_that_are_open(
     await_ports(30032, 30033)
     # Applied again, the Service keeps what the router wrote into it, beside its own first port,
     # which goes as soon as something changes.
-    plane.apply(*plane.overlay("kubernetes", "auto-ports"))
+    plane.apply(*plane.overlay("kubernetes"))
     await_ports(6620, 30032, 30033)
     plane.kubectl("delete", "route", "goes", "-n", namespace)
     await_ports(30032)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+import pytest
 from plane import ControlPlane
-from planes import MakePod, Serve
+from planes import MakePod, Serve, apply_router
 from pod import ACCOUNT, NAMESPACE, PATIENCE_SECONDS
 from reports import admission, await_admission
 from stand import app, await_
@@ -40,6 +41,7 @@ def used(plane: ControlPlane) -> Iterator[tuple[Right, int]]:
             yield right, event.get("responseStatus", {}).get("code", 0)
 
 
+@pytest.mark.usefixtures("auto_ports")
 def test_what_is_granted_is_what_is_used(
     plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
 ) -> None:
@@ -79,16 +81,14 @@ def test_without_the_component_an_auto_route_is_told_what_is_missing(
         *app("any", "auto", [server], namespace=namespace),
     )
     # Server-side apply takes away what the base does without.
-    plane.apply(*plane.overlay("kubernetes"))
-    try:
-        pod = make_pod().await_ready()
-        await_admission(plane, namespace, "web", "Admitted")
-        told = await_admission(plane, namespace, "any", "PortPending", "False")
-        assert "forbidden to patch routes" in told["message"]
-        assert "component auto-ports" in told["message"]
-        assert "takes the right to patch routes" in pod.said()
-    finally:
-        plane.apply(*plane.overlay("kubernetes", "auto-ports"))
+    apply_router(plane)
+    pod = make_pod().await_ready()
+    await_admission(plane, namespace, "web", "Admitted")
+    told = await_admission(plane, namespace, "any", "PortPending", "False")
+    assert "forbidden to patch routes" in told["message"]
+    assert "component auto-ports" in told["message"]
+    assert "takes the right to patch routes" in pod.said()
+    apply_router(plane, "auto-ports")
     # It is tried again after a minute.
     await_(
         lambda: admission(plane, namespace, "any").get("status") == "True",
