@@ -9,8 +9,13 @@ IMAGE   ?= haproxy-sidecar:latest
 NAMESPACE ?= haproxy-sidecar
 KUBECTL ?= kubectl
 SIDECAR  = $(VENV)/bin/haproxy-sidecar
+PIP      = $(VENV)/bin/pip --disable-pip-version-check
+# Every package in just the version whose hash is in requirements/, the build backend with them.
+INSTALL  = $(PIP) install --quiet --require-hashes
+COMPILE  = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command 'make lock' $(ARGS)
 
-.PHONY: help run test test-cluster check format shell status deploy undeploy chaos bench bench-cluster build clean
+.PHONY: help run test test-newest test-cluster check lock format shell status deploy undeploy chaos bench bench-cluster build clean
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
@@ -21,15 +26,29 @@ test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses
 	@haproxy/install haproxy mariadb redis chromium
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
+test-newest:               ## all tests, with the newest release of all that we depend on
+	@haproxy/install haproxy python mariadb redis chromium
+	@$(PYTHON) -m venv --clear $(VENV)/newest
+	@$(VENV)/newest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(VENV)/newest/bin/python -m pytest $(ARGS)
+
 test-cluster: $(VENV)/dev ## tests on a real API server, which Go builds once (minutes)
 	@haproxy/install haproxy ip openssl
 	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/cluster/run $(ARGS)
 
-check: $(VENV)/dev         ## ruff, mypy --strict, import rules
+check: $(VENV)/dev         ## ruff, mypy --strict, import rules, and that the lock is complete
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python -m pytest --quiet tests/test_lock.py
+
+lock: $(VENV)/dev          ## pin what pyproject.toml lacks in requirements/ (ARGS=--upgrade: all anew)
+	@needs=$$($(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
+		"rb"))["build-system"]["requires"], sep="\n")') && \
+	echo "$$needs" | $(COMPILE) pyproject.toml --extra dev - -o requirements/dev.txt && \
+	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/run.txt && \
+	echo "$$needs" | $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt
 
 format: $(VENV)/dev        ## let ruff lay out and mend what it can
 	@$(VENV)/bin/ruff format .
@@ -46,9 +65,13 @@ endif
 status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
 	@$(SIDECAR) status -c $(CONFIG)
 
+# How many there are is for `kubectl scale` or an autoscaler to say, once there are some.
 deploy:                    ## into kubectl's cluster: OVERLAY=kubernetes IMAGE=where/haproxy-sidecar:tag
-	@$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
-		sed 's#image: haproxy-sidecar:latest$$#image: $(IMAGE)#' | \
+	@scaled=$$($(KUBECTL) get deployment haproxy-sidecar -n $(NAMESPACE) \
+			--ignore-not-found -o 'jsonpath={.spec.replicas}') && \
+		$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
+		sed -e 's#image: haproxy-sidecar:latest$$#image: $(IMAGE)#' \
+			-e "/^  name: haproxy-sidecar$$/,/^  template:/s/^  replicas: .*/  replicas: $${scaled:-2}/" | \
 		$(KUBECTL) apply --server-side $(ARGS) -f -
 
 undeploy:                  ## remove what deploy made, but for the kind Route and its Routes
@@ -66,7 +89,7 @@ bench-cluster: $(VENV)/dev ## the table of a real API server, which Go builds on
 	@tests/cluster/within $(VENV)/bin/python bench/all.py --write docs/figures.md --only cluster $(ARGS)
 
 build: $(VENV)/dev         ## the wheel, into dist/
-	@$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:                     ## everything that was made here
 	@rm -rf $(VENV) dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -75,14 +98,15 @@ clean:                     ## everything that was made here
 haproxy:
 	@haproxy/install
 
-$(VENV)/run: pyproject.toml
+$(VENV)/run: pyproject.toml requirements/build.txt requirements/run.txt
 	@haproxy/install python
 	@echo "installing haproxy-sidecar into $(VENV) (once; half a minute)" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e .
+	@$(INSTALL) -r requirements/build.txt -r requirements/run.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run
+$(VENV)/dev: $(VENV)/run requirements/dev.txt
 	@echo "installing the tools for tests and checks into $(VENV) (once; a minute)" >&2
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(INSTALL) -r requirements/dev.txt
 	@touch $@

@@ -243,7 +243,7 @@ def _turns(reconciler: Reconciler) -> Sequence[float]:
     last: list[float] = []
     step = reconciler.step
 
-    def timed(claims: Claims) -> float:
+    def timed(claims: Claims | None) -> float:
         now = time.thread_time()
         found.extend(now - before for before in last)
         last[:] = [now]

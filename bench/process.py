@@ -29,7 +29,7 @@ from probe import ips_of
 from proc import cpu_while, resident_bytes
 from rich.console import Console
 from rich.progress import track
-from stand import Stand, app, await_
+from stand import Stand, app, await_, worker_of
 
 FIRST_PORT = 20000
 
@@ -94,17 +94,18 @@ def sidecar(stand: Stand) -> Iterator[tuple[int, float]]:
             )
             if process.returncode is not None:
                 raise SystemExit((stand.folder / "sidecar.log").read_text()[-2000:])
-            yield process.pid, time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            yield worker_of(process.pid), seconds
         finally:
             process.kill()
             process.wait()
 
 
 def is_ready(listen: str | None) -> bool:
-    """What the readiness probe at that ``host:port`` hears."""
+    """Whether /readyz at that ``host:port`` says that all is as desired."""
     try:
-        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=10):
-            return True
+        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=10) as answer:
+            return bool(answer.read() == b"ok\n")
     except (OSError, urllib.error.HTTPError):
         return False
 

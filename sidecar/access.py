@@ -9,10 +9,18 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.addresses import split_host_port
+
+#: Dots, letters and the like, or an IPv6 address in brackets; what else a URI may have in a host's
+#: place (IPvFuture, zones) no client of ours has.
+_HOST = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
+    r"(?::(?P<port>[0-9]{0,5}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Access:
     read, each time, since Secrets are renewed; None where none is set."""
 
     def __init__(self, listen: str, token: Callable[[], str] | None) -> None:
-        self._host = split_host_port(listen)[0]
+        self._host = split_host_port(listen)[0].lower()
         self._token = token
 
     def check(self, host: str | None, authorization: str | None) -> Denied | None:
@@ -42,8 +50,8 @@ class Access:
                 f"off: http.listen ({self._host}) is not the loopback; set http.token_file, or use"
                 " `haproxy-sidecar status` beside the sidecar",
             )
-        name = _host_name(host or "")
-        if is_loopback(name) or name == self._host:
+        name = host_name(host or "")
+        if name is not None and (is_loopback(name) or name == self._host):
             return None
         return Denied(403, "the Host header names no loopback address; open it by 127.0.0.1")
 
@@ -67,11 +75,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _host_name(header: str) -> str:
-    """The name in a Host header: ``[::1]:8405`` is ``::1``."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0].lower()
+def host_name(header: str) -> str | None:
+    """The host in a Host header, lower-case and without brackets: ``[::1]:8405`` is ``::1``. None
+    if it is not ``host`` or ``host:port`` (RFC 9110 section 7.2, RFC 3986 section 3.2.2)."""
+    found = _HOST.fullmatch(header)
+    if not found or int(found["port"] or 0) > 65535:
+        return None
+    if found["v6"] is None:
+        return found["name"].lower()
+    try:
+        return str(ipaddress.IPv6Address(found["v6"]))
+    except ValueError:
+        return None
 
 
 def _given(authorization: str) -> str:

@@ -6,13 +6,13 @@ and the source say what is), only to be in time. Reads no clock: ``now`` is give
 seconds. Imports no I/O.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sidecar.observed import ObservedPort
 from sidecar.operations import EndSessions
 from sidecar.planner import DesiredPort, PortPlan, leaving
-from sidecar.pool import Pool
+from sidecar.pool import Address, Pool
 from sidecar.routing import Claimed
 from sidecar.slots import is_idle
 
@@ -56,9 +56,13 @@ class Pace:
 
 
 class Agenda:
-    """The times of all ports of ``pool``, kept at ``pace``."""
+    """The times of all ports of ``pool``, kept at ``pace``. ``is_own``: whether an address is the
+    router itself."""
 
-    def __init__(self, pool: Pool, pace: Pace) -> None:
+    def __init__(
+        self, pool: Pool, pace: Pace, is_own: Callable[[Address], bool] = lambda _: False
+    ) -> None:
+        self._is_own = is_own
         self._pool = pool
         self._pace = pace
         #: port -> since when a change to it is not verified yet.
@@ -156,14 +160,16 @@ class Agenda:
             if now < toggle_at:
                 is_open = observed.open
                 self.look_at(port, toggle_at)
+        left = self._left_seconds(observed, now)
         return DesiredPort(
             port,
             is_open,
             servers,
             pace.servers_max,
             self._drain_deadline(claimed),
-            self._left_seconds(observed, now),
+            left,
             pace.sessions_per_second if now >= self._may_end_at(port) else 0,
+            frozenset(name for name in left if self._is_own(observed.servers[name].address)),
         )
 
     def changed(self, item: PortPlan, now: float) -> None:

@@ -2,8 +2,10 @@
 
 import random
 
-#: After this long without a mishap the next one counts as the first.
-RESET_SECONDS = 120.0
+#: Towards an API server: whoever waits for longer is blind for that much longer once it is back.
+#: With the jitter it is two seconds at most.
+API_FIRST_SECONDS = 0.25
+API_MOST_SECONDS = 1.0
 
 
 def backoff_seconds(attempts: int, first: float = 0.8, most: float = 30.0) -> float:
@@ -13,17 +15,17 @@ def backoff_seconds(attempts: int, first: float = 0.8, most: float = 30.0) -> fl
 
 
 class Backoff:
-    """Counts the mishaps of one thing; client-go's rules. ``now``: monotonic seconds."""
+    """Counts what goes wrong with an API server, in a row. ``attempts``: so far."""
 
-    def __init__(self, first_seconds: float = 0.8) -> None:
+    def __init__(self, first_seconds: float = API_FIRST_SECONDS) -> None:
         self._first_seconds = first_seconds
-        self._attempts = 0
-        self._last_at = float("-inf")
+        self.attempts = 0
 
-    def next_seconds(self, now: float) -> float:
+    def next_seconds(self) -> float:
         """After one more mishap: how long to wait."""
-        if now - self._last_at > RESET_SECONDS:
-            self._attempts = 0
-        self._attempts += 1
-        self._last_at = now
-        return backoff_seconds(self._attempts, self._first_seconds)
+        self.attempts += 1
+        return backoff_seconds(self.attempts, self._first_seconds, API_MOST_SECONDS)
+
+    def reset(self) -> None:
+        """It works: the next mishap is the first."""
+        self.attempts = 0

@@ -20,8 +20,16 @@ SLOT_LABELS = (
     *("target_service", "target_pod", "target_node"),
 )
 
+PORT_LABELS = ("port", "route_namespace", "route")
+
 #: A Route for which there is no port now, but may be one later.
-_WAITING = frozenset({Reason.PORT_ALREADY_CLAIMED.value, Reason.POOL_EXHAUSTED.value})
+_WAITING = frozenset(
+    {
+        Reason.PORT_ALREADY_CLAIMED.value,
+        Reason.POOL_EXHAUSTED.value,
+        Reason.QUOTA_EXCEEDED.value,
+    }
+)
 
 
 class Census(Collector):
@@ -39,6 +47,7 @@ class Census(Collector):
         yield from self._pools(report)
         yield _source(report)
         yield _slots(report)
+        yield from _ports(report)
 
     def _pools(self, report: Report) -> Iterator[Metric]:
         ports = GaugeMetricFamily(
@@ -89,6 +98,31 @@ def _source(report: Report) -> Metric:
     if report.source.changed_seconds_ago is not None:
         family.add_metric([], report.source.changed_seconds_ago)
     return family
+
+
+def _ports(report: Report) -> Iterator[Metric]:
+    """Of each port that a Route has, as of the last slow compare."""
+    families = {
+        name: GaugeMetricFamily(f"haproxy_sidecar_port_{name}", text, labels=list(PORT_LABELS))
+        for name, text in (
+            ("connections", "Connections that clients have to the port."),
+            ("connections_limit", "How many they may have; further ones are closed at once."),
+            ("connection_errors", "Connections that no server took, in the last minute."),
+            ("connection_retries", "Attempts to reach a server that failed, in the last minute."),
+        )
+    }
+    for item in report.ports:
+        if item.route is None:
+            continue
+        found = {"connections": item.connections, "connections_limit": item.connections_limit}
+        if item.attempts:
+            found["connection_errors"] = item.attempts.errors
+            found["connection_retries"] = item.attempts.repeated
+        namespace, _, name = item.route.partition("/")
+        for kind, value in found.items():
+            if value is not None:
+                families[kind].add_metric([str(item.port), namespace, name], value)
+    yield from families.values()
 
 
 def _slots(report: Report) -> Metric:

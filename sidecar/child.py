@@ -5,7 +5,6 @@ HAProxy is told.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ from sidecar.errors import HAProxyError, RuntimeAPIError
 from sidecar.observed import ProcessInfo, parse_info
 from sidecar.pool import Pool
 from sidecar.runtime import RuntimeClient
+from sidecar.supervisor import dying_with
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ HAPROXY_VARIABLE = "HAPROXY"
 # Debian keeps haproxy where a user's PATH often does not look.
 _ALSO = "/usr/local/sbin:/usr/sbin:/sbin"
 
-_PR_SET_PDEATHSIG = 1
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
@@ -195,18 +194,14 @@ class HAProxyChild:
 
 
 def _before_exec(parent: int, unblocked: Iterable[int]) -> Callable[[], None]:
-    """What the child does between fork and exec: take the signals of a fresh process, and, on
-    Linux, ask to be ended when this process is gone, so that even a killed sidecar leaves no
-    HAProxy behind."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    """What the child does between fork and exec: take the signals of a fresh process, and ask to
+    be ended when this process is gone, so that even a killed sidecar leaves no HAProxy behind."""
+    die_with_parent = dying_with(parent, signal.SIGTERM)
 
     def prepare() -> None:
         for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
+        die_with_parent()
 
     return prepare

@@ -11,14 +11,12 @@ of the last life as ``kept``. Must not look at Services or endpoints, and import
 import bisect
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
 
+from sidecar.auto_queue import AutoQueue, Claim, claim_of, remove
 from sidecar.fields import shown
 from sidecar.model import Key, Route
 from sidecar.pool import Pool, PortPool
 from sidecar.verdicts import Reason, Verdict
-
-_T = TypeVar("_T", int, "_Claim")
 
 #: The value of the port annotation that leaves the choice to us.
 AUTO = "auto"
@@ -76,19 +74,12 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
     return port
 
 
-class _Claim(NamedTuple):
-    """A Route's place in the queue of a port; smaller is older."""
-
-    created_seconds: float
-    uid: str
-    route: Key
-
-
 class Ledger:
     """All claims, and who owns what.
 
     An update costs what changed, not how many wait: between two updates an ``auto`` Route owns its
-    port or has none, and none is without a port while its class has a free one.
+    port or has none, and none is without a port while its class has a free one and its namespace
+    may have more of them (`AutoQueue`).
 
     ``router_name``: whose Routes are ours. ``kept``: Route UID -> the port that it got as
     ``auto`` before; it counts when a Route of that UID is first seen. None: in a cluster each Route
@@ -104,18 +95,21 @@ class Ledger:
         # Route -> the port in whose queue it stands; None for an `auto` Route that found no port
         self._places: dict[Key, int | None] = {}
         # port -> its claims, oldest first
-        self._queues: dict[int, list[_Claim]] = {}
+        self._queues: dict[int, list[Claim]] = {}
         self._kept = None if kept is None else dict(kept)
         self._proposed: dict[Key, int] = {}
-        #: Those whose proposal came or went at the last update.
-        self.reproposed: frozenset[Key] = frozenset()
+        #: Those without a port of whom something else is said since the last update.
+        self.restated: frozenset[Key] = frozenset()
         # `auto` Route -> the class that it takes from
         self._auto: dict[Key, PortPool] = {}
         # port -> the `auto` Routes in its queue: one, but within an update
         self._autos_at: dict[int, set[Key]] = {}
-        # class -> its ports that nobody claims, and its `auto` Routes without one; in order
+        # class -> its ports that nobody claims, in order, and its `auto` Routes without one
         self._free = {item.name: sorted(item.ports) for item in pool.classes}
-        self._homeless: dict[str, list[_Claim]] = {item.name: [] for item in pool.classes}
+        self._homeless = {
+            item.name: AutoQueue(item.auto_ports_per_namespace, len(item.ports))
+            for item in pool.classes
+        }
         # port -> those of the latter that lost it, and have it in their annotation still
         self._lost: dict[int, set[Key]] = {}
         #: Grows whenever `auto_ports` may be different.
@@ -141,10 +135,13 @@ class Ledger:
                 ports |= self._enter(route, kept)
         ports |= self._displace_autos(ports)
         # Last, so that at a first sync `auto` does not take what somebody else names.
+        reproposed: set[Key] = set()
         if self._kept is not None:
-            return ports | self._place_autos()
-        ports |= self._return_autos(ports)
-        self._propose()
+            ports |= self._place_autos()
+        else:
+            ports |= self._return_autos(ports)
+            reproposed = self._propose()
+        self.restated = frozenset(reproposed | self._take_moved())
         return ports
 
     def __contains__(self, key: Key) -> bool:
@@ -172,6 +169,14 @@ class Ledger:
             self._routes[key].uid: port for port, keys in self._autos_at.items() for key in keys
         }
 
+    def auto_pool(self, key: Key) -> PortPool | None:
+        """The class that an ``auto`` Route takes its port from; None for any other Route."""
+        return self._auto.get(key)
+
+    def auto_share(self, namespace: str, pool: PortPool) -> int:
+        """How many ports of ``pool`` the namespace has by ``auto``."""
+        return self._homeless[pool.name].ports(namespace)
+
     @property
     def proposed_ports(self) -> Mapping[Key, int]:
         """``auto`` Route -> the port that should be written to it: of those that have none, where
@@ -197,7 +202,19 @@ class Ledger:
                 None,
                 Reason.PORT_PENDING,
                 f'a port for "{AUTO}" is on its way: the leading replica of this router writes it'
-                " to an annotation",
+                " to an annotation, as its component auto-ports allows",
+            )
+        if port is None and claim_of(route) not in self._homeless[self._auto[key].name]:
+            pool = self._auto[key]
+            # It does not say which of the two: thousands may wait, and nothing of theirs is to
+            # change whenever one of the others gets a port.
+            return Verdict(
+                key,
+                None,
+                Reason.QUOTA_EXCEEDED,
+                f"other Routes of namespace {key.namespace!r} have, or are next for, the"
+                f' {pool.auto_ports_per_namespace} ports of pool {pool.name!r} that "{AUTO}" gives'
+                " a namespace (auto_ports_per_namespace); delete one of them, or name a port",
             )
         if port is None:
             pool = self._auto[key]
@@ -281,7 +298,7 @@ class Ledger:
             (port, key)
             for port in ports & self._lost.keys()
             for key in self._lost[port]
-            if port not in self._queues or _claim(self._routes[key]) < self._queues[port][0]
+            if port not in self._queues or claim_of(self._routes[key]) < self._queues[port][0]
         ]
         for port, key in returned:
             self._take_in(self._routes[key])
@@ -293,20 +310,27 @@ class Ledger:
         """Give a port to each ``auto`` Route that has none, as far as there are any."""
         placed: set[int] = set()
         for name, homeless in self._homeless.items():
-            pairs = list(zip(homeless, self._free[name], strict=False))
-            del homeless[: len(pairs)]
-            for claim, port in pairs:
+            for claim, port in list(zip(homeless.next, self._free[name], strict=False)):
+                self._take_in(self._routes[claim.route])
                 self._enqueue(self._routes[claim.route], port)
                 placed.add(port)
         return placed
 
-    def _propose(self) -> None:
+    def _take_moved(self) -> set[Key]:
+        """The `auto` Routes without a port whose namespace has enough ports now, or had before."""
+        moved: set[Key] = set()
+        for homeless in self._homeless.values():
+            moved |= {key for key in homeless.moved if self._places.get(key, 0) is None}
+            homeless.moved.clear()
+        return moved
+
+    def _propose(self) -> set[Key]:
         """Choose a port for each ``auto`` Route that has none; what was chosen stays so, while it
-        is free."""
+        is free. Those whose choice came or went."""
         proposed: dict[Key, int] = {}
         for name, homeless in self._homeless.items():
             free = self._free[name]
-            first = [claim.route for claim in homeless[: len(free)]]
+            first = [claim.route for claim in homeless.next[: len(free)]]
             # It may be written already, and on its way back to us.
             stays = {
                 key: port
@@ -316,53 +340,49 @@ class Ledger:
             taken = set(stays.values())
             others = (port for port in free if port not in taken)
             proposed |= {key: stays[key] if key in stays else next(others) for key in first}
-        self.reproposed = frozenset(proposed.keys() ^ self._proposed.keys())
+        changed = proposed.keys() ^ self._proposed.keys()
         if proposed != self._proposed:
             self._proposed = proposed
+        return changed
 
     def _make_homeless(self, route: Route) -> None:
         self._places[route.key] = None
-        bisect.insort(self._homeless[self._auto[route.key].name], _claim(route))
+        self._homeless[self._auto[route.key].name].join(claim_of(route))
 
     def _take_in(self, route: Route) -> None:
         """The opposite of `_make_homeless`."""
-        _remove(self._homeless[self._auto[route.key].name], _claim(route))
+        self._homeless[self._auto[route.key].name].leave(claim_of(route))
         if (port := _number(route.kept_port)) in self._lost:
             self._lost[port].discard(route.key)
             if not self._lost[port]:
                 del self._lost[port]
 
     def _enqueue(self, route: Route, port: int) -> None:
+        pool_class = self._pool.by_port[port].name
         if port not in self._queues:
             self._queues[port] = []
-            _remove(self._free[self._pool.by_port[port].name], port)
-        bisect.insort(self._queues[port], _claim(route))
+            remove(self._free[pool_class], port)
+        bisect.insort(self._queues[port], claim_of(route))
         self._places[route.key] = port
         if route.key in self._auto:
             self._autos_at.setdefault(port, set()).add(route.key)
+            self._homeless[pool_class].count(route.namespace, 1)
             self.auto_changes += 1
 
     def _dequeue(self, route: Route, port: int) -> None:
-        _remove(self._queues[port], _claim(route))
+        pool_class = self._pool.by_port[port].name
+        remove(self._queues[port], claim_of(route))
         if not self._queues[port]:
             del self._queues[port]
-            bisect.insort(self._free[self._pool.by_port[port].name], port)
+            bisect.insort(self._free[pool_class], port)
         if route.key in self._auto:
             self._autos_at[port].discard(route.key)
             if not self._autos_at[port]:
                 del self._autos_at[port]
+            self._homeless[pool_class].count(route.namespace, -1)
             self.auto_changes += 1
 
 
 def _number(text: str | None) -> int | None:
     """A port as text, where it is one."""
     return int(text) if text and _NUMBER.fullmatch(text) else None
-
-
-def _claim(route: Route) -> _Claim:
-    return _Claim(route.created_seconds, route.uid, route.key)
-
-
-def _remove(ordered: list[_T], item: _T) -> None:
-    """Take ``item``, which is there, out of a sorted list."""
-    del ordered[bisect.bisect_left(ordered, item)]

@@ -1,40 +1,43 @@
 """The running sidecar: one thread watches the source, this one drives HAProxy.
 
-Owns the process's lifetime: threads, wake-ups, the two files that outlive it. What is decided,
-`sidecar.routing` and `sidecar.reconciler` decide.
+Owns the process's lifetime: threads and wake-ups. What is decided, `sidecar.routing` and
+`sidecar.reconciler` decide.
 """
 
 import contextlib
 import gc
-import json
 import logging
-import select
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from sidecar.about import about
 from sidecar.calls import Calls
 from sidecar.census import Census
 from sidecar.durations import format_duration
 from sidecar.endpoints import denier
-from sidecar.errors import RuntimeAPIError
-from sidecar.files import write_atomically
 from sidecar.holds import Holds, holds_file
-from sidecar.http import serving
+from sidecar.http import Health
 from sidecar.live import Live
 from sidecar.metrics import Metrics
-from sidecar.observed import parse_info
+from sidecar.persistence import (
+    Persistence,
+    answers_file,
+    auto_ports_file,
+    programmed_file,
+    read_auto_ports,
+    read_programmed,
+)
 from sidecar.pool import format_ports
 from sidecar.reconciler import Reconciler
 from sidecar.report import Facts, SourceReport, problem_lines
 from sidecar.routing import Routing
-from sidecar.runtime import RuntimeClient
+from sidecar.runtime import RuntimeClient, readable
 from sidecar.settings import Settings
 from sidecar.site import make_site
 from sidecar.sources.base import Problem, Source
+from sidecar.sources.interfaces import Interfaces
 from sidecar.sources.resolver import Resolver
 from sidecar.standing import Reporter
 from sidecar.standings import Standings
@@ -47,14 +50,8 @@ log = logging.getLogger(__name__)
 #: A step that takes longer than this is stuck: each reply has a deadline far below it.
 STUCK_SECONDS = 60.0
 
-#: The state file is written at most this often, and in at most one part of this many of the time.
-_SAVE_SECONDS = 1.0
-_SAVE_SHARE = 50
-
 #: HAProxy has at most 8 kB of a former sidecar's commands unread, which is a millisecond's work.
 _PREDECESSOR_SECONDS = 0.05
-
-_NEVER_SECONDS = 3600.0
 
 #: A full garbage collection holds the loop up for some 50 ms where there are thousands of Routes.
 #: What we make has no cycles and goes without it, so it is done this often, not whenever many
@@ -70,7 +67,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Wakeup:
-    """An event that select() can wait for together with HAProxy's socket."""
+    """An event that can be waited for together with HAProxy's socket."""
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
@@ -88,15 +85,14 @@ class Wakeup:
     def wait(self, seconds: float, also: int | None) -> bool:
         """Sleep until `set` is called or ``also`` is readable; whether it was ``also``."""
         mine = self._read.fileno()
-        watched = [mine] if also is None else [mine, also]
-        readable, _, _ = select.select(watched, [], [], seconds)
-        if mine in readable:
+        found = readable([mine] if also is None else [mine, also], seconds)
+        if mine in found:
             try:
                 while self._read.recv(4096):
                     pass
             except BlockingIOError:
                 pass
-        return also is not None and also in readable
+        return also in found
 
     def close(self) -> None:
         self._read.close()
@@ -127,14 +123,13 @@ class Daemon:
         self._heard_at: float | None = None
         self._calls = Calls(self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
-        self._auto_ports_file = auto_ports_file(settings)
-        # as they are in the file, and how often they had changed when that was last compared
-        # None: somebody else does, the Routes themselves say it
-        self._kept = None if reporter else read_auto_ports(self._auto_ports_file)
-        self._kept_changes = 0
+        # None: somebody else keeps them, the Routes themselves say it
+        auto_ports = None if reporter else read_auto_ports(auto_ports_file(settings))
+        listening = settings.listening()
         self._routing = Routing(
-            self._pool, settings.router_name, denier(settings.endpoints.deny), self._kept
+            self._pool, settings.router_name, denier(settings.endpoints.deny), auto_ports, listening
         )
+        self._interfaces = Interfaces(self._inbox, listening.names)
         self._resolver = Resolver(
             answers_file(settings),
             self._inbox,
@@ -148,6 +143,11 @@ class Daemon:
             self._pool,
             self.metrics,
             settings.pace(),
+            is_own=lambda address: address in self._routing.denied.own,
+        )
+        self.reconciler.programmed = read_programmed(programmed_file(settings))
+        self._persistence = Persistence(
+            settings, self._client, self._routing, self.reconciler, auto_ports
         )
         self._holds = Holds(holds_file(settings))
         self._said_held: frozenset[int] = frozenset()
@@ -161,9 +161,6 @@ class Daemon:
         # as the inbox has them, and a line each
         self._found_problems: Mapping[str, tuple[Problem, ...]] = {}
         self._problems: tuple[str, ...] = ()
-        # None: whether a predecessor lived to save what it changed is not known
-        self._saved_changes: int | None = None
-        self._save_at = float("-inf")
         self._count_on_scrape()
 
     def stop(self) -> None:
@@ -173,8 +170,11 @@ class Daemon:
 
     def leave(self) -> None:
         """Be unready from now on, so that load balancers look elsewhere, and make `run` return when
-        HAProxy is gone, or the grace time over."""
+        HAProxy is gone, or the grace time over. The reporter leaves at once: what becomes of Routes
+        is for a replica to say that stays."""
         self._leaving.set()
+        if self._reporter:
+            self._reporter.leave()
         self._wakeup.set()
 
     def run(self) -> None:
@@ -185,6 +185,8 @@ class Daemon:
             ending.callback(self._wakeup.close)
             ending.callback(self._client.close)
             if listen:
+                from sidecar.server import serving
+
                 live = Live(
                     self.settings,
                     self._pool,
@@ -192,19 +194,21 @@ class Daemon:
                     self.facts,
                     self.world,
                     self.reconciler.history,
+                    self.reconciler.still,
                 )
                 self.metrics.registry.register(Census(live.snapshot, self._pool))
                 site = make_site(
                     listen,
                     self.settings.http.token_file,
-                    healthy=self.healthy,
-                    ready=self.ready,
+                    healthy=self.healthz,
+                    ready=self.readyz,
                     registry=self.metrics.registry,
                     live=live,
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(collecting_rarely())
             ending.callback(self._resolver.close)
+            ending.enter_context(self._interfaces)
             if self._reporter:
                 ending.enter_context(self._reporter)
             ending.enter_context(self._watching())
@@ -224,8 +228,7 @@ class Daemon:
                     self.reconciler.disconnected()
             self._calls.close()
             # What changed last is not to wait for its turn any more.
-            self._save_at = float("-inf")
-            self._save()
+            self._persistence.save(at_once=True)
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -247,8 +250,27 @@ class Daemon:
             return "the reconcile loop is stuck"
         return ""
 
+    def serving(self) -> bool:
+        """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
+        a port that fails nor a source that is away takes the others out of the Service, nor does
+        a sidecar that has just replaced another one."""
+        return self.reconciler.serving and not (self._stopping.is_set() or self._leaving.is_set())
+
+    def healthz(self) -> Health:
+        """See `healthy`."""
+        problem = self.healthy()
+        return Health(not problem, problem)
+
+    def readyz(self) -> Health:
+        """Whether `serving`, and what `ready` says; or which ports are full, which is no reason to
+        send their clients to the other replicas, that would be full next."""
+        text = self.ready()
+        if not text and (full := self.reconciler.sampler.full):
+            text = f"ok; ports at their limit of connections: {format_ports(full)}"
+        return Health(self.serving(), text)
+
     def ready(self) -> str:
-        """For /readyz: why HAProxy does not yet do what the source says, or ""."""
+        """What /readyz says: why HAProxy does not yet do what the source says, or ""."""
         if self._stopping.is_set() or self._leaving.is_set():
             return "stopping"
         if missing := self._inbox.missing():
@@ -289,6 +311,12 @@ class Daemon:
             converged=not unready,
             unready=unready,
             changes=reconciler.history.total,
+            left_out=dict(reconciler.left_out),
+            verified=frozenset(filter(reconciler.verified, reconciler.observed)),
+            connections=reconciler.sampler.connections,
+            attempts=reconciler.sampler.attempts(),
+            bases=reconciler.sampler.bases(),
+            reachable=reconciler.connection_error is None,
         )
 
     def world(self) -> World:
@@ -325,16 +353,14 @@ class Daemon:
         self._report_problems()
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
-            return 1.0
-        first = not self._began
-        if first:
+            return min(1.0, self.reconciler.step(None))
+        if not self._began:
             # A predecessor that was killed in mid-batch may have commands under way still.
             self._began = True
             time.sleep(_PREDECESSOR_SECONDS)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
-        if changed.routes or first:
-            self._resolver.want(self._routing.names)
+        self._resolver.want(self._routing.names)
         self.reconciler.mark(changed.ports, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
@@ -345,7 +371,7 @@ class Daemon:
             self._standings.mark(changed, touched)
             self._reporter.tell(changes, self._standings.take(), self._routing.proposed_ports)
             more |= self._standings.more
-        return min(0.0 if more else seconds, _LOOK_SECONDS, self._save())
+        return min(0.0 if more else seconds, _LOOK_SECONDS, self._persistence.save())
 
     def _held(self) -> frozenset[int]:
         """What the operator holds now, said once when it changes."""
@@ -355,43 +381,6 @@ class Daemon:
             log.warning("held ports, left as they are: %s", shown, extra=about(held=sorted(ports)))
             self._said_held = ports
         return ports
-
-    def _save(self) -> float:
-        """Write what is to outlive HAProxy and us; in how many seconds to come again."""
-        changes = self.reconciler.changes
-        stale = changes != self._saved_changes and not self.reconciler.connection_error
-        if not stale and self._routing.auto_changes == self._kept_changes:
-            return _NEVER_SECONDS
-        wait = self._save_at - time.monotonic()
-        if wait > 0:
-            return wait
-        started = time.monotonic()
-        try:
-            self._save_auto_ports()
-            if stale:
-                # Between two steps no port is half way: each is as desired, or still as it was.
-                info, state = self._client.ask_all(["show info", "show servers state"])
-                # One that is stopping may have stopped in the middle, and has nothing to say.
-                if not parse_info(info).stopping:
-                    write_atomically(self.settings.haproxy.state_file, state.strip("\n") + "\n")
-                    self._saved_changes = changes
-        except RuntimeAPIError:
-            # The loop finds out what it is, and says so.
-            self.reconciler.disconnected()
-            return 0.0
-        except OSError as exc:
-            log.error("what should outlive a restart cannot be saved: %s", exc)  # noqa: TRY400
-        ended = time.monotonic()
-        pause = max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started))
-        self._save_at = ended + pause
-        return pause
-
-    def _save_auto_ports(self) -> None:
-        changes, ports = self._routing.auto_changes, self._routing.auto_ports
-        if self._kept is not None and ports != self._kept:
-            write_atomically(self._auto_ports_file, json.dumps(ports, indent=1) + "\n")
-            self._kept = ports
-        self._kept_changes = changes
 
     def _report_problems(self) -> None:
         """Say what of the source cannot be used, and what can be again, each once."""
@@ -434,25 +423,3 @@ def collecting_rarely() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def answers_file(settings: Settings) -> Path:
-    """Where the last answers of DNS outlive the sidecar: beside HAProxy's own state."""
-    return settings.haproxy.state_file.with_name("dns-answers.json")
-
-
-def auto_ports_file(settings: Settings) -> Path:
-    """Where the ports of ``auto`` Routes outlive the sidecar: beside HAProxy's own state."""
-    return settings.haproxy.state_file.with_name("auto-ports.json")
-
-
-def read_auto_ports(path: Path) -> Mapping[str, int]:
-    """Route UID -> port, as the last sidecar wrote it; empty if it cannot be read."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(uid): int(port) for uid, port in data.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as exc:
-        log.error("%s: %s; auto Routes may get other ports than before", path, exc)  # noqa: TRY400
-        return {}

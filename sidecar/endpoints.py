@@ -12,6 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
+from sidecar.addresses import IPS_KEPT, canonical_ip
 from sidecar.fields import shown
 from sidecar.model import (
     DNSAnswer,
@@ -24,6 +25,7 @@ from sidecar.model import (
     Service,
 )
 from sidecar.outside import outside_name, outside_set
+from sidecar.own_addresses import Denial, Denied, OwnAddresses
 from sidecar.pool import Address
 from sidecar.verdicts import Reason
 from sidecar.weights import server_weights
@@ -34,10 +36,6 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 # More left-out endpoints or Services than this are only counted in a message, and more ports.
 _EXAMPLES_MAX = 3
 _PORTS_SHOWN_MAX = 6
-
-# What was found of so many IPs is kept, at 150 bytes each: a slice that changes asks again for all
-# of its own, which would cost some microseconds each.
-_IPS_KEPT = 16384
 
 # Longer names of ports are shown as a value is. (Kubernetes allows 15 characters.)
 _PORT_NAME_MAX = 63
@@ -84,6 +82,10 @@ class Resolution:
         """How many endpoints had to be thought of."""
         return sum(len(part.found) + len(part.left_out) for part in self.parts.values())
 
+    def holds(self, own: OwnAddresses) -> bool:
+        """Whether it stays as it is when these are the router's own addresses."""
+        return all(part.holds(own) for part in self.parts.values())
+
 
 class Refusal(Exception):  # noqa: N818  no error: a reason
     """A target of a Route that leads nowhere."""
@@ -114,11 +116,19 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one EndpointSet gives a Route's target; ``left_out``: in words, what it does not."""
+    """What one EndpointSet gives a Route's target. ``denied``: what it does not, since it may not
+    be a server; ``left_out``: the same, and what is no address, in words."""
 
     source: EndpointSet
     found: Mapping[Address, _Found]
+    denied: Mapping[Address, Denial]
     left_out: tuple[str, ...]
+
+    def holds(self, own: OwnAddresses) -> bool:
+        """Whether it stays as it is when these are the router's own addresses."""
+        return not any(address in own for address in self.found) and all(
+            (address in own) == (denial is Denial.ROUTER) for address, denial in self.denied.items()
+        )
 
 
 #: What each EndpointSet gave; by target's name, ports, and set.
@@ -128,10 +138,10 @@ Parts = Mapping[tuple[str, Wanted, Key], _Part]
 def resolve(
     route: Route,
     lookup: Lookup,
-    denied: Callable[[str], bool],
+    denied: Denied,
     before: Parts = MappingProxyType({}),
 ) -> Resolution:
-    """The servers of ``route``. ``denied``: whether no server may have this IP.
+    """The servers of ``route``.
 
     ``before``: the parts of its last resolution. They change nothing but the cost: of thousands
     of endpoints, only those are looked at anew whose EndpointSlice is another one.
@@ -143,7 +153,7 @@ def resolve(
     for target in route.targets:
         try:
             wanted = wanted_ports(route, target, lookup)
-            sets = target_sets(route, target, lookup)
+            sets = target_sets(route, target, lookup, denied.own)
         except Refusal as refusal:
             refusals.append(refusal)
             continue
@@ -158,7 +168,7 @@ def resolve(
             left_out += part.left_out
         services.append((target, found))
     if not any(found for _, found in services):
-        why = refusals[0] if refusals else _absence(route, lookup, left_out)
+        why = refusals[0] if refusals else _absence(route, lookup, denied.own, left_out)
         return Resolution((), why.reason, why.message, parts)
     # A Service that cannot be used does not take the Route's others away.
     notes = []
@@ -234,12 +244,20 @@ def wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> Wanted:
     return Wanted(tcp[0].name if tcp else "", or_number=False)
 
 
-def target_sets(route: Route, target: RouteTarget, lookup: Lookup) -> Sequence[EndpointSet]:
-    """The target's EndpointSlices, or one made of what DNS says of its external name."""
+def target_sets(
+    route: Route, target: RouteTarget, lookup: Lookup, own: OwnAddresses
+) -> Sequence[EndpointSet]:
+    """The target's EndpointSlices, or one made of what DNS says of its external name. Raises
+    Refusal."""
     service = lookup.service(route.namespace, target.name)
     if service is None or service.external_name is None:
         return lookup.endpoint_sets(route.namespace, target.name)
     name = outside_name(service)
+    if name and own.has_name(name):
+        raise Refusal(
+            Reason.ENDPOINTS_DENIED,
+            f"external name {name!r} of Service {target.name!r} is {Denial.ROUTER}",
+        )
     answer = lookup.answer(name) if name else None
     if name and (answer is None or not answer.addresses):
         why = answer.problem if answer else "it is being looked up"
@@ -258,21 +276,24 @@ def _stale(route: Route, lookup: Lookup) -> Iterator[str]:
             yield f"external name {answer.name!r} keeps its last addresses: {answer.problem}"
 
 
-def _part(
-    endpoint_set: EndpointSet, wanted: Wanted, target: RouteTarget, denied: Callable[[str], bool]
-) -> _Part:
+def _part(endpoint_set: EndpointSet, wanted: Wanted, target: RouteTarget, denied: Denied) -> _Part:
     """The usable addresses of one set."""
     usable: dict[Address, _Found] = {}
+    forbidden: dict[Address, Denial] = {}
     left_out: list[str] = []
     for ip, port, end in _endpoints(endpoint_set, wanted, target):
         canonical = canonical_ip(ip)
         if canonical is None:
             left_out.append(f"{shown(ip)} is no IP address")
-        elif denied(canonical):
-            left_out.append(f"{canonical} is in a network that endpoints.deny forbids")
+            continue
+        address = Address(canonical, port)
+        if denial := denied(address):
+            forbidden[address] = denial
+            what = address if denial is Denial.ROUTER else canonical
+            left_out.append(f"{what} is {denial}")
         else:
-            _join(usable, {Address(canonical, port): end})
-    return _Part(endpoint_set, usable, tuple(left_out))
+            _join(usable, {address: end})
+    return _Part(endpoint_set, usable, forbidden, tuple(left_out))
 
 
 def _endpoints(
@@ -314,7 +335,7 @@ def _precedence(end: _Found) -> tuple[bool, str, str]:
     return end.ready, end.pod or "", end.node or ""
 
 
-def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> Refusal:
+def _absence(route: Route, lookup: Lookup, own: OwnAddresses, left_out: Sequence[str]) -> Refusal:
     """Why no endpoint was found, in words that the Route's author can act on."""
     if left_out:
         return Refusal(Reason.ENDPOINTS_DENIED, _left_out_message(left_out))
@@ -322,7 +343,7 @@ def _absence(route: Route, lookup: Lookup, left_out: Sequence[str]) -> Refusal:
     protocols: set[str] = set()  # of the ports that are wanted
     for target in route.targets:
         wanted = wanted_ports(route, target, lookup)
-        for endpoint_set in target_sets(route, target, lookup):
+        for endpoint_set in target_sets(route, target, lookup, own):
             for port in (port for group in endpoint_set.groups for port in group.ports):
                 if wanted(port):
                     protocols.add(port.protocol)
@@ -363,32 +384,11 @@ def _left_out_message(left_out: Iterable[str]) -> str:
     return f"{len(left_out)} left out: {few(left_out, _EXAMPLES_MAX, '; ')}"
 
 
-@lru_cache(_IPS_KEPT)
-def canonical_ip(text: str) -> str | None:
-    """The one way to write this IP, as HAProxy reports it; None if it is none.
-
-    An IPv4 address in IPv6 clothes becomes plain IPv4, so that it cannot slip past a denied
-    network; a zone (``fe80::1%eth0``) is no part of an endpoint's address; IPv4-compatible ones
-    (``::1.2.3.4``, given up by RFC 4291, 2.5.5.1) lead nowhere, and C libraries disagree on how
-    to write them.
-    """
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.scope_id is not None or 0xFFFF < int(ip) < 2**32:
-            return None
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-    return str(ip)
-
-
 def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
     """A function that tells whether a canonical IP is in one of ``networks``."""
     forbidden = tuple(_unmapped(network) for network in networks)
 
-    @lru_cache(_IPS_KEPT)
+    @lru_cache(IPS_KEPT)
     def denied(ip: str) -> bool:
         address = ipaddress.ip_address(ip)
         return any(address in network for network in forbidden)

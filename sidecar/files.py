@@ -1,9 +1,12 @@
 """Files that other processes read: replaced as a whole, never seen half written."""
 
 import contextlib
+import logging
 import os
 import tempfile
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -22,3 +25,32 @@ def write_atomically(path: Path, text: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+class KeptFile:
+    """A file that is replaced again and again: that it cannot be is said once, and once that it
+    can be again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._problem = ""
+
+    def write(self, text: str) -> bool:
+        """Replace it, if that works; whether it did."""
+        try:
+            write_atomically(self._path, text)
+        except OSError as exc:
+            problem = cannot_write(self._path, exc)
+            if problem != self._problem:
+                log.error("%s; trying again until it works", problem)  # noqa: TRY400
+            self._problem = problem
+            return False
+        if self._problem:
+            log.info("%s can be written again", self._path)
+        self._problem = ""
+        return True
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """What went wrong, for a user."""
+    return f"cannot write {path}: {error.strerror or error}"

@@ -25,6 +25,8 @@ def read_holds(path: Path) -> frozenset[int]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return frozenset()
+    except ValueError:
+        data = None
     if not isinstance(data, list) or not all(type(port) is int for port in data):
         raise ValueError(f"{path} is no list of ports")
     return frozenset(data)

@@ -1,136 +1,141 @@
-"""The sidecar's own HTTP port. Read-only, no state of its own: what is answered, others say.
+"""What the sidecar's HTTP port answers. Read-only, no state of its own: what is told, others say.
 
-Probes and metrics are open; the page and /api only to whom `sidecar.access` lets in.
+Probes and metrics are open; the page and /api only to whom `sidecar.access` lets in. Knows no
+socket: `sidecar.server` has the connections.
 """
 
-import contextlib
 import json
 import logging
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from sidecar.access import Access
-from sidecar.addresses import split_host_port
-from sidecar.errors import BusyError, SettingsError, UsageError
+from sidecar.access import Access, host_name
+from sidecar.errors import BusyError, UsageError
 
 log = logging.getLogger(__name__)
 
-#: Nothing from elsewhere, nothing inline, in nobody's frame.
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+#: RFC 9110 section 4.1 asks for 8,000 at least; ours have some hundred.
+TARGET_MAX_BYTES = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """What is sent back. ``headers``: those that only this answer has."""
 
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``target``: as in the request line. ``host``, ``authorization``: its headers, or None."""
+
+    method: str
+    target: str
+    host: str | None = None
+    authorization: str | None = None
 
 
 #: Makes the answer to a request; gets its query's keys and values.
 Page = Callable[[Mapping[str, str]], Answer]
 
-#: What a probe says: "" means yes, else what is wrong.
-Probe = Callable[[], str]
+
+class Health(NamedTuple):
+    """What a probe says. ``text``: what is wrong, also where that is no reason to say no."""
+
+    ok: bool
+    text: str
 
 
-def text(status: int, message: str) -> Answer:
-    return Answer(status, "text/plain; charset=utf-8", f"{message}\n".encode())
+#: Says it at once.
+Probe = Callable[[], Health]
+
+#: Makes an answer; may take its time.
+Work = Callable[[], Answer]
+
+
+def text(status: int, message: str, **headers: str) -> Answer:
+    return Answer(status, "text/plain; charset=utf-8", f"{message}\n".encode(), headers)
+
+
+def target_too_long() -> Answer:
+    return text(414, f"path and query are longer than {TARGET_MAX_BYTES} bytes")
 
 
 def as_json(data: object) -> Answer:
     return Answer(200, "application/json", json.dumps(data).encode())
 
 
-def probe(problem: Probe) -> Page:
-    def page(_: Mapping[str, str]) -> Answer:
-        found = problem()
-        return text(503 if found else 200, found or "ok")
-
-    return page
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that there is. ``open``, ``guarded``: path -> page; ``access``: to the latter."""
+    """All that there is, by path. ``probes`` wait for nothing, so nothing that waits holds them up;
+    ``open``, ``guarded``: pages; ``access``: to the latter."""
 
+    probes: Mapping[str, Probe]
     open: Mapping[str, Page]
     guarded: Mapping[str, Page]
     access: Access
 
+    def answer(self, request: Request) -> Answer | Work:
+        """The answer, or what makes it if that may take its time."""
+        if request.method not in ("GET", "HEAD"):
+            return text(405, "only GET and HEAD are allowed", Allow="GET, HEAD")
+        if len(request.target) > TARGET_MAX_BYTES:
+            return target_too_long()
+        host, target = _target(request)
+        if not target.startswith("/"):
+            return text(400, "the request's target is not a path")
+        if host is not None and host_name(host) is None:
+            return text(400, "the Host header is not a host, or host:port")
+        path, _, query = target.partition("?")
+        if probe := self.probes.get(path):
+            return _made(lambda: _probed(probe))
+        if page := self.open.get(path):
+            return lambda: _made(lambda: page(_asked(query)))
+        if guarded := self.guarded.get(path):
+            return lambda: _made(lambda: self._denied(host, request) or guarded(_asked(query)))
+        there_are = ", ".join([*self.probes, *self.open, *self.guarded])
+        return text(404, f"there are {there_are}")
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], site: Site) -> None:
-        self.site = site
-        super().__init__(address, _Handler)
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = 10  # seconds that a client may take to send its request
-
-    def do_GET(self) -> None:
-        site = self.server.site
-        path, _, query = self.path.partition("?")
-        page = site.open.get(path)
-        if page is None and (page := site.guarded.get(path)):
-            headers = self.headers
-            denied = site.access.check(headers.get("Host"), headers.get("Authorization"))
-            if denied:
-                self._send(text(denied.status, denied.message), challenge=denied.challenge)
-                return
-        if page is None:
-            there_are = ", ".join([*site.open, *site.guarded])
-            self._send(text(404, f"there are {there_are}"))
-            return
-        self._send(_answer(page, query))
-
-    def _send(self, answer: Answer, *, challenge: bool = False) -> None:
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        if challenge:
-            self.send_header("WWW-Authenticate", 'Basic realm="haproxy-sidecar", charset="UTF-8"')
-        self.end_headers()
-        self.wfile.write(answer.body)
-
-    def version_string(self) -> str:
-        """Python's version is nobody's business."""
-        return "haproxy-sidecar"
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
-        log.debug("HTTP: " + format, *args)  # noqa: G003
+    def _denied(self, host: str | None, request: Request) -> Answer | None:
+        denied = self.access.check(host, request.authorization)
+        if denied is None:
+            return None
+        answer = text(denied.status, denied.message)
+        if not denied.challenge:
+            return answer
+        asked = {"WWW-Authenticate": 'Basic realm="haproxy-sidecar", charset="UTF-8"'}
+        return Answer(answer.status, answer.content_type, answer.body, asked)
 
 
-def _answer(page: Page, query: str) -> Answer:
+def _target(request: Request) -> tuple[str | None, str]:
+    """Host and path. A target may be a whole URL, whose host then counts (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = request.target.partition("://")
+    if not separator or scheme.lower() != "http":
+        return request.host, request.target
+    host, _, path = rest.partition("/")
+    return host, f"/{path}"
+
+
+def _asked(query: str) -> dict[str, str]:
     try:
-        asked = dict(parse_qsl(query, max_num_fields=16))
+        return dict(parse_qsl(query, max_num_fields=16))
     except ValueError as exc:
-        return text(400, str(exc))
+        raise UsageError(str(exc)) from exc
+
+
+def _probed(probe: Probe) -> Answer:
+    health = probe()
+    return text(200 if health.ok else 503, health.text or "ok")
+
+
+def _made(work: Work) -> Answer:
     try:
-        return page(asked)
+        return work()
     except UsageError as exc:
         return text(400, str(exc))
     except BusyError as exc:
@@ -138,24 +143,3 @@ def _answer(page: Page, query: str) -> Answer:
     except Exception:
         log.exception("a request could not be answered")
         return text(500, "the sidecar made a mistake; its log has more")
-
-
-@contextlib.contextmanager
-def serving(listen: str, site: Site) -> Iterator[None]:
-    """Answer on ``listen`` from a thread of its own for as long as the context lasts.
-
-    Raises SettingsError if the address cannot be bound.
-    """
-    host, port = split_host_port(listen)
-    kind = _Server6 if ":" in host else _Server
-    try:
-        server = kind((host, port), site)
-    except OSError as exc:
-        problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null for none"
-        raise SettingsError("http.listen", [problem]) from exc
-    with server:
-        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-        try:
-            yield
-        finally:
-            server.shutdown()

@@ -35,9 +35,11 @@ class _JSONFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def set_up_logging(style: Literal["auto", "human", "json"], level: str) -> None:
-    """Send this process's logs to stderr; ``auto`` is human on a terminal, else JSON."""
+def set_up_logging(style: Literal["auto", "human", "json"], level: str) -> logging.Logger:
+    """Send this process's logs to stderr; ``auto`` is human on a terminal, else JSON. Returns the
+    logger of those that have none of their own."""
     human = style == "human" or (style == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_HumanFormatter() if human else _JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    return logging.getLogger("sidecar")

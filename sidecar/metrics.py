@@ -48,6 +48,11 @@ class Metrics:
             "New HAProxy processes seen after the first.",
             registry=self.registry,
         )
+        self.worker_restarts = Counter(
+            "haproxy_sidecar_worker_restarts",
+            "Sidecar processes that died and were started again in this container.",
+            registry=self.registry,
+        )
         self.connection_errors = Counter(
             "haproxy_sidecar_connection_errors",
             "Times that the Runtime API could not be reached, broke or hung.",

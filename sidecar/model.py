@@ -250,7 +250,56 @@ def answer_key(name: str) -> Key:
     return Key("DNSName", "", name)
 
 
-Object = Route | RouteStatus | Service | EndpointSet | Namespace | DNSAnswer
+@dataclass(frozen=True, slots=True)
+class LocalAddresses:
+    """Where the sidecar runs, and so HAProxy beside it.
+
+    ``addresses``: the canonical IPs of all interfaces, sorted. ``names``: of the hosts that the
+    settings name, each with its IPs.
+    """
+
+    addresses: tuple[str, ...] = ()
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return LOCAL_ADDRESSES
+
+
+#: The key of the one `LocalAddresses`.
+LOCAL_ADDRESSES = Key("LocalAddresses", "", "interfaces")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddresses:
+    """Where clients reach a Service, apart from it: of interest of the router's own only.
+
+    ``addresses``: canonical IPs, of the cluster, outside and of load balancers. ``names``: of load
+    balancers that have a name instead. ``ports``: of the Service; ``node_ports``: of each node.
+    """
+
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    names: tuple[str, ...]
+    ports: frozenset[int]
+    node_ports: frozenset[int]
+
+    @property
+    def key(self) -> Key:
+        return Key("ServiceAddresses", self.namespace, self.name)
+
+
+Object = (
+    Route
+    | RouteStatus
+    | Service
+    | EndpointSet
+    | Namespace
+    | DNSAnswer
+    | LocalAddresses
+    | ServiceAddresses
+)
 
 
 def _mappings(value: object) -> list[dict[str, Any]]:

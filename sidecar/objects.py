@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sidecar.addresses import canonical_ip
 from sidecar.errors import ObjectError
 from sidecar.fields import Field, shown, type_name
 from sidecar.model import (
@@ -30,6 +31,7 @@ from sidecar.model import (
     RouteStatus,
     RouteTarget,
     Service,
+    ServiceAddresses,
     ServicePort,
 )
 
@@ -137,6 +139,43 @@ def _host(data: Mapping[str, Any]) -> str:
     spec = data.get("spec")
     host = spec.get("host") if isinstance(spec, Mapping) else None
     return host if isinstance(host, str) and len(host) <= HOST_MAX_CHARACTERS else ""
+
+
+def project_addresses(data: Mapping[str, Any]) -> ServiceAddresses:
+    """Where the Service is reached; ``data`` is one that `project` makes a Service of.
+
+    The API server has judged it, and controllers write its status: what is no address is skipped.
+    """
+    metadata, spec = data["metadata"], data.get("spec") or {}
+    ingress = [
+        entry
+        for entry in _each(data, "status", "loadBalancer", "ingress")
+        if isinstance(entry, Mapping)
+    ]
+    texts = [spec.get("clusterIP"), *_each(spec, "clusterIPs"), *_each(spec, "externalIPs")]
+    texts += [entry.get("ip") for entry in ingress]
+    names = [Field("", entry.get("hostname")).label() for entry in ingress]
+    ports = _each(spec, "ports")
+    return ServiceAddresses(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        addresses=tuple(
+            sorted({ip for text in texts if isinstance(text, str) and (ip := canonical_ip(text))})
+        ),
+        names=tuple(sorted({name for name in names if name})),
+        ports=frozenset(entry["port"] for entry in ports),
+        node_ports=frozenset(
+            port for entry in ports if isinstance(port := entry.get("nodePort"), int)
+        ),
+    )
+
+
+def _each(data: Mapping[str, Any], *path: str) -> list[Any]:
+    """The items of the list at ``path``, if there is one."""
+    value: Any = data
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value if isinstance(value, list) else []
 
 
 def project_namespace(data: Mapping[str, Any]) -> Namespace:

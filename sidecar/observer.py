@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from sidecar.attempts import Attempts
 from sidecar.observed import (
     ObservedPort,
     ObservedServer,
@@ -21,9 +22,12 @@ from sidecar.planner import PortPlan, leaving, used
 from sidecar.pool import Pool, backend_name, format_ports, frontend_name
 from sidecar.runtime import RuntimeClient
 from sidecar.traffic import (
+    Connections,
     Counts,
     ServerTraffic,
     Traffic,
+    parse_attempts,
+    parse_connections,
     parse_port_traffic,
     parse_server_traffic,
 )
@@ -155,22 +159,31 @@ class Observer:
         return parse_session_ids(self._client.ask("show sess"))
 
     def traffic(self, ports: Collection[int]) -> Traffic:
-        """What HAProxy counts on ``ports``; those that it lacks are left out. Raises
-        RuntimeAPIError."""
+        """What HAProxy counts on ``ports``, and how they are; those that it lacks are left out.
+        Raises RuntimeAPIError."""
         lines = ["show info"]
         for port in ports:
             lines += [f"show stat {frontend_name(port)} 1 -1"]
-            lines += [_sessions_of(port)]
+            lines += [f"show stat {backend_name(port)} 6 -1"]
+            lines += [f"show servers state {backend_name(port)}"]
         info, *tables = self._client.ask_all(lines)
         counts: dict[int, Counts] = {}
+        connections: dict[int, Connections] = {}
         servers: dict[int, dict[str, ServerTraffic]] = {}
-        for table in tables[0::2]:
-            if not _is_absent(table):
-                counts.update(parse_port_traffic(table))
-        for table in tables[1::2]:
-            if not _is_absent(table):
-                servers.update(parse_server_traffic(table))
-        return Traffic(parse_info(info), counts, servers)
+        attempts: dict[int, Attempts] = {}
+        observed: dict[int, ObservedPort] = {}
+        for port, frontend, backend, state in zip(
+            ports, tables[0::3], tables[1::3], tables[2::3], strict=True
+        ):
+            if _is_absent(frontend) or _is_absent(backend):
+                continue
+            counts |= parse_port_traffic(frontend)
+            connections |= parse_connections(frontend)
+            servers |= parse_server_traffic(backend)
+            attempts |= parse_attempts(backend)
+            slots = parse_servers_state(state).get(port, {})
+            observed[port] = ObservedPort(port, parse_frontends(frontend)[port], slots)
+        return Traffic(parse_info(info), counts, connections, servers, attempts, observed)
 
     def _is_cheaper_at_once(self, ports: Collection[object]) -> bool:
         return len(ports) * _FULL_DUMP_FRACTION > len(self._pool.by_port)

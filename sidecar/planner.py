@@ -48,7 +48,8 @@ class DesiredPort:
     ``servers``: sorted by address; empty for a port nobody claims. ``servers_max``: how many of
     them may take connections at most. ``drain_deadline_seconds``: after how long the sessions of
     a removed endpoint are ended; 0 means never. ``left_seconds``: slot -> for how long it has
-    been without its endpoint. ``sessions_to_end``: how many of the overdue ones now.
+    been without its endpoint. ``sessions_to_end``: how many of the overdue ones now. ``loops``:
+    slots that lead to the router itself; their sessions are ended at once.
     """
 
     port: int
@@ -58,6 +59,7 @@ class DesiredPort:
     drain_deadline_seconds: float = 0.0
     left_seconds: Mapping[str, float] = field(default_factory=dict)
     sessions_to_end: int = 0
+    loops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,11 @@ def _tidy(
         if name in assignment.placed or slot.state != "maint":
             continue
         if not is_idle(slot):
-            if slot.sessions and budget > 0 and 0 < deadline <= desired.left_seconds.get(name, 0.0):
+            if slot.sessions and name in desired.loops:
+                yield EndSessions(port, name, slot.sessions, all=True)
+            elif (
+                slot.sessions and budget > 0 and 0 < deadline <= desired.left_seconds.get(name, 0.0)
+            ):
                 count = min(budget, slot.sessions)
                 yield EndSessions(port, name, count, all=count == slot.sessions)
                 budget -= count

@@ -49,6 +49,7 @@ class PortPool:
     """A class of ports that share everything haproxy.cfg fixes at start.
 
     ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
+    ``auto_ports_per_namespace``: how many of them the ``auto`` Routes of one namespace may have.
     ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
     ``maxconn``: connections of each port at the same time; None for what `capacity` gives it.
     """
@@ -59,6 +60,7 @@ class PortPool:
     slots: int
     balance: str
     namespaces: tuple[str, ...]
+    auto_ports_per_namespace: int
     connect_timeout_seconds: float
     client_timeout_seconds: float
     server_timeout_seconds: float

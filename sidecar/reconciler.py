@@ -27,10 +27,12 @@ from sidecar.metrics import Metrics
 from sidecar.model import Cause
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import OTHER_CONFIG, Observer, compare
+from sidecar.outage import Outage
 from sidecar.planner import PortPlan, plan
-from sidecar.pool import Pool, frontend_name
+from sidecar.pool import Address, Pool, frontend_name
 from sidecar.routing import Claimed
 from sidecar.runtime import RuntimeClient
+from sidecar.sampler import Sampler
 from sidecar.wording import few
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ class PortFailure:
 
 
 class Reconciler:
-    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds."""
+    """Brings HAProxy to what is claimed, and keeps it there. ``clock``: monotonic seconds.
+    ``is_own``: whether an address is the router itself."""
 
     def __init__(
         self,
@@ -67,16 +70,19 @@ class Reconciler:
         metrics: Metrics,
         pace: Pace,
         clock: Callable[[], float] = time.monotonic,
+        is_own: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self._client = client
         self._observer = Observer(client, pool)
+        #: What HAProxy counts; for reports only.
+        self.sampler = Sampler(client, clock)
         self.history = History(time.time)
         self._applier = Applier(client, self._observer, self.history, metrics, clock)
         self._pool = pool
         self._metrics = metrics
         self._pace = pace
         self._clock = clock
-        self._agenda = Agenda(pool, pace)
+        self._agenda = Agenda(pool, pace, is_own)
         self._dialect: Dialect | None = None
         # ports whose backend refuses to have servers added
         self._fixed: set[int] = set()
@@ -84,13 +90,18 @@ class Reconciler:
         self._resync_at = 0.0
         self._asked_at = float("-inf")
         self._leaving = False
-        self._connection_attempts = 0
+        self._outage = Outage()
         self._retry_at = 0.0
         self._touched: set[int] = set()
         # ports that were not as desired when last seen, or that somebody else may change: what is
         # different on them at the next look may be our own doing
         self._unsettled: set[int] = set()
+        # of the process that answers
+        self._answering: tuple[int, int] | None = None
         self.process: ProcessInfo | None = None
+        #: The identity of the process that was last brought to what is desired; of a former
+        #: sidecar, as long as it is not ours.
+        self.programmed: tuple[int, int] | None = None
         self.connection_error: RuntimeAPIError | None = None
         #: What HAProxy lacks of the pool, a line each.
         self.pool_problems: tuple[str, ...] = ()
@@ -109,6 +120,12 @@ class Reconciler:
         return self.process is not None and not (
             self._agenda.dirty or self.failures or self.connection_error
         )
+
+    @property
+    def serving(self) -> bool:
+        """HAProxy answers, and was wholly compared and brought to what is desired since it started,
+        but for ports that fail. What changed since may not be carried out yet."""
+        return self._answering is not None and self._answering == self.programmed
 
     def mark(self, ports: Iterable[int], causes: Mapping[int, Cause | str] = _NO_CAUSES) -> None:
         """Something about ``ports`` changed: compare them at the next step, whatever it was.
@@ -138,7 +155,7 @@ class Reconciler:
     def gone(self) -> bool:
         """While leaving: nobody answers at HAProxy's socket any more."""
         # One failure may be a hiccup, or our letting go of it.
-        return self._leaving and self._connection_attempts > 1
+        return self._leaving and self._outage.attempts > 1
 
     def compares(self, port: int) -> bool:
         """Whether ``port`` is compared when it changes: it is not held, and HAProxy answers."""
@@ -149,8 +166,9 @@ class Reconciler:
         """The ports that are left as they are."""
         return self._held
 
-    def step(self, claims: Claims) -> float:
+    def step(self, claims: Claims | None) -> float:
         """Do what is due. Returns in how many seconds to call again if nothing happens before.
+        Without ``claims``, while nobody knows what is desired, HAProxy is only asked who it is.
 
         Never raises for a fault of HAProxy: it is kept, logged and tried again.
         """
@@ -158,6 +176,7 @@ class Reconciler:
             try:
                 self._step(claims)
             except RuntimeAPIError as exc:
+                self._answering = None
                 if self._leaving and isinstance(exc, StoppingError) and exc.sessions:
                     self._watch_drain(exc)
                 else:
@@ -165,8 +184,11 @@ class Reconciler:
             else:
                 if self.connection_error:
                     log.info("HAProxy answers again")
-                self.connection_error, self._connection_attempts = None, 0
+                self.connection_error = None
+                self._outage.over()
         self._metrics.converged.set(self.converged)
+        if claims is None and not self.connection_error:
+            return ALIVE_SECONDS
         return max(0.0, self._next_call() - self._clock())
 
     def verified(self, port: int) -> bool:
@@ -176,6 +198,14 @@ class Reconciler:
             or port in self.failures
             or port in self._held
             or self.connection_error
+        )
+
+    def still(self, observed: Mapping[int, ObservedPort]) -> frozenset[int]:
+        """The ports that are verified, and were last looked at for ``observed``."""
+        return frozenset(
+            port
+            for port, seen in observed.items()
+            if self.observed.get(port) is seen and self.verified(port)
         )
 
     def take_touched(self) -> set[int]:
@@ -193,11 +223,14 @@ class Reconciler:
             return self._retry_at
         return min(self._resync_at, self._agenda.next_at())
 
-    def _step(self, claims: Claims) -> None:
+    def _step(self, claims: Claims | None) -> None:
         now = self._clock()
         if self._client.superseded:
             log.warning("another HAProxy has %s now: connecting to it", self._client.address)
             self.disconnected()
+        if claims is None:
+            self._must_go_on(self._observer.info())
+            return
         resync = now >= self._resync_at
         due, costly = self._agenda.take_due(now)
         groups = [set(self._pool.ports)] if resync else [due - self._held, costly - self._held]
@@ -210,7 +243,12 @@ class Reconciler:
             for port in due | costly:
                 self._agenda.look_at(port, now)
             raise
+        if any(groups):
+            # A HAProxy that was not known has been compared as a whole.
+            self.programmed = self._answering
         if resync:
+            if self.process:
+                self.sampler.sample(self.process)
             self._resync_at = self._clock() + self._pace.resync_seconds
 
     def _converge(self, ports: set[int], claims: Claims) -> None:
@@ -263,6 +301,7 @@ class Reconciler:
         self._asked_at = self._clock()
         if info.stopping:
             raise StoppingError(self._client.address, info.pid, info.current_connections)
+        self._answering = info.identity
 
     def _plans(self, claims: Claims, observed: Mapping[int, ObservedPort]) -> dict[int, PortPlan]:
         can_add = self._dialect is not None and self._dialect.adds_servers
@@ -453,15 +492,11 @@ class Reconciler:
             where = f"HAProxy's Runtime API at {self._client.address}"
             error = RemoteProtocolError(f"{where}: {error}")
         self._metrics.connection_errors.inc()
-        self._connection_attempts += 1
-        # Soon at first, so that a restarted HAProxy has its servers back within a second.
-        delay = backoff_seconds(self._connection_attempts, first=0.05, most=0.4)
-        if self._leaving:
-            log.info("%s", error)
-        elif self.connection_error is None or str(self.connection_error) != str(error):
-            log.error("%s; trying again until it answers", error)
+        now = self._clock()
+        met = self.process is not None
+        delay = self._outage.failed(error, now, met=met, leaving=self._leaving)
         self.connection_error = error
-        self._retry_at = self._clock() + delay
+        self._retry_at = now + delay
         self._resync_at = self._retry_at
 
 

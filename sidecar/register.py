@@ -30,12 +30,14 @@ class ClaimedPort:
 
 @dataclass(frozen=True, slots=True)
 class FreePorts:
-    """What nobody claims of a pool. ``free``: the ports, as a person writes them."""
+    """What nobody claims of a pool. ``free``: the ports, as a person writes them.
+    ``auto_ports_per_namespace``: how many of a pool ``auto`` gives to one namespace."""
 
     name: str
     ports_total: int
     free_count: int
     free: str
+    auto_ports_per_namespace: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,15 @@ def build_register(
     pools = []
     for item in pool.classes:
         free = [port for port in item.ports if port not in claimed]
-        pools.append(FreePorts(item.name, len(item.ports), len(free), format_ports(free)))
+        pools.append(
+            FreePorts(
+                item.name,
+                len(item.ports),
+                len(free),
+                format_ports(free),
+                item.auto_ports_per_namespace,
+            )
+        )
     without = tuple(
         f"{verdict.route.namespace}/{verdict.route.name}: {verdict.reason}: {verdict.message}"
         for verdict in routing.verdicts()

@@ -1,20 +1,21 @@
 """What a person or a program is told of the router: values made from routing and HAProxy. Pure.
 
 `Facts` is what the loop (or a command that looks for itself) hands over, `build_report` makes a
-`Report` of it, `with_traffic` adds what HAProxy counts. The fields of `Report` are the JSON of
+`Report` of it, `sidecar.figures` adds what HAProxy counts. The fields of `Report` are the JSON of
 ``/api/status`` and ``status --json``: docs/reference.md has them, and names stay.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Self
 
-from sidecar.observed import ObservedPort, ObservedServer, ProcessInfo
+from sidecar.attempts import NONE, Attempts, Base
+from sidecar.observed import ObservedPort, ObservedServer
 from sidecar.pool import PARKED, Pool
 from sidecar.routing import Claimed
 from sidecar.sources.base import Problem
-from sidecar.traffic import ServerTraffic, Traffic
+from sidecar.traffic import Connections
 from sidecar.verdicts import Verdict
 
 
@@ -40,11 +41,51 @@ class SourceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptsReport:
+    """How connections to servers went in the last ``seconds``. ``sessions``: that wanted a server.
+    ``errors``: of them, those that got none. ``retries``, ``redispatches``: attempts that failed
+    and were made again, on the same server or on another one."""
+
+    seconds: float
+    sessions: int
+    errors: int
+    retries: int
+    redispatches: int
+
+    @classmethod
+    def of(cls, attempts: Attempts, seconds: float) -> Self:
+        return cls(round(seconds, 1), *attempts)
+
+    @property
+    def repeated(self) -> int:
+        """Attempts that failed and were made again."""
+        return self.retries + self.redispatches
+
+    @property
+    def failed(self) -> bool:
+        """Whether any attempt did."""
+        return bool(self.errors or self.repeated)
+
+    @property
+    def when(self) -> str:
+        """For a person."""
+        return f"in the last {max(1, round(self.seconds))} s"
+
+    @property
+    def loss(self) -> str:
+        """What was lost, for a person."""
+        failed = f"{self.errors} of {self.sessions} connections failed {self.when}"
+        return f"{failed}: no server took them"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerReport:
     """One used slot. ``state``: HAProxy's word, or ``down`` where its health check failed.
 
     ``service``, ``pod``, ``node``: None for a server that its Route no longer has. ``check``: the
-    last health check's result, "" without checks. Figures are None while HAProxy is away.
+    last health check's result, "" without checks. ``attempts``: lately, by the running sidecar's
+    notes; those of a former endpoint count where the slot changed meanwhile. Figures are None while
+    HAProxy is away.
     """
 
     slot: str
@@ -59,6 +100,8 @@ class ServerReport:
     sessions_per_second: int | None
     bytes_in: int | None
     bytes_out: int | None
+    attempts: AttemptsReport | None = None
+    seconds_since_change: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +112,9 @@ class PortReport:
     ``held``: an operator keeps the port as it is. ``failure``: why it is not as desired, or "".
     ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
     ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
+    ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
+    ``connections_limit`` they are closed at once. ``attempts``: lately, on all servers.
+    ``drift``: what somebody else changed, and is not repaired yet; "" if nothing.
     """
 
     port: int
@@ -86,6 +132,22 @@ class PortReport:
     sessions_per_second: int | None
     bytes_in: int | None
     bytes_out: int | None
+    connections: int | None = None
+    connections_most: int | None = None
+    connections_limit: int | None = None
+    attempts: AttemptsReport | None = None
+    drift: str = ""
+
+    def with_connections(self, found: Connections | None) -> Self:
+        """The same, with what is known of them."""
+        if found is None:
+            return self
+        return replace(
+            self,
+            connections=found.now,
+            connections_most=found.most,
+            connections_limit=found.limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +194,10 @@ class Facts:
 
     ``observed`` may lack ports, and sessions. ``failures``: port -> why it is not as desired.
     ``changed_seconds_ago``: port -> since the sidecar changed it, of those that it did.
+    ``left_out``: port -> how many endpoints found no room; None: nobody tried. ``verified``: ports
+    that were as desired when ``observed``. ``connections``, ``attempts``: as last sampled, and
+    ``bases`` to compare newer counters with. ``drift``: port -> what somebody else changed since.
+    ``reachable``: as far as is known, HAProxy answers.
     """
 
     router_name: str
@@ -149,6 +215,13 @@ class Facts:
     converged: bool | None = None
     unready: str = ""
     changes: int | None = None
+    left_out: Mapping[int, int] | None = None
+    verified: frozenset[int] = frozenset()
+    connections: Mapping[int, Connections] = field(default_factory=dict)
+    attempts: Mapping[int, Attempts] = field(default_factory=dict)
+    bases: Mapping[int, Base] = field(default_factory=dict)
+    drift: Mapping[int, str] = field(default_factory=dict)
+    reachable: bool = True
 
 
 def build_report(facts: Facts) -> Report:
@@ -208,7 +281,7 @@ def _port_report(
             ServerReport(
                 slot=slot.name,
                 address=str(slot.address),
-                state=_state(slot.state, up=slot.up),
+                state=state_of(slot.state, up=slot.up),
                 weight=slot.weight,
                 sessions=slot.sessions,
                 service=wanted.service if wanted else None,
@@ -218,16 +291,17 @@ def _port_report(
                 sessions_per_second=None,
                 bytes_in=None,
                 bytes_out=None,
+                seconds_since_change=slot.seconds_since_change,
             )
         )
-    left_out = 0
-    if claimed and seen:
+    left_out = (facts.left_out or {}).get(port, 0)
+    if facts.left_out is None and claimed and seen:
         known = {slot.address for slot in seen.servers.values()}
         left_out = sum(s.state == "ready" and s.address not in known for s in desired.values())
     changed = facts.changed_seconds_ago.get(port)
     if changed is None and used:
         changed = float(min(slot.seconds_since_change for slot in used))
-    return PortReport(
+    report = PortReport(
         port=port,
         pool=facts.pool.by_port[port].name,
         state=("open" if seen.open else "closed") if seen else "unknown",
@@ -235,7 +309,7 @@ def _port_report(
         reason=verdict.reason.value if verdict else None,
         message=verdict.message if verdict else "nobody claims it",
         servers=tuple(servers),
-        sessions=_total(servers) if seen else None,
+        sessions=total_sessions(servers) if seen else None,
         left_out=left_out,
         held=port in facts.held,
         failure=facts.failures.get(port, ""),
@@ -243,68 +317,26 @@ def _port_report(
         sessions_per_second=None,
         bytes_in=None,
         bytes_out=None,
+        drift=facts.drift.get(port, ""),
     )
+    if base := facts.bases.get(port):
+        attempts = facts.attempts.get(port, NONE)
+        report = replace(report, attempts=AttemptsReport.of(attempts, base.seconds_ago))
+    return report.with_connections(facts.connections.get(port))
 
 
-def _state(state: str, *, up: bool) -> str:
+def state_of(state: str, *, up: bool) -> str:
+    """A server's: HAProxy's administrative one, or ``down``."""
     return "down" if state == "ready" and not up else state
 
 
-def _total(servers: Collection[ServerReport]) -> int:
+def total_sessions(servers: Collection[ServerReport]) -> int:
+    """Of those that are known."""
     return sum(server.sessions or 0 for server in servers)
 
 
 def _used(seen: ObservedPort) -> list[ObservedServer]:
     return [slot for slot in seen.servers.values() if slot.address != PARKED]
-
-
-def process_report(process: ProcessInfo) -> ProcessReport:
-    return ProcessReport(
-        process.version, process.pid, process.uptime_seconds, process.current_connections
-    )
-
-
-def with_traffic(report: Report, traffic: Traffic) -> Report:
-    """The same, with the process that answers and its figures."""
-    return replace(
-        report,
-        haproxy=process_report(traffic.process),
-        ports=tuple(_port_with_traffic(item, traffic) for item in report.ports),
-    )
-
-
-def _port_with_traffic(item: PortReport, traffic: Traffic) -> PortReport:
-    counts, counted = traffic.ports.get(item.port), traffic.servers.get(item.port, {})
-    if counts is None:
-        return item
-    servers = tuple(
-        _server_with_traffic(server, counted[server.slot]) if server.slot in counted else server
-        for server in item.servers
-    )
-    return replace(
-        item,
-        servers=servers,
-        sessions=_total(servers),
-        sessions_per_second=counts.sessions_per_second,
-        bytes_in=counts.bytes_in,
-        bytes_out=counts.bytes_out,
-    )
-
-
-def _server_with_traffic(server: ServerReport, counted: ServerTraffic) -> ServerReport:
-    state = server.state
-    if state in ("ready", "down"):
-        # Its checks may have changed it since the loop last looked.
-        state = _state("ready", up=counted.up)
-    return replace(
-        server,
-        state=state,
-        check=counted.check,
-        sessions=counted.counts.sessions,
-        sessions_per_second=counted.counts.sessions_per_second,
-        bytes_in=counted.counts.bytes_in,
-        bytes_out=counted.counts.bytes_out,
-    )
 
 
 def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> Report:
@@ -342,6 +374,12 @@ def notes(item: PortReport) -> Iterator[str]:
     if item.left_out:
         count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
         yield f"{count} left out; see limits.max_servers and pools.slots"
+    if item.drift:
+        yield f"changed by somebody else: {item.drift}; repaired at the next compare"
+    if item.connections_limit and (item.connections or 0) >= item.connections_limit:
+        yield f"at its limit of {item.connections_limit} connections: further ones are closed"
+    if item.attempts and item.attempts.errors:
+        yield item.attempts.loss
     if item.held:
         yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
 

@@ -6,7 +6,7 @@ not know of HAProxy, slots or time, and imports no I/O.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecar.claims import Ledger
 from sidecar.durations import parse_duration
@@ -14,7 +14,8 @@ from sidecar.endpoints import Parts, Resolution, resolve
 from sidecar.fields import shown
 from sidecar.model import Cause, Key, Route
 from sidecar.outside import outside_name
-from sidecar.pool import Pool
+from sidecar.own_addresses import NOWHERE, Denied, Listening, own_addresses
+from sidecar.pool import Pool, PortPool
 from sidecar.sources.base import Change
 from sidecar.store import Store
 from sidecar.verdicts import Reason, Verdict
@@ -46,7 +47,8 @@ class Changed:
 class Routing:
     """What is wanted of each port, and what is said of each Route.
 
-    ``denied``: whether no server may have this IP. ``kept``: see `Ledger`.
+    ``denied``: whether the settings forbid servers this IP. ``kept``: see `Ledger`. ``listening``:
+    where the router is, which is denied always.
     """
 
     def __init__(
@@ -55,11 +57,14 @@ class Routing:
         router_name: str,
         denied: Callable[[str], bool],
         kept: Mapping[str, int] | None,
+        listening: Listening = NOWHERE,
     ) -> None:
         #: For who explains; nobody else may change it.
         self.store = Store()
         self._ledger = Ledger(router_name, pool, kept)
-        self.denied = denied
+        self._listening = listening
+        #: What no server may be, now.
+        self.denied = Denied(denied, own_addresses(listening, self.store))
         # (namespace, Service name) -> the Routes that lead to it and own a port: for those that
         # wait, it is of no matter
         self._users: dict[tuple[str, str], set[Key]] = {}
@@ -86,6 +91,9 @@ class Routing:
         touched = set(routes)
         # Route -> what touched it
         why = {key: dirty[key] for key in routes}
+        selves = self._follow_own_addresses(dirty)
+        touched |= selves.keys()
+        why = {**selves, **why}
         ports = set()
         causes: dict[int, Cause] = {}
         for port in self._ledger.update(routes):
@@ -105,7 +113,7 @@ class Routing:
             else:
                 del self._owners[port]
                 self._parts.pop(port, None)
-        touched |= self._ledger.reproposed
+        touched |= self._ledger.restated
         for key in touched:
             self._index(key)
         for key in dirty:
@@ -160,10 +168,10 @@ class Routing:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names outside the cluster that our Routes lead to: what DNS has to be asked for. The
-        same object for as long as they are the same."""
+        """The names outside the cluster that our Routes lead to, and the router's own: what DNS has
+        to be asked for. The same object for as long as they are the same."""
         if self._names is None:
-            self._names = frozenset(self._leading)
+            self._names = frozenset(self._leading) | self.denied.own.names
         return self._names
 
     @property
@@ -175,6 +183,14 @@ class Routing:
     def auto_changes(self) -> int:
         """Grows whenever `auto_ports` may be different."""
         return self._ledger.auto_changes
+
+    def auto_pool(self, key: Key) -> PortPool | None:
+        """The class that an ``auto`` Route takes its port from; None for any other Route."""
+        return self._ledger.auto_pool(key)
+
+    def auto_share(self, namespace: str, pool: PortPool) -> int:
+        """See `Ledger.auto_share`."""
+        return self._ledger.auto_share(namespace, pool)
 
     @property
     def proposed_ports(self) -> Mapping[Key, int]:
@@ -226,6 +242,35 @@ class Routing:
             for service in self._targets[key]:
                 self._users.setdefault(service, set()).add(key)
                 self._index_name(service)
+
+    def _follow_own_addresses(self, dirty: Mapping[Key, Cause]) -> dict[Key, Cause]:
+        """Keep up with the router's own addresses. The Routes whose servers are others by them,
+        with what made it so."""
+        before, published = self.denied.own, self._listening.published
+        cause = next(
+            (
+                cause
+                for key, cause in dirty.items()
+                if key.kind in {"LocalAddresses", "ServiceAddresses"}
+                or (key.kind == "DNSName" and before.has_name(key.name))
+                or (key.kind == "Service" and (key.namespace, key.name) == published)
+            ),
+            None,
+        )
+        own = before if cause is None else own_addresses(self._listening, self.store)
+        if cause is None or own == before:
+            return {}
+        self.denied = replace(self.denied, own=own)
+        if own.names != before.names:
+            self._names = None
+        ports = [port for port, item in self._claimed.items() if not item.resolution.holds(own)]
+        # To be resolved from nothing, as are those that were to be resolved anyway.
+        self._parts.clear()
+        found = {self._claimed.pop(port).route.key for port in ports}
+        for name, services in self._leading.items():
+            if before.has_name(name) != own.has_name(name):
+                found |= {user for service in services for user in self._users[service]}
+        return dict.fromkeys(found, cause)
 
     def _index_name(self, key: tuple[str, str]) -> None:
         """A Service, or who uses it, changed: keep up with the name that it leads to."""

@@ -5,10 +5,11 @@ slots or plans. Not thread-safe: each thread that talks to HAProxy has a client 
 """
 
 import itertools
+import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,19 @@ from sidecar.protocol import (
 
 _READ_BYTES = 256 * 1024
 
+#: What a DisconnectedError says of a socket at which nobody is.
+CONNECTING = "connecting"
+
 _PROMPT = b"prompt\n"
+
+
+def readable(descriptors: Iterable[int], seconds: float) -> frozenset[int]:
+    """Those that can be read, or have ended, waiting ``seconds`` for one at most. By poll(), since
+    select() fails with a descriptor above 1023, and anybody may have opened the others."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return frozenset(descriptor for descriptor, _ in poll.poll(seconds * 1000))
 
 
 class RuntimeClient:
@@ -127,7 +140,7 @@ class RuntimeClient:
         return outcomes, replies[len(sent) :]
 
     def fileno(self) -> int | None:
-        """For select(): readable while nothing was asked means that HAProxy went away."""
+        """For `readable`, which means, while nothing was asked, that HAProxy went away."""
         return self._socket.fileno() if self._socket else None
 
     def _converse(self, commands: Iterator[bytes]) -> list[str]:
@@ -293,8 +306,8 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
         except BaseException:
             connection.close()
             raise
-    except (OSError, UnicodeError) as exc:  # a host that cannot be a name is a UnicodeError
-        raise DisconnectedError(address, "connecting", _reason(exc)) from exc
+    except (OSError, ValueError) as exc:  # a host that cannot be a name
+        raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
     else:
         return connection
 
@@ -312,7 +325,7 @@ def _waiting_for(command: bytes) -> str:
     return f"waiting for the reply to {command.decode('ascii').strip()!r}"
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     """What the operating system says, without the number."""
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__

@@ -1,20 +1,19 @@
 """The settings: their shape, defaults, reasons and checks.
 
-Owns every default. Takes text and an environment mapping and gives frozen values; reading the
-file is `sidecar.cli.context`'s. Every problem names the key, the value and what would be right.
+Owns every default; what one value may be is `sidecar.setting_types`'s. Takes text and an
+environment mapping and gives frozen values; reading the file is `sidecar.cli.context`'s. Every
+problem names the key, the value and what would be right.
 """
 
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -22,23 +21,45 @@ from pydantic import (
     model_validator,
 )
 
-from sidecar import fields
-from sidecar.addresses import is_unix_socket, split_host_port
+from sidecar.addresses import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.agenda import Pace
 from sidecar.capacity import Capacity, share_out
-from sidecar.durations import DURATION_RULE, parse_duration
-from sidecar.errors import ObjectError, SettingsError
+from sidecar.errors import SettingsError
 from sidecar.fields import shown
 from sidecar.objects import AnnotationKeys
+from sidecar.own_addresses import Listener, Listening
 from sidecar.pool import HealthCheck, Pool, PortPool, format_ports
+from sidecar.setting_types import (
+    AnnotationKey,
+    AtLeast1s,
+    BindAddresses,
+    Count,
+    DNSServer,
+    Duration,
+    FieldSelector,
+    FilePath,
+    Filled,
+    LabelSelector,
+    ListenAddress,
+    MetricsAddress,
+    Namespace,
+    NamespacedName,
+    NamespaceOrAll,
+    Network,
+    ObjectName,
+    Ports,
+    PositiveDuration,
+    RuntimeAddress,
+    control_characters,
+)
 from sidecar.sources.documents import DocumentError, read_entries
 
 #: The environment variable of the annotated-Route router that names the router.
 ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
 
-#: Networks that no server may be in unless the settings say otherwise: what would make the
-#: router reach itself or its node's private services (loopback, link-local with the cloud's
-#: metadata address), or nothing at all (unspecified, multicast, broadcast).
+#: Networks that no server may be in unless the settings say otherwise: its node's private services
+#: (loopback, link-local with the cloud's metadata address), or nothing at all (unspecified,
+#: multicast, broadcast). The router itself is denied always, see `sidecar.own_addresses`.
 DENIED_BY_DEFAULT = (
     "0.0.0.0/8",
     "127.0.0.0/8",
@@ -51,157 +72,9 @@ DENIED_BY_DEFAULT = (
     "ff00::/8",
 )
 
-#: HAProxy binds a unix socket as PATH.PID.tmp first, and sun_path has 108 bytes.
-UNIX_PATH_MAX_BYTES = 95
 
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-T = TypeVar("T")
-
-
-def _duration(value: object) -> float:
-    if isinstance(value, str):
-        return parse_duration(value)
-    # 0 is the one number that is the same in all units.
-    if value == 0 and not isinstance(value, bool):
-        return 0.0
-    raise ValueError(DURATION_RULE)
-
-
-def _at_least_1ms(seconds: float) -> float:
-    if seconds < 0.001:
-        raise ValueError("must be at least 1ms")
-    return seconds
-
-
-def _at_least_1s(seconds: float) -> float:
-    if seconds < 1.0:
-        raise ValueError("must be at least 1s")
-    return seconds
-
-
-Duration = Annotated[float, BeforeValidator(_duration)]
-PositiveDuration = Annotated[Duration, AfterValidator(_at_least_1ms)]
-
-#: Strict, or YAML's `yes` would be 1 and "16" a number.
-Count = Annotated[int, Field(strict=True, ge=1)]
-
-
-def _filled(items: tuple[T, ...]) -> tuple[T, ...]:
-    if not items:
-        raise ValueError("must not be empty")
-    return items
-
-
-def _path(value: object) -> object:
-    if not isinstance(value, str) or not value:
-        raise ValueError("write the path of a file or folder")
-    return value
-
-
-FilePath = Annotated[Path, BeforeValidator(_path)]
-
-
-def _ip(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("write an IP address, like 127.0.0.1, 0.0.0.0 or ::") from None
-
-
-def _network(value: object) -> object:
-    try:
-        # Not of a number, which would be an address too: 10 is 0.0.0.10.
-        return ipaddress.ip_network(value if isinstance(value, str) else repr(value))
-    except ValueError as exc:
-        raise ValueError(f"write a network, like 10.0.0.0/8 or fe80::/10 ({exc})") from None
-
-
-def _listen(value: str) -> str:
-    split_host_port(value)
-    return value
-
-
-def _dns_server(value: str) -> str:
-    try:
-        ipaddress.ip_address(split_host_port(value)[0])
-    except ValueError:
-        raise ValueError("write an IP with a port, like 10.0.0.10:53 or [fd00::a]:53") from None
-    return value
-
-
-def _socket(value: str) -> str:
-    if not value:
-        raise ValueError("write the path of a unix socket, or host:port")
-    if not is_unix_socket(value):
-        split_host_port(value)
-    elif len(str(Path(value).absolute()).encode()) > UNIX_PATH_MAX_BYTES:
-        raise ValueError(
-            f"the absolute path {Path(value).absolute()} is longer than the"
-            f" {UNIX_PATH_MAX_BYTES} bytes that HAProxy can bind; choose a shorter one"
-        )
-    return value
-
-
-def _namespace(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
-        raise ValueError("write the name of a namespace: lower-case letters, digits and '-'")
-    return value
-
-
-def _object_name(value: str) -> str:
-    try:
-        return fields.Field("", value).name()
-    except ObjectError as exc:
-        raise ValueError(exc.problem) from None
-
-
-def _namespace_and_name(value: str) -> str:
-    namespace, slash, name = value.partition("/")
-    if not slash:
-        raise ValueError("write namespace/name, like ingress/tcp-router")
-    return f"{_namespace(namespace)}/{_object_name(name)}"
-
-
-_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?"
-_LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
-_LABEL_TERM = (
-    rf"(!?{_LABEL}"
-    rf"|{_LABEL}\s*(=|==|!=)\s*{_LABEL_VALUE}"
-    rf"|{_LABEL}\s+(not)?in\s+\(\s*{_LABEL_VALUE}(\s*,\s*{_LABEL_VALUE})*\s*\))"
-)
-_FIELD_TERM = r"[A-Za-z0-9.]+\s*(=|==|!=)\s*[-A-Za-z0-9_.:/*]*"
-
-
-def _label_selector(value: str) -> str:
-    if value and not re.fullmatch(rf"\s*{_LABEL_TERM}\s*(,\s*{_LABEL_TERM}\s*)*", value):
-        raise ValueError("write a label selector, like tier=edge,shard in (a, b),!internal")
-    return value
-
-
-def _field_selector(value: str) -> str:
-    if value and not re.fullmatch(rf"\s*{_FIELD_TERM}\s*(,\s*{_FIELD_TERM}\s*)*", value):
-        raise ValueError("write a field selector, like metadata.namespace!=test")
-    return value
-
-
-def _ports(value: object) -> object:
-    """``["13306", "30000-30099"]`` as ascending numbers, each once."""
-    items = value if isinstance(value, list) else [value]
-    seen: set[int] = set()
-    for item in items:
-        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(item).strip())
-        if isinstance(item, bool) or not found:
-            raise ValueError(f'{shown(item)} is no port; write "13306" or a range "30000-30099"')
-        low, high = int(found[1]), int(found[2] or found[1])
-        if not 1 <= low <= high <= 65535:
-            fault = "runs backwards" if low > high else "is outside 1-65535"
-            raise ValueError(f'{item!r} {fault}; write "13306" or a range "30000-30099"')
-        twice = seen.intersection(range(low, high + 1))
-        if twice:
-            raise ValueError(f"{item!r} repeats {format_ports(twice)}; list each port once")
-        seen.update(range(low, high + 1))
-    return tuple(sorted(seen))
+#: Of all ports: 4 kB each. Every port may have the default of slots.
+SLOTS_MAX = 2**20
 
 
 class _Section(BaseModel):
@@ -217,14 +90,14 @@ class _Section(BaseModel):
 class HAProxySettings(_Section):
     """Where HAProxy and we meet."""
 
-    socket: Annotated[str, AfterValidator(_socket)] = "run/admin.sock"
+    socket: RuntimeAddress = "run/admin.sock"
     config: FilePath = Path("run/haproxy.cfg")
     state_file: FilePath = Path("run/servers.state")
     template: FilePath | None = None
     #: None is 20,000; either is lowered to what the limit of open files has room for.
     maxconn: Count | None = None
     #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
-    metrics_listen: Annotated[str, AfterValidator(_listen)] | None = None
+    metrics_listen: MetricsAddress | None = None
     #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
     timeout: PositiveDuration = 5.0
 
@@ -240,11 +113,11 @@ class SourceSettings(_Section):
     kind: Literal["directory", "kubernetes"] = "directory"
     path: FilePath = Path("examples/")
     #: Empty means all, which needs a ClusterRole; with names a Role in each of them will do.
-    namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
     #: Selectors, in kubectl's words, so that several routers can share out the Routes.
-    namespace_labels: Annotated[str, AfterValidator(_label_selector)] = ""
-    route_labels: Annotated[str, AfterValidator(_label_selector)] = ""
-    route_fields: Annotated[str, AfterValidator(_field_selector)] = ""
+    namespace_labels: LabelSelector = ""
+    route_labels: LabelSelector = ""
+    route_fields: FieldSelector = ""
     #: v1 Endpoints are for clusters whose EndpointSlices may not be read.
     endpoints: Literal["slices", "endpoints"] = "slices"
     #: None finds the cluster by KUBECONFIG, else the pod's, else ~/.kube/config.
@@ -262,11 +135,11 @@ class SourceSettings(_Section):
 class AnnotationSettings(_Section):
     """The annotation keys of a Route; the defaults are the annotated-Route TCP router's."""
 
-    router_name: str = "haproxy.router.openshift.io/wzh-router-name"
-    port: str = "haproxy.router.openshift.io/external-tcp-port"
-    drain_deadline: str = "haproxy.router.openshift.io/drain-deadline"
+    router_name: AnnotationKey = "haproxy.router.openshift.io/wzh-router-name"
+    port: AnnotationKey = "haproxy.router.openshift.io/external-tcp-port"
+    drain_deadline: AnnotationKey = "haproxy.router.openshift.io/drain-deadline"
     #: Where a cluster keeps the port that an ``auto`` Route was given.
-    kept_port: str = "haproxy-sidecar/port"
+    kept_port: AnnotationKey = "haproxy-sidecar/port"
 
     def keys(self) -> AnnotationKeys:
         return AnnotationKeys(**self.model_dump())
@@ -286,22 +159,22 @@ class CheckSettings(_Section):
 
     enabled: StrictBool = False
     interval: PositiveDuration = 5.0
-    rise: Count = 1
-    fall: Count = 3
+    rise: Annotated[Count, Field(le=1000)] = 1
+    fall: Annotated[Count, Field(le=1000)] = 3
 
 
 class PoolSettings(_Section):
     """One class of ports."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
-    ports: Annotated[tuple[int, ...], BeforeValidator(_ports), AfterValidator(_filled)]
-    bind: Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], AfterValidator(_filled)] = (
-        "127.0.0.1",
-    )
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] = "default"
+    ports: Ports
+    bind: BindAddresses = ("127.0.0.1",)
     slots: Annotated[Count, Field(le=4096)] = 16
     #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
-    namespaces: Annotated[tuple[str, ...], AfterValidator(_filled)] = ("*",)
+    namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
+    #: None: a quarter of the ports, at least one, so that one namespace leaves some to the others.
+    auto_ports_per_namespace: Count | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
@@ -319,6 +192,7 @@ class PoolSettings(_Section):
             slots=self.slots,
             balance=self.balance,
             namespaces=self.namespaces,
+            auto_ports_per_namespace=self.auto_ports_per_namespace or max(1, len(self.ports) // 4),
             connect_timeout_seconds=self.timeouts.connect,
             client_timeout_seconds=self.timeouts.client,
             server_timeout_seconds=self.timeouts.server,
@@ -334,13 +208,13 @@ class DrainSettings(_Section):
 
     deadline: Duration = 0.0
     #: Of one port, once the deadline is over: those who reconnect shall not all come at once.
-    sessions_per_second: Annotated[int, Field(ge=1)] = 100
+    sessions_per_second: Count = 100
 
 
 class EndpointsSettings(_Section):
     """Which addresses may become servers."""
 
-    deny: tuple[Annotated[IPNetwork, BeforeValidator(_network)], ...] = tuple(
+    deny: tuple[Network, ...] = tuple(
         ipaddress.ip_network(network) for network in DENIED_BY_DEFAULT
     )
 
@@ -349,7 +223,7 @@ class DNSSettings(_Section):
     """How the names of ExternalName Services are looked up."""
 
     #: Each an IP with a port; without any, those of /etc/resolv.conf are asked.
-    servers: tuple[Annotated[str, AfterValidator(_dns_server)], ...] = ()
+    servers: tuple[DNSServer, ...] = ()
     #: For one look, with all servers and retries.
     timeout: PositiveDuration = 5.0
     #: How long a name keeps its last addresses when DNS says that it has none. (While DNS fails,
@@ -361,13 +235,13 @@ class LimitSettings(_Section):
     """What one Route may take, so that it cannot take it from the others."""
 
     #: Beyond the pool's slots servers are added while HAProxy runs, up to this many.
-    max_servers: Annotated[int, Field(ge=1, le=65535)] = 1024
+    max_servers: Annotated[Count, Field(le=65535)] = 1024
 
 
 class HTTPSettings(_Section):
     """Where the page, /api, /healthz, /readyz and /metrics are; null for nowhere."""
 
-    listen: Annotated[str, AfterValidator(_listen)] | None = "127.0.0.1:8405"
+    listen: ListenAddress | None = "127.0.0.1:8405"
     #: Off the loopback the page and /api are there for whoever knows what this file holds.
     token_file: FilePath | None = None
 
@@ -379,7 +253,7 @@ class TimingSettings(_Section):
     #: balancer in front sees it and a flapping endpoint does not toggle the socket.
     close_after: Duration = 5.0
     #: How often everything is compared even though nothing was reported.
-    resync: Annotated[Duration, AfterValidator(_at_least_1s)] = 30.0
+    resync: Annotated[Duration, AtLeast1s] = 30.0
     #: After SIGTERM: how long to be unready and still drive, while load balancers look elsewhere
     #: and HAProxy ends its sessions; as long as Kubernetes' own default for all of it.
     grace: Duration = 30.0
@@ -389,9 +263,9 @@ class LeaseSettings(_Section):
     """The Lease by which one of the replicas writes."""
 
     #: None: the pod's own.
-    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    namespace: Namespace | None = None
     #: None: made of the router's name.
-    name: Annotated[str, AfterValidator(_object_name)] | None = None
+    name: ObjectName | None = None
 
 
 class KubernetesSettings(_Section):
@@ -401,9 +275,9 @@ class KubernetesSettings(_Section):
     events: StrictBool = True
     lease: LeaseSettings = LeaseSettings()
     #: ``namespace/name`` of a Service whose ports are to be those that are open.
-    publish_service: Annotated[str, AfterValidator(_namespace_and_name)] | None = None
+    publish_service: NamespacedName | None = None
     #: Of all kinds together; five times as many at once.
-    writes_per_second: Annotated[float, Field(ge=0.1, le=1000)] = 10.0
+    writes_per_second: Annotated[float, Field(strict=True, ge=0.1, le=1000)] = 10.0
 
 
 class LogSettings(_Section):
@@ -416,11 +290,11 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All of it; `parse_settings` makes one."""
 
-    router_name: Annotated[str, Field(min_length=1)] = "wzh-router-1"
+    router_name: Annotated[str, Field(min_length=1, max_length=253)] = "wzh-router-1"
     haproxy: HAProxySettings = HAProxySettings()
     source: SourceSettings = SourceSettings()
     annotations: AnnotationSettings = AnnotationSettings()
-    pools: Annotated[tuple[PoolSettings, ...], AfterValidator(_filled)] = (
+    pools: Annotated[tuple[PoolSettings, ...], Filled] = (
         PoolSettings.model_validate({"ports": ["13306", "18080", "6620", "30000-30099"]}),
     )
     drain: DrainSettings = DrainSettings()
@@ -448,24 +322,42 @@ class Settings(_Section):
                         f" {format_ports(both)}; a port belongs to one pool"
                     )
                 owners[port] = pool
-        listens = {
-            "http.listen": self.http.listen,
-            "haproxy.metrics_listen": self.haproxy.metrics_listen,
-        }
-        if not is_unix_socket(self.haproxy.socket):
-            listens["haproxy.socket"] = self.haproxy.socket
         taken: dict[str, str] = {}
-        for key, listen in listens.items():
-            if listen is None:
-                continue
+        for key, listen in self._listens():
             if split_host_port(listen)[1] in owners:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
-            if listen in taken:
-                raise ValueError(
-                    f"{key}: {listen!r} is that of {taken[listen]} too; choose another"
-                )
+            for other, of in taken.items():
+                if overlap(listen, other):
+                    raise ValueError(f"{key}: {listen!r} is that of {of} too; choose another")
             taken[listen] = key
+        slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
+        if slots > SLOTS_MAX:
+            raise ValueError(
+                f"pools: {slots} slots in all, for which HAProxy would take"
+                f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
+            )
         return self
+
+    def _listens(self) -> Iterator[tuple[str, str]]:
+        """(key, ``host:port``) of what listens beside the pools."""
+        if self.http.listen:
+            yield "http.listen", self.http.listen
+        if self.haproxy.metrics_listen:
+            yield "haproxy.metrics_listen", self.haproxy.metrics_listen
+        if not is_unix_socket(self.haproxy.socket):
+            yield "haproxy.socket", self.haproxy.socket
+
+    def listening(self) -> Listening:
+        """Where the router is, so that it never connects to itself."""
+        beside = {key: split_host_port(listen) for key, listen in self._listens()}
+        hosts = [(ip, pool.ports) for pool in self.pools for ip in pool.bind]
+        hosts += [(host, (port,)) for host, port in beside.values()]
+        namespace, _, name = (self.kubernetes.publish_service or "").partition("/")
+        return Listening(
+            tuple(Listener(canonical_ip(host) or host, frozenset(ports)) for host, ports in hosts),
+            beside.get("haproxy.socket", (None, 0))[0],
+            (namespace, name) if name and self.source.kind == "kubernetes" else None,
+        )
 
     def pool(self) -> Pool:
         return Pool(tuple(pool.port_pool() for pool in self.pools))
@@ -502,10 +394,19 @@ def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Se
         raise SettingsError(origin, [f"must be a mapping of keys, not {shown(data)}"])
     if name := environment.get(ROUTER_NAME_VARIABLE):
         data = {**data, "router_name": name}
+    unfit = dict(control_characters(data))
+    problems = [
+        f"{_written(at)}: {shown(text)}: has a control character; remove it"
+        for at, text in unfit.items()
+    ]
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(data)
     except ValidationError as exc:
-        raise SettingsError(origin, [_problem(error) for error in exc.errors()]) from exc
+        errors = [error for error in exc.errors() if error["loc"] not in unfit]
+        raise SettingsError(origin, [*problems, *map(_problem, errors)]) from exc
+    if problems:
+        raise SettingsError(origin, problems)
+    return settings
 
 
 def _problem(error: Any) -> str:
@@ -534,8 +435,10 @@ def _problem(error: Any) -> str:
 _REMEDIES: Mapping[str, str] = {
     "string_type": "write text; what YAML takes for a number or a yes or no goes in quotes",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "write letters, digits, '.', '_' and '-', a letter or digit first",
     "int_type": "write a whole number, without quotes",
+    "float_type": "write a number, without quotes",
     "bool_type": "write true or false, without quotes",
     "literal_error": "choose {expected}",
     "greater_than_equal": "must be at least {ge}",

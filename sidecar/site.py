@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from sidecar.access import Access
 from sidecar.errors import UsageError
 from sidecar.history import history_json
-from sidecar.http import Answer, Probe, Site, as_json, probe
+from sidecar.http import Answer, Probe, Site, as_json
 from sidecar.live import Live
 from sidecar.report import narrowed, report_json
 
@@ -64,7 +65,8 @@ def make_site(
         for path, (name, kind) in _FILES.items()
     }
     return Site(
-        open={"/healthz": probe(healthy), "/readyz": probe(ready), "/metrics": metrics},
+        probes={"/healthz": healthy, "/readyz": ready},
+        open={"/metrics": metrics},
         guarded={**page, "/api/status": status, "/api/why": why, "/api/history": operations},
         access=Access(listen, token_reader(token_file) if token_file else None),
     )
@@ -75,13 +77,25 @@ def _file(content_type: str, body: bytes, _: Mapping[str, str]) -> Answer:
 
 
 def token_reader(path: Path) -> Callable[[], str]:
-    """Reads the token; "" while it cannot be read, which lets nobody in."""
+    """Reads the token; "" while there is none to read, which lets nobody in. Says so when that
+    begins or its reason changes, and when it ends. May be used from any thread."""
+    lock = threading.Lock()
+    said = ""
 
     def read() -> str:
+        nonlocal said
         try:
-            return path.read_text(encoding="utf-8").strip()
+            token = path.read_text(encoding="utf-8").strip()
+            problem = "" if token else "is empty"
         except (OSError, UnicodeDecodeError) as exc:
-            log.error("http.token_file %s cannot be read: %s", path, exc)  # noqa: TRY400
-            return ""
+            token, problem = "", f"cannot be read: {exc}"
+        with lock:
+            if problem != said:
+                said = problem
+                if problem:
+                    log.error("http.token_file %s %s", path, problem)
+                else:
+                    log.info("http.token_file %s can be read again", path)
+        return token
 
     return read

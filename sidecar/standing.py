@@ -45,3 +45,7 @@ class Reporter(AbstractContextManager[Any], Protocol):
         ``changes``: as the source had them. ``standings``: None for a Route that does not name
         this router. ``proposed_ports``: all that `Routing.proposed_ports` has now.
         """
+
+    def leave(self) -> None:
+        """Let another replica pass it on: end what is under way, then write nothing more, whatever
+        is told. Returns at once; may be called from any thread, and again."""

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sidecar.model import (
+    LOCAL_ADDRESSES,
     Cause,
     DNSAnswer,
     EndpointSet,
     Key,
+    LocalAddresses,
     Object,
     Route,
     RouteStatus,
     Service,
+    ServiceAddresses,
     answer_key,
 )
 from sidecar.sources.base import Change, Problem
@@ -75,6 +78,17 @@ class Store:
         """What DNS says of ``name``; None before its first answer."""
         found = self._objects.get(answer_key(name))
         return found if isinstance(found, DNSAnswer) else None
+
+    @property
+    def local_addresses(self) -> LocalAddresses:
+        """Of nowhere before they are known."""
+        found = self._objects.get(LOCAL_ADDRESSES)
+        return found if isinstance(found, LocalAddresses) else LocalAddresses()
+
+    def service_addresses(self, namespace: str, name: str) -> ServiceAddresses | None:
+        """Where the router's own Service is reached; None where the source has none to say."""
+        found = self._objects.get(Key("ServiceAddresses", namespace, name))
+        return found if isinstance(found, ServiceAddresses) else None
 
     def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]:
         """The Service's EndpointSlices, or its v1 Endpoints where it has no slices (the API

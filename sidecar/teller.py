@@ -155,7 +155,7 @@ class Teller:
         times = f" (changed {changes} times since this was last said)" if changes > 1 else ""
         if isinstance(subject, int):
             line = self._describe(subject)
-            if line == self._said.get(subject, "closed"):
+            if line is None or line == self._said.get(subject, "closed"):
                 return False
             self._said[subject] = line
             log.info("port %d: %s%s", subject, line, times, extra=self._about_port(subject))
@@ -183,16 +183,18 @@ class Teller:
         claimed = self._routing.claim(port)
         return about(port=port, route=claimed.route.title if claimed else None)
 
-    def _describe(self, port: int) -> str:
+    def _describe(self, port: int) -> str | None:
         seen = self._reconciler.observed.get(port)
         claimed = self._routing.claim(port)
-        if seen is None or not seen.open:
-            return (
-                f"closed, waits for servers of Route {claimed.route.title}" if claimed else "closed"
-            )
+        if seen is None:
+            # HAProxy is still to be asked, or lacks it, of which the reconciler has a line.
+            return None
         if claimed is None:
-            return "open"
+            return "open" if seen.open else "closed"
         addresses = [item.address for item in claimed.resolution.servers if item.state == "ready"]
+        if not seen.open:
+            waits = "not opened yet for" if addresses else "waits for servers of"
+            return f"closed, {waits} Route {claimed.route.title}"
         more = len(addresses) - _ADDRESSES_MAX
         shown = ", ".join(map(str, addresses[:_ADDRESSES_MAX])) + f" and {more} more" * (more > 0)
         left_out = self._reconciler.left_out.get(port, 0)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sidecar.attempts import Attempts
 from sidecar.errors import RemoteProtocolError
-from sidecar.observed import ProcessInfo, stat_rows
+from sidecar.observed import ObservedPort, ProcessInfo, stat_rows
 from sidecar.pool import port_of_backend, port_of_frontend
 
 _COUNTS = ("pxname", "svname", "scur", "rate", "bin", "bout")
-_SERVER_COLUMNS = (*_COUNTS, "status", "check_status", "lastchg")
+_ATTEMPTS = ("stot", "econ", "wretr", "wredis")
+_SERVER_COLUMNS = (*_COUNTS, *_ATTEMPTS, "status", "check_status", "lastchg")
 
 
 class Counts(NamedTuple):
@@ -26,11 +28,25 @@ class Counts(NamedTuple):
     bytes_out: int
 
 
+class Connections(NamedTuple):
+    """Of a port, now and at most since HAProxy started. ``limit``: how many there may be."""
+
+    now: int
+    most: int
+    limit: int
+
+    @property
+    def full(self) -> bool:
+        """Whether further ones are closed at once."""
+        return self.now >= self.limit
+
+
 class ServerTraffic(NamedTuple):
     """One server. ``check``: its health check's last result, like ``L4OK``; "" without checks.
-    ``seconds_since_change``: since it last went up or down."""
+    ``attempts``: since HAProxy started. ``seconds_since_change``: since it last went up or down."""
 
     counts: Counts
+    attempts: Attempts
     up: bool
     check: str
     seconds_since_change: int
@@ -38,12 +54,18 @@ class ServerTraffic(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """One look. ``ports``: port -> what its frontend counts; ``servers``: port -> name -> server.
-    A port that HAProxy lacks is in neither."""
+    """One look, everything by port; a port that HAProxy lacks is nowhere.
+
+    ``ports``: what its frontend counts. ``servers``: by name. ``attempts``: its backend's, since
+    HAProxy started. ``observed``: its state at that instant.
+    """
 
     process: ProcessInfo
     ports: Mapping[int, Counts]
+    connections: Mapping[int, Connections]
     servers: Mapping[int, Mapping[str, ServerTraffic]]
+    attempts: Mapping[int, Attempts]
+    observed: Mapping[int, ObservedPort]
 
 
 def parse_port_traffic(text: str) -> dict[int, Counts]:
@@ -64,6 +86,7 @@ def parse_server_traffic(text: str) -> dict[int, dict[str, ServerTraffic]]:
         if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
             found.setdefault(port, {})[row["svname"]] = ServerTraffic(
                 _counts(row),
+                _attempts(row),
                 # "DOWN 1/2" is on its way up; "UP 2/3" on its way down and still used.
                 not row["status"].startswith("DOWN"),
                 # "* L4OK": a check is under way, and this is the last one's result.
@@ -71,6 +94,33 @@ def parse_server_traffic(text: str) -> dict[int, dict[str, ServerTraffic]]:
                 _number(row, "lastchg"),
             )
     return found
+
+
+def parse_connections(text: str) -> dict[int, Connections]:
+    """``show stat`` of frontends: port -> its connections, of our frontends only."""
+    found = {}
+    for row in stat_rows(text, ("pxname", "svname", "scur", "smax", "slim")):
+        port = port_of_frontend(row["pxname"])
+        if port is not None and row["svname"] == "FRONTEND":
+            # haproxy.cfg's maxconn has room for one more, which is closed at once.
+            limit = max(0, _number(row, "slim") - 1)
+            found[port] = Connections(_number(row, "scur"), _number(row, "smax"), limit)
+    return found
+
+
+def parse_attempts(text: str) -> dict[int, Attempts]:
+    """``show stat`` of backends: port -> what was attempted since HAProxy started, of our backends
+    only."""
+    found = {}
+    for row in stat_rows(text, ("pxname", "svname", *_ATTEMPTS)):
+        port = port_of_backend(row["pxname"])
+        if port is not None and row["svname"] == "BACKEND":
+            found[port] = _attempts(row)
+    return found
+
+
+def _attempts(row: Mapping[str, str]) -> Attempts:
+    return Attempts(*(_number(row, column) for column in _ATTEMPTS))
 
 
 def _counts(row: Mapping[str, str]) -> Counts:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     PORT_ALREADY_CLAIMED = "PortAlreadyClaimed"
     POOL_EXHAUSTED = "PoolExhausted"
+    QUOTA_EXCEEDED = "QuotaExceeded"
     PORT_PENDING = "PortPending"
     UNSUPPORTED_TERMINATION = "UnsupportedTermination"
     UNSUPPORTED_TARGET = "UnsupportedTarget"

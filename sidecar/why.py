@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from sidecar.endpoints import Refusal, Wanted, canonical_ip, serves, target_sets, wanted_ports
+from sidecar.addresses import canonical_ip
+from sidecar.endpoints import Refusal, Wanted, serves, target_sets, wanted_ports
 from sidecar.errors import UsageError
 from sidecar.history import EntryReport
 from sidecar.model import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.observed import ObservedPort, ObservedServer
+from sidecar.own_addresses import Denial
 from sidecar.pool import PARKED, Address, Pool
 from sidecar.routing import Routing
 from sidecar.verdicts import Verdict
@@ -30,6 +32,11 @@ _LINES_MAX = 40
 _NAMES_MAX = 5
 
 _RELATIVES_MAX = 200
+
+_DENIALS = {
+    Denial.NETWORK: "its network is in endpoints.deny",
+    Denial.ROUTER: "it is this router itself",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,8 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     queue = world.routing.queue(verdict.port) if verdict and verdict.port is not None else []
     if verdict is None or key not in queue:
         message = verdict.message if verdict else "nothing is known of it"
-        yield Link("port", "bad", f"the port annotation is {_given(route)}", remedy=message)
+        text = f"the port annotation is {_given(route)}"
+        yield Link("port", "bad", text, tuple(_share(key, world)), message)
         yield from _service_links(route, None, world)
         return
     port = verdict.port
@@ -187,6 +195,17 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     yield from _service_links(route, seen, world)
     if owns:
         yield from _haproxy_links(port, verdict, world)
+
+
+def _share(key: Key, world: World) -> Iterator[Line]:
+    """How many ports its namespace has, of a Route that leaves the choice to us."""
+    if pool := world.routing.auto_pool(key):
+        has = world.routing.auto_share(key.namespace, pool)
+        yield Line(
+            "info",
+            f'namespace {key.namespace} has {has} ports of pool {pool.name!r} by "auto"; it may'
+            f" have {pool.auto_ports_per_namespace}",
+        )
 
 
 def _given(route: Route) -> str:
@@ -247,7 +266,7 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
     for target in route.targets:
         try:
             wanted = wanted_ports(route, target, world.routing.store)
-            sets = target_sets(route, target, world.routing.store)
+            sets = target_sets(route, target, world.routing.store, world.routing.denied.own)
         except Refusal as refusal:
             mark: Mark = "bad" if len(route.targets) == 1 else "warn"
             yield Link("Service", mark, f"{target.name}: {refusal.reason}", (), refusal.message)
@@ -262,6 +281,16 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
             remedy="weight 0 takes no new connection" if zero else "",
         )
         yield _endpoints_link(route, target, wanted, sets, seen, world)
+    yield from _no_server(route, world)
+
+
+def _no_server(route: Route, world: World) -> Iterator[Link]:
+    """Why the Route has no server at all, in the words of its status."""
+    port = world.routing.owner_port(route.key)
+    claimed = None if port is None else world.routing.claim(port)
+    if claimed and not claimed.resolution.servers and claimed.resolution.message:
+        found = claimed.resolution
+        yield Link("servers", "bad", f"none: {found.reason}", (), found.message)
 
 
 def _endpoints_link(
@@ -324,8 +353,8 @@ def _endpoint_line(
     who = f"{where} {endpoint.pod or item.name}"
     if canonical is None:
         return Line("bad", f"{who}: no IP address")
-    if world.routing.denied(canonical):
-        return Line("bad", f"{who}: its network is in endpoints.deny")
+    if denial := world.routing.denied(Address(canonical, port)):
+        return Line("bad", f"{who}: {_DENIALS[denial]}")
     if not serves(endpoint):
         return Line("bad", f"{who}: not ready{', terminating' * endpoint.terminating}")
     state = "ready" if endpoint.ready else "terminating, serves still"
@@ -333,7 +362,10 @@ def _endpoint_line(
         return Line("ok", f"{who}: {state}")
     slot = slots.get(Address(canonical, port))
     if slot is None:
-        return Line("warn", f"{who}: {state}, and not in HAProxy: no room, or not yet")
+        where = "not in HAProxy: no room, or not yet"
+        if world.faults:
+            where = "not in HAProxy when that last answered"
+        return Line("warn", f"{who}: {state}, and {where}")
     down = "" if slot.up or slot.state != "ready" else ", but its health check fails"
     mark: Mark = "warn" if down else "ok"
     return Line(mark, f"{who}: {state}, in slot {slot.name} ({slot.state}){down}")

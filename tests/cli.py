@@ -14,7 +14,7 @@ from unittest import mock
 
 from stand import HAPROXY, await_
 
-from sidecar.cli import main
+from sidecar.cli import command as run_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,7 +96,7 @@ def run_cli(*arguments: object, **environment: str) -> Result:
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            run_command()
         except SystemExit as exc:
             code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     return Result(code, out.getvalue(), err.getvalue())

@@ -8,6 +8,7 @@ from stand import ROUTER, changes, pool_of, route, service, slice_
 from sidecar.claims import Ledger
 from sidecar.endpoints import Resolution, denier, resolve
 from sidecar.model import Endpoint, EndpointSet, Key, Route, Service
+from sidecar.own_addresses import Denied
 from sidecar.pool import Pool
 from sidecar.settings import DENIED_BY_DEFAULT
 from sidecar.store import Store
@@ -15,8 +16,8 @@ from sidecar.verdicts import Verdict
 
 #: Three ports for everybody, two for one team.
 POOL = pool_of(
-    {"ports": ["30000-30002"]},
-    {"ports": ["31000-31001"], "namespaces": ["team-a"]},
+    {"ports": ["30000-30002"], "auto_ports_per_namespace": 3},
+    {"ports": ["31000-31001"], "auto_ports_per_namespace": 2, "namespaces": ["team-a"]},
 )
 
 DENIED = denier(ipaddress.ip_network(network) for network in DENIED_BY_DEFAULT)
@@ -45,7 +46,7 @@ def refusal(ledger: Ledger, of: Route) -> Verdict:
 def resolved(item: Route, *objects: Service | EndpointSet) -> Resolution:
     store = Store()
     store.apply(changes(*objects))
-    return resolve(item, store, DENIED)
+    return resolve(item, store, Denied(DENIED))
 
 
 def web(*endpoints: Endpoint | str) -> Resolution:

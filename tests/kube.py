@@ -9,6 +9,7 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from authority import Authority
 from kube_objects import Object, Objects, Place, RefusedError, Selection, parse_path, place_of
 from stand import fresh_ip
 
@@ -110,17 +112,19 @@ class FakeAPI:
 
     ``host``: its URL. ``requests``: all that it was asked, in order.
     ``missing``: groups that it does not have, ``/apis/route.openshift.io/v1``.
-    ``forbidden``: pairs of RBAC verb and plural. ``token``: what a request must bear, if set.
+    ``forbidden``: pairs of RBAC verb and plural. ``token``: what a request must bear, if set;
+    ``user``: whose certificate, if set. ``authority``: it speaks TLS, with a certificate of that.
     ``repeats``: how often a watch is told each event. ``mute``: watches are told nothing.
     ``gone_in_stream``: a watch from before `compact` gets its 410 as an ERROR event, as newer
     servers do it, instead of as the HTTP status.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, authority: Authority | None = None) -> None:
         self.requests: list[Request] = []
         self.missing: set[str] = set()
         self.forbidden: set[tuple[str, str]] = set()
         self.token: str | None = None
+        self.user: str | None = None
         self.repeats = 1
         self.mute = False
         self.gone_in_stream = False
@@ -134,7 +138,8 @@ class FakeAPI:
         self._thread = threading.Thread()
         # An address of its own keeps the port free while the server is down.
         self._address = fresh_ip(), 6443
-        self.host = f"http://{self._address[0]}:{self._address[1]}"
+        self.tls = authority.server(self._address[0]) if authority else None
+        self.host = f"http{'s' if self.tls else ''}://{self._address[0]}:{self._address[1]}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -294,7 +299,7 @@ class FakeAPI:
             handler.close_connection = True
             return
         try:
-            place = self._admitted(request, fault)
+            place = self._admitted(request, fault, handler.user)
             if request.is_watch:
                 self._watch(handler, place, request, fault)
                 return
@@ -316,11 +321,13 @@ class FakeAPI:
                 return fault
         return Fault()
 
-    def _admitted(self, request: Request, fault: Fault) -> Place:
+    def _admitted(self, request: Request, fault: Fault, user: str) -> Place:
         place = parse_path(request.path)
         if fault.status:
             raise RefusedError(fault.status, fault.reason, fault.message)
         if self.token and request.headers.get("authorization", "").split()[-1:] != [self.token]:
+            raise RefusedError(401, "Unauthorized", "Unauthorized")
+        if self.user and user != self.user:
             raise RefusedError(401, "Unauthorized", "Unauthorized")
         if place is None or place.group in self.missing:
             raise RefusedError(404, "NotFound", "the server could not find the requested resource")
@@ -459,6 +466,15 @@ class _Server(ThreadingHTTPServer):
         self.api = api
         super().__init__(address, _Handler)
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self.api.tls is not None:
+            # The handshake is the handler's, with its first read.
+            connection = self.api.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left in the middle is what the tests are about."""
 
@@ -523,7 +539,18 @@ class _Handler(BaseHTTPRequestHandler):
     def is_left(self) -> bool:
         """Whether the client closed its side."""
         readable, _, _ = select.select([self.connection], [], [], 0)
+        if isinstance(self.connection, ssl.SSLSocket):
+            # It says nothing before it closes.
+            return bool(readable)
         return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+    @property
+    def user(self) -> str:
+        """Whose certificate the client showed."""
+        if not isinstance(self.connection, ssl.SSLSocket):
+            return ""
+        shown: Any = self.connection.getpeercert() or {}
+        return str(dict(pair[0] for pair in shown.get("subject", ())).get("commonName", ""))
 
     def _trickle(self, raw: bytes, slow_seconds: float) -> None:
         head = raw[:100] if slow_seconds else b""

@@ -98,6 +98,16 @@ def await_(
         time.sleep(every_seconds)
 
 
+def worker_of(parent: int) -> int:
+    """The PID of the sidecar itself, whose parent `haproxy-sidecar run` is."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, ppid = status.read_text().rpartition(")")[2].split()[:2]
+            if int(ppid) == parent and state != "Z":
+                return int(status.parent.name)
+    raise AssertionError(f"{parent} has no child now")
+
+
 class EchoServer:
     """A TCP server that says its name on connecting, then echoes. ``sessions``: open now."""
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stand import route, service, slice_
 
-from sidecar.addresses import is_unix_socket, split_host_port
-from sidecar.endpoints import canonical_ip, denier
+from sidecar.addresses import canonical_ip, is_unix_socket, split_host_port
+from sidecar.endpoints import denier
 from sidecar.fields import shown
 from sidecar.verdicts import Reason
 

@@ -13,6 +13,7 @@ from sidecar.agenda import (
 )
 from sidecar.endpoints import denier, resolve
 from sidecar.observed import ObservedPort, ObservedServer
+from sidecar.own_addresses import Denied
 from sidecar.pool import PARKED, Address
 from sidecar.routing import Claimed
 from sidecar.store import Store
@@ -42,7 +43,7 @@ def compare(agenda: Agenda, port: int, servers: int, now: float) -> None:
         for number in range(servers)
     }  # fmt: skip
     item = route("web", port)
-    claimed = Claimed(port, item, resolve(item, Store(), denier([])), None)
+    claimed = Claimed(port, item, resolve(item, Store(), Denied(denier([]))), None)
     agenda.desired(claimed, ObservedPort(port, open=False, servers=slots), now)
 
 

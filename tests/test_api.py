@@ -4,6 +4,8 @@ import base64
 import contextlib
 import http.client
 import json
+import logging
+import os
 import signal
 import threading
 import time
@@ -28,7 +30,8 @@ from sidecar.access import Access
 from sidecar.addresses import split_host_port
 from sidecar.calls import WAITING_MAX, Calls
 from sidecar.errors import BusyError
-from sidecar.traffic import parse_port_traffic, parse_server_traffic
+from sidecar.server import WORKERS
+from sidecar.traffic import parse_attempts, parse_port_traffic, parse_server_traffic
 
 
 class Answer(NamedTuple):
@@ -148,6 +151,69 @@ def test_with_a_token(make_stand: MakeStand) -> None:
         assert "converged" in run_cli("status", "-c", stand.settings_file).out
 
 
+def test_an_unreadable_token_file_is_said_once(
+    make_stand: MakeStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand = make_stand()
+    file = stand.folder / "token"
+    section = stand.settings.http.model_copy(update={"token_file": file})
+    stand.settings = stand.settings.model_copy(update={"http": section})
+    caplog.set_level(logging.INFO)
+
+    def said() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        return [line for line in found if line.startswith("http.token_file ")]
+
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        for _ in range(20):
+            answer = get(stand, "/api/status", Authorization="Bearer secret")
+            assert (answer.status, answer.body) == (
+                503,
+                "http.token_file is empty or cannot be read\n",
+            )
+        assert said() == [
+            f"http.token_file {file} cannot be read: [Errno 2] No such file or directory: '{file}'"
+        ]
+        file.write_text("\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer ").status == 503
+        assert said()[1:] == [f"http.token_file {file} is empty"]
+        file.write_text("secret\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer secret").status == 200
+        assert said()[2:] == [f"http.token_file {file} can be read again"]
+
+
+def test_probes_do_not_wait_for_the_loop(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.settings = stand.settings.model_copy(
+        update={"haproxy": stand.settings.haproxy.model_copy(update={"timeout": 20.0})}
+    )
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        pid = stand.info().pid
+        statuses: list[int] = []
+        askers = [
+            threading.Thread(target=lambda: statuses.append(get(stand, "/api/status").status))
+            for _ in range(WORKERS * 2)
+        ]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await_(lambda: daemon._busy_since, "the loop waits for HAProxy")
+            for asker in askers:
+                asker.start()
+            for _ in range(20):
+                assert get(stand, "/healthz").status == 200
+                assert get(stand, "/readyz").status in (200, 503)
+            assert not statuses, "nobody else was answered meanwhile"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for asker in askers:
+            asker.join(20)
+        assert len(statuses) == len(askers)
+
+
 @pytest.mark.parametrize(
     ("listen", "host", "may"),
     [
@@ -226,19 +292,23 @@ def test_too_many_ask() -> None:
 
 
 def test_traffic_is_read_by_column_name() -> None:
-    header = "# pxname,svname,bin,bout,scur,rate,status,check_status,lastchg,"
+    header = (
+        "# pxname,svname,bin,bout,scur,rate,status,check_status,lastchg,stot,econ,wretr,wredis,"
+    )
     text = (
         f"{header}\n"
-        "be_tcp-30000,s1,5,6,7,8,UP 1/3,* L4OK,12,\n"
-        "be_tcp-30000,s2,0,0,0,0,DOWN 1/2,L4TOUT,3,\n"
-        "be_tcp-30000,s3,,,,,no check,,,\n"
-        "other,s1,1,1,1,1,UP,,1,\n"
-        "be_tcp-30000,BACKEND,1,1,1,1,UP,,1,\n"
+        "be_tcp-30000,s1,5,6,7,8,UP 1/3,* L4OK,12,9,3,2,1,\n"
+        "be_tcp-30000,s2,0,0,0,0,DOWN 1/2,L4TOUT,3,,,,,\n"
+        "be_tcp-30000,s3,,,,,no check,,,,,,,\n"
+        "other,s1,1,1,1,1,UP,,1,1,1,1,1,\n"
+        "be_tcp-30000,BACKEND,1,1,1,1,UP,,1,9,3,2,1,\n"
     )
     found = parse_server_traffic(text)
     assert found.keys() == {30000}
     s1, s2, s3 = found[30000].values()
     assert (s1.counts, s1.up, s1.check, s1.seconds_since_change) == ((7, 8, 5, 6), True, "L4OK", 12)
+    assert s1.attempts == (9, 3, 2, 1)
+    assert parse_attempts(text) == {30000: (9, 3, 2, 1)}
     assert (s2.up, s2.check) == (False, "L4TOUT")
     assert (s3.counts, s3.up, s3.check) == ((0, 0, 0, 0), True, "")
     ports = parse_port_traffic(f"{header}\ntcp-30000,FRONTEND,5,6,7,8,OPEN,,,\nx,FRONTEND,,,,,,,,")

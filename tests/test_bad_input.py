@@ -24,6 +24,11 @@ from stand import (
     slice_manifest,
 )
 
+from sidecar.agenda import Pace
+from sidecar.metrics import Metrics
+from sidecar.outage import START_SECONDS
+from sidecar.reconciler import Reconciler
+
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
 
@@ -397,3 +402,25 @@ def test_haproxy_over_tcp_that_is_not_there(make_stand: MakeStand) -> None:
         status.out
     )
     assert "HAProxy away" in one_line(status.out)
+
+
+def test_a_haproxy_that_does_not_come_is_an_error_after_a_while(
+    make_stand: MakeStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    stand, now = make_stand(start=False), [0.0]
+    reconciler = Reconciler(stand.client, stand.pool, Metrics(), Pace(), lambda: now[0])
+
+    def said_at(seconds: float) -> list[str]:
+        now[0] = seconds
+        caplog.clear()
+        reconciler.step(None)
+        return [record.levelname for record in caplog.records]
+
+    assert said_at(0.0) == ["INFO"]
+    assert said_at(START_SECONDS - 0.1) == []
+    assert said_at(START_SECONDS + 1.0) == ["ERROR"]
+    assert said_at(START_SECONDS + 2.0) == []
+    stand.start()
+    assert said_at(START_SECONDS + 3.0) == ["INFO"]
+    assert not reconciler.serving, "nobody knows what it should do"

@@ -244,34 +244,51 @@ def test_auto_ports_are_kept_shared_by_none_and_outlive_a_restart(
     assert seen(fresh) == seen(ledger)
 
 
-def autos_from_scratch(before: Mapping[Key, tuple[str, int]], now: Iterable[Route]) -> object:
+def autos_from_scratch(
+    pool: Pool, before: Mapping[Key, tuple[str, int]], now: Iterable[Route]
+) -> dict[Key, int]:
     """Route -> port, of all `auto` Routes that get one, by looking at everything: each claims the
-    port that it had (``before``: with its UID), and who has none or lost it takes what is free."""
+    port that it had (``before``: with its UID), and who has none or lost it takes what is free,
+    while its namespace has fewer than it may have."""
     claims: dict[int, list[Route]] = {}
     autos: dict[Key, PortPool] = {}
     for item in now:
-        judged = judge(item, POOL)
+        judged = judge(item, pool)
         if isinstance(judged, int):
             claims.setdefault(judged, []).append(item)
         elif isinstance(judged, PortPool):
             autos[item.key] = judged
             uid, port = before.get(item.key, ("", 0))
-            if uid == item.uid and POOL.by_port[port].allows(item.namespace):
+            if uid == item.uid and pool.by_port[port].allows(item.namespace):
                 claims.setdefault(port, []).append(item)
     owners = {port: min(items, key=age).key for port, items in claims.items()}
     given = {key: port for port, key in owners.items() if key in autos}
-    free = {item: [port for port in item.ports if port not in owners] for item in POOL.classes}
+    free = {item: [port for port in item.ports if port not in owners] for item in pool.classes}
     for item in sorted(now, key=age):
-        if item.key in autos and item.key not in given and free[autos[item.key]]:
-            given[item.key] = free[autos[item.key]].pop(0)
+        if item.key in autos and item.key not in given:
+            of = autos[item.key]
+            if free[of] and given_to(item.namespace, of, given) < of.auto_ports_per_namespace:
+                given[item.key] = free[of].pop(0)
     return given
 
 
-@given(histories("auto", "auto", "auto", "30000", "30001", "31000"))
+def given_to(namespace: str, pool: PortPool, given: Mapping[Key, int]) -> int:
+    """How many ports of ``pool`` a namespace has."""
+    return sum(key.namespace == namespace and port in pool.ports for key, port in given.items())
+
+
+#: Of which a namespace may have some only.
+TIGHT = pool_of(
+    {"ports": ["30000-30002"], "auto_ports_per_namespace": 2},
+    {"ports": ["31000-31001"], "auto_ports_per_namespace": 1, "namespaces": ["team-a"]},
+)
+
+
+@given(st.sampled_from([POOL, TIGHT]), histories("auto", "auto", "auto", "30000", "30001", "31000"))
 def test_auto_ports_kept_up_to_date_are_those_from_scratch(
-    history: list[dict[Key, Route | None]],
+    pool: Pool, history: list[dict[Key, Route | None]]
 ) -> None:
-    ledger = fed()
+    ledger = fed(pool=pool)
     had: dict[Key, tuple[str, int]] = {}
     for update in history:
         ledger.update(update)
@@ -279,10 +296,15 @@ def test_auto_ports_kept_up_to_date_are_those_from_scratch(
         now = {
             item.key: port
             for item in ours
-            if isinstance(judge(item, POOL), PortPool)
+            if isinstance(judge(item, pool), PortPool)
             and (port := ledger.owned(item.key)) is not None
         }
-        assert now == autos_from_scratch(had, ours)
+        assert now == autos_from_scratch(pool, had, ours)
+        assert all(
+            given_to(namespace, item, now) <= item.auto_ports_per_namespace
+            for item in pool.classes
+            for namespace in ("demo", "team-a")
+        )
         had = {item.key: (item.uid, now[item.key]) for item in ours if item.key in now}
 
 
@@ -320,14 +342,16 @@ class Watched(str):
     ids=["one comes", "one is made anew", "one goes", "the owner goes", "an older one comes",
          "somewhere else", "a verdict"],
 )  # fmt: skip
+@pytest.mark.parametrize("pool", [POOL, TIGHT], ids=["all may have all", "a limit"])
 @pytest.mark.parametrize("port", ["auto", "30000"])
 def test_a_change_among_thousands_looks_at_few_of_them(
-    port: str, change: Callable[[Ledger, str], object]
+    port: str, pool: Pool, change: Callable[[Ledger, str], object]
 ) -> None:
     """As many as it takes to find a place among them in order."""
     looks = []
     for count in (100, 10_000):
-        ledger = fed(*(route(f"r{number}", port, uid=Watched(number)) for number in range(count)))
+        routes = [route(f"r{number}", port, uid=Watched(number)) for number in range(count)]
+        ledger = fed(*routes, pool=pool)
         Watched.looks = 0
         change(ledger, port)
         looks.append(Watched.looks)

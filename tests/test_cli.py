@@ -350,7 +350,7 @@ def test_status(
     assert report["haproxy"].keys() == {"version", "pid", "uptime_seconds", "connections"}
     assert report["haproxy"]["pid"] == info.pid
     web, waits, many = report["ports"]
-    varying = ("servers", "message", "changed_seconds_ago", "bytes_in", "bytes_out")
+    varying = ("servers", "message", "changed_seconds_ago", "bytes_in", "bytes_out", "attempts")
     assert {key: web[key] for key in web if key not in varying} == {
         "port": 30000,
         "pool": "p0",
@@ -362,9 +362,14 @@ def test_status(
         "held": False,
         "failure": "",
         "sessions_per_second": web["sessions_per_second"],
+        "connections": 1,
+        "connections_most": 1,
+        "connections_limit": web["connections_limit"],
+        "drift": "",
     }
+    assert (web["attempts"]["sessions"], web["attempts"]["errors"]) == (1, 0)
     server = {server["address"]: server for server in web["servers"]}[str(a.address)]
-    figures = ("sessions_per_second", "bytes_in", "bytes_out")
+    figures = ("sessions_per_second", "bytes_in", "bytes_out", "seconds_since_change", "attempts")
     assert {key: server[key] for key in server if key not in figures} == {
         "slot": slot_a,
         "address": str(a.address),
@@ -435,6 +440,9 @@ def test_status_without_a_sidecar_and_beside_another(
         for item in report["ports"]:
             for key in varying:
                 item[key] = 0
+            # What was lately, only the running sidecar knows.
+            for part in (item, *item["servers"]):
+                part.update(attempts=None, seconds_since_change=0)
     assert direct["ports"] == ours["ports"]
 
 

@@ -14,6 +14,7 @@ import yaml
 from cli import run_cli
 from stand import HAPROXY, MakeStand
 
+from sidecar import supervisor
 from sidecar.addresses import split_host_port
 from sidecar.census import Census
 from sidecar.metrics import Metrics
@@ -110,8 +111,10 @@ def test_the_role_names_what_the_settings_name() -> None:
 def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
     granted = {
         (resource, verb)
-        for item in documents("base/rbac.yaml")
-        for rule in item.get("rules", ())
+        for rule in (
+            *(rule for item in documents("base/rbac.yaml") for rule in item.get("rules", ())),
+            auto_ports_rule(),
+        )
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
@@ -124,6 +127,30 @@ def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
     # What only other settings than the shipped ones take.
     listed -= {(kind, verb) for kind in ("endpoints", "namespaces") for verb in VERBS}
     assert listed == granted
+
+
+def auto_ports_rule() -> dict[str, Any]:
+    """What the component of that name adds to the ClusterRole."""
+    (component,) = documents("components/auto-ports/kustomization.yaml")
+    (patch,) = component["patches"]
+    assert patch["target"] == {"kind": "ClusterRole", "name": "haproxy-sidecar"}
+    (operation,) = yaml.safe_load(patch["patch"])
+    assert (operation["op"], operation["path"]) == ("add", "/rules/-")
+    rule: dict[str, Any] = operation["value"]
+    return rule
+
+
+def test_routes_may_be_changed_only_where_auto_ports_are_wanted() -> None:
+    granted = [
+        (resource, verb)
+        for item in documents("base/rbac.yaml")
+        for rule in item.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert ("routes", "patch") not in granted
+    assert ("routes/status", "patch") in granted
+    assert (auto_ports_rule()["resources"], auto_ports_rule()["verbs"]) == (["routes"], ["patch"])
 
 
 def test_only_ports_an_unprivileged_user_may_bind() -> None:
@@ -195,6 +222,22 @@ def test_probes_ask_where_something_answers(pod: dict[str, Any]) -> None:
     assert {port["name"]: port["port"] for port in metrics["spec"]["ports"]} == {
         name: port for name, (port, _) in listens.items()
     }
+
+
+def test_a_stuck_container_is_restarted_long_before_the_pod_would_have_to_end(
+    pod: dict[str, Any],
+) -> None:
+    for name in ("sidecar", "haproxy"):
+        probe = containers(pod)[name]["livenessProbe"]
+        seconds = probe["periodSeconds"] * probe["failureThreshold"]
+        assert seconds + probe["terminationGracePeriodSeconds"] <= 90
+
+
+def test_a_sidecar_that_is_replaced_does_not_make_its_pod_unready(pod: dict[str, Any]) -> None:
+    """Its start, and the longest pause before it, are within what the probe forgives."""
+    probe = containers(pod)["sidecar"]["readinessProbe"]
+    forgiven = probe["periodSeconds"] * (probe["failureThreshold"] - 1)
+    assert forgiven >= supervisor.LONGEST_PAUSE_SECONDS + 2.0
 
 
 def test_the_network_policy_lets_the_pools_ports_in() -> None:

@@ -104,11 +104,11 @@ def test_an_anchor_ends_with_its_document() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"a: 1\nb: [1,\n", "line 3: not YAML: while parsing a flow node: did not find expected"),
-        (b"a: b: c", "line 1: not YAML: mapping values are not allowed in this context"),
-        (b'a: "x', "line 1: not YAML: while scanning a quoted scalar: found unexpected end"),
-        (b"a:\n\t- b", "line 2: not YAML: while scanning for the next token: found character"),
-        (b"\x7fELF\x02\x01\x00", "not YAML: control characters are not allowed"),
+        (b"a: 1\nb: [1,\n", "line 3: not YAML: "),
+        (b"a: b: c", "line 1: not YAML: "),
+        (b'a: "x', "line 1: not YAML: "),
+        (b"a:\n\t- b", "line 2: not YAML: "),
+        (b"\x7fELF\x02\x01\x00", "not YAML: "),
         (b"a: b\nc: \xe4", "line 2: not UTF-8 text (byte 0xe4); save it as UTF-8"),
         ("a: b".encode("utf-16"), "line 1: not UTF-8 text (byte 0xff); save it as UTF-8"),
         (b"a: 1\nb: {c: 1,\n  'c': 2}", "line 3: the key 'c' stands twice in one mapping"),
@@ -119,13 +119,18 @@ def test_an_anchor_ends_with_its_document() -> None:
         (b"a: !Ref [b]", "line 1: the tag '!Ref' means nothing"),
         (b"a: &a [*a]", "line 1: *a has no &a before it"),
         (b"a: {<<: 5}", "line 1: << takes a mapping, not 5"),
-        (b"[" * 200_000, "line 1: nested more than 100 levels deep"),
         (b"- " * 200_000, "line 1: nested more than 100 levels deep"),
         (b"a" * (MAX_BYTES + 1), "larger than 16 MiB; split it into smaller files"),
     ],
 )
 def test_what_is_no_yaml_is_refused(raw: bytes, message: str) -> None:
     assert refused(raw).startswith(message)
+
+
+@pytest.mark.parametrize("bracket", [b"[", b"{a: ", b"? "])
+def test_deep_nesting_is_refused(bracket: bytes) -> None:
+    # By us or already by libyaml, whose words are its own.
+    assert re.match("line 1: .*nest", refused(bracket * 200_000))
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -138,6 +143,12 @@ def test_aliases_cannot_blow_a_file_up(merged: bool) -> None:
             f"{name}: &{name} {{<<: [{items}]}}" if merged else f"{name}: &{name} [{items}]"
         )
     assert "aliases blow it up; write the values out" in refused("\n".join(lines).encode())
+
+
+def test_many_merged_mappings_are_no_more_work_than_they_are_long() -> None:
+    # With the square of them it would be the test's timeout that ends this.
+    sources = ", ".join(f"{{k{number}: 1}}" for number in range(100_000))
+    assert len(values(f"<<: [{sources}]")[0]) == 100_000
 
 
 def test_many_aliases_of_little_are_fine() -> None:
@@ -183,15 +194,22 @@ def test_json_that_was_written_is_read(data: Any) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "line 1: not JSON: Expecting value"),
-        (b'{\n"a": }', "line 2: not JSON: Expecting value"),
+        (b"", "line 1: not JSON: "),
+        (b'{\n"a": }', "line 2: not JSON: "),
         (b'{"a": 1, "a": 2}', "not JSON: the key 'a' stands twice in one object"),
         (b"[" * 200_000, "nested too deeply"),
-        (b"1" * 5000, "not JSON: Exceeds the limit"),
+        (b"1" * 5000, "not JSON: "),
     ],
 )
 def test_what_is_no_json_is_refused(raw: bytes, message: str) -> None:
     assert refused(raw, is_json=True).startswith(message)
+
+
+def test_a_key_twice_among_many_is_found_at_once() -> None:
+    # With the square of them it would be the test's timeout that ends this.
+    keys = ", ".join(f'"k{number}": 1' for number in (*range(200_000), 199_999))
+    message = "not JSON: the key 'k199999' stands twice in one object"
+    assert refused(f"{{{keys}}}".encode(), is_json=True) == message
 
 
 # --- lists ----------------------------------------------------------------------------------

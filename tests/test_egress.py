@@ -30,6 +30,7 @@ from stand import (
 
 from sidecar.endpoints import Resolution, resolve
 from sidecar.model import DNSAnswer, Object, Route, ServicePort
+from sidecar.own_addresses import Denied
 from sidecar.store import Store
 from sidecar.verdicts import Reason
 
@@ -37,7 +38,7 @@ from sidecar.verdicts import Reason
 def resolved(item: Route, *objects: Object) -> Resolution:
     store = Store()
     store.apply(changes(*objects))
-    return resolve(item, store, DENIED)
+    return resolve(item, store, Denied(DENIED))
 
 
 ANSWER = DNSAnswer("db.example", ("10.0.0.1", "fd00::1"), "")

@@ -4,15 +4,18 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from relay import Relay
 from stand import EchoServer, Stand, app, await_, changes, route, running
 
 from sidecar.addresses import split_host_port
 from sidecar.errors import SettingsError
+from sidecar.reconciler import ALIVE_SECONDS
 from sidecar.sources.base import Change, Sink
 
 MakeStand = Callable[..., Stand]
@@ -99,6 +102,19 @@ def test_ready_only_after_every_source_has_synced(make_stand: MakeStand) -> None
         assert stand.is_refused(30005)
 
 
+def test_who_waits_for_its_source_costs_haproxy_nothing(
+    make_stand: MakeStand, files: contextlib.ExitStack
+) -> None:
+    stand = make_stand()
+    relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    began = time.monotonic()
+    files.enter_context(running(stand.daemon(LateSource(()), socket=str(relay.path))))
+    await_(lambda: len(relay.commands) > 3, "HAProxy is asked who it is")
+    assert set(relay.commands) == {"prompt", "show info"}
+    assert len(relay.commands) <= 3 + (time.monotonic() - began) / ALIVE_SECONDS
+
+
 def test_unready_while_haproxy_is_away(
     make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
 ) -> None:
@@ -122,18 +138,22 @@ def test_unready_while_haproxy_is_away(
     assert seen["haproxy_sidecar_connection_errors_total"] >= 2
 
 
-def test_unready_while_a_port_fails(make_stand: MakeStand, make_server: MakeServer) -> None:
+def test_a_port_that_fails_takes_no_other_out_of_the_service(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
     stand, server = make_stand(), make_server()
     with running(stand.daemon()):
         await_ready(stand)
         # Nothing opens this frontend again: HAProxy refuses for ever.
         stand.client.ask("shutdown frontend tcp-30001")
         stand.write("web.yaml", *app("web", 30001, [server]), *app("other", 30000, [server]))
-        await_ready(stand, 503)
         await_(lambda: "[30001]" in get(stand, "/readyz").body, "it names the port")
+        answer = get(stand, "/readyz")
+        assert (answer.status, answer.body) == (200, "not converged; failing ports: [30001]\n")
         await_(lambda: stand.ready(30000) == [server.address], "the other one works")
         seen = metrics(stand)
         assert seen["haproxy_sidecar_ports{state=failing}"] == 1
+        assert seen["haproxy_sidecar_converged"] == 0
         assert seen["haproxy_sidecar_refused_operations_total{kind=OpenPort}"] >= 1
         stand.remove("web.yaml")
         stand.write("other.yaml", *app("other", 30000, [server]))
@@ -191,7 +211,7 @@ def test_other_requests(make_stand: MakeStand) -> None:
         assert missing.body.startswith("there are /healthz, /readyz, /metrics, /, ")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
-        assert get(stand, "/readyz", method="POST").status == 501
+        assert get(stand, "/readyz", method="POST").status == 405
         host, port = split_host_port(stand.settings.http.listen or "")
         with socket.create_connection((host, port), 5) as rude:
             rude.sendall(b"\x00\xff nonsense\r\n\r\n")

@@ -246,6 +246,30 @@ def leads(daemon: Daemon) -> bool:
     return daemon.metrics.registry.get_sample_value("haproxy_sidecar_leader") == 1.0
 
 
+def test_a_leader_that_drives_on_through_its_grace_time_writes_no_more(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    api: FakeAPI,
+    cluster: dict[str, Any],
+    files: contextlib.ExitStack,
+) -> None:
+    one, two, server = make_stand(**cluster), make_stand(**cluster), make_server()
+    api.apply(*web(server))
+    first = files.enter_context(sidecar(one.settings))
+    await_(lambda: leads(first), "the first leads", WAIT_SECONDS)
+    await_says(api, admitted())
+    second = files.enter_context(sidecar(two.settings))
+    await_leads_to(two, PORT, server, WAIT_SECONDS)
+    first.leave()
+    api.apply(*app("next", PORT + 1, [server]))
+    # A candidate looks every 2 s and some; the rest is for a busy machine.
+    await_(lambda: says(api, "next") == admitted(PORT + 1), "the other writes", 6.0)
+    assert leads(second)
+    assert not leads(first)
+    # It still follows what happens, for as long as its HAProxy has sessions.
+    await_leads_to(one, PORT + 1, server, WAIT_SECONDS)
+
+
 def test_a_restarted_sidecar_writes_nothing_that_stands_there(
     make_stand: MakeStand, make_server: MakeServer, api: FakeAPI, cluster: dict[str, Any]
 ) -> None:

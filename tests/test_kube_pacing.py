@@ -15,7 +15,6 @@ from sidecar.kube.lease import (
     read_record,
 )
 from sidecar.kube.pacing import (
-    CONTENDED_MAX,
     CONTENTION_FIRST_SECONDS,
     CONTENTION_LONGEST_SECONDS,
     Contention,
@@ -80,7 +79,7 @@ def test_whoever_is_rewritten_gives_way_for_longer_and_longer() -> None:
     contention, now, pauses = Contention(), 0.0, []
     assert contention.wait_seconds("u", "theirs", now) == 0.0
     for _ in range(9):
-        contention.wrote("u", "ours")
+        contention.wrote("u", "ours", now)
         assert contention.wait_seconds("u", "ours", now) == 0.0
         wait = contention.wait_seconds("u", "theirs", now)
         # Looking again is no further strike.
@@ -94,8 +93,8 @@ def test_whoever_is_rewritten_gives_way_for_longer_and_longer() -> None:
 
 def test_what_we_wrote_before_is_nobody_elses_hand() -> None:
     contention = Contention()
-    contention.wrote("u", "first")
-    contention.wrote("u", "second")
+    contention.wrote("u", "first", 0.0)
+    contention.wrote("u", "second", 0.0)
     # The watch is behind: it brings our own first, and the second in a moment.
     assert contention.wait_seconds("u", "first", 10.0) == 0.0
     assert contention.strikes("u") == 0
@@ -105,20 +104,35 @@ def test_what_we_wrote_before_is_nobody_elses_hand() -> None:
 def test_peace_is_forgiven() -> None:
     contention = Contention()
     for now in (0.0, 100.0, 10_000.0):
-        contention.wrote("u", "ours")
+        contention.wrote("u", "ours", now)
         wait = contention.wait_seconds("u", "theirs", now)
     assert wait == CONTENTION_FIRST_SECONDS
     assert contention.strikes("u") == 1
 
 
-def test_many_contended_objects_are_another_router() -> None:
+def test_contention_of_some_says_nothing_of_others() -> None:
     contention = Contention()
-    waits = []
-    for number in range(CONTENDED_MAX + 2):
-        contention.wrote(str(number), "ours")
-        waits.append(contention.wait_seconds(str(number), None, 1.0))
-    assert waits[:CONTENDED_MAX] == [CONTENTION_FIRST_SECONDS] * CONTENDED_MAX
-    assert waits[CONTENDED_MAX:] == [CONTENTION_LONGEST_SECONDS] * 2
+    for number in range(1000):
+        contention.wrote(str(number), "ours", 0.0)
+        # Whoever restores a backup does so to all Routes, once.
+        assert contention.wait_seconds(str(number), None, 1.0) == CONTENTION_FIRST_SECONDS
+    assert contention.wait_seconds("fresh", None, 1.0) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.floats(0, 500)), max_size=200))
+def test_no_more_is_remembered_than_what_happened_lately(
+    steps: list[tuple[int, bool, float]],
+) -> None:
+    contention, now, happened = Contention(), 0.0, dict[str, float]()
+    for number, writes, pause in steps:
+        now += pause
+        if writes:
+            contention.wrote(str(number), "ours", now)
+            happened[str(number)] = now
+        else:
+            contention.wait_seconds(str(number), "theirs", now)
+    lately = [at for at in happened.values() if now - at <= 4 * CONTENTION_LONGEST_SECONDS]
+    assert len(contention) <= len(lately)
 
 
 # The Service

@@ -1,117 +1,24 @@
 """The source `kubernetes` against an API server with bad days."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from follow import PATIENCE_SECONDS, Recorder, World
 from kube import GONE, GONE_EVENT, FakeAPI, Fault
-from kubernetes.client import Configuration
 from shapes import KEYS
 from stand import await_, await_told, route_manifest, service_manifest, slice_manifest
 
 from sidecar.errors import SourceError
 from sidecar.kube.client import KubeClient
-from sidecar.metrics import Metrics
-from sidecar.model import Key, Object, Route
-from sidecar.sources.base import Change, Problem
+from sidecar.model import Key, ServiceAddresses
 from sidecar.sources.kubernetes import KubernetesSource, Scope
-from sidecar.sources.reflector import Patience
 
 ROUTES = "/apis/route.openshift.io/v1/routes"
-#: Enough for some rounds of backoff on a busy machine.
-PATIENCE_SECONDS = 40.0
-
-
-class Recorder:
-    """A `Sink` that applies what it is told. ``objects``: as they are now."""
-
-    def __init__(self) -> None:
-        self.objects: dict[Key, Object] = {}
-        self.problems: dict[str, Sequence[Problem]] = {}
-        self.changes = 0
-        self.removed: list[Key] = []
-        self._lock = threading.Lock()
-
-    def publish(self, origin: str, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
-        with self._lock:
-            for key, new in changes:
-                if new is None:
-                    self.removed.append(key)
-                    self.objects.pop(key, None)
-                else:
-                    self.objects[key] = new
-            self.changes += len(changes)
-            self.problems = {**self.problems, origin: list(problems)}
-
-    def names(self, kind: str) -> set[str]:
-        with self._lock:
-            return {key.name for key in self.objects if key.kind == kind}
-
-    def route(self, name: str) -> Route | None:
-        found = self.objects.get(Key("Route", "demo", name))
-        return found if isinstance(found, Route) else None
-
-    def told(self, origin: str) -> str:
-        return "\n".join(str(problem) for problem in self.problems.get(origin, ()))
-
-
-class World:
-    """A fake API server and what a source makes of it."""
-
-    def __init__(self, api: FakeAPI) -> None:
-        self.api = api
-        self.sink = Recorder()
-        self.metrics = Metrics()
-        self._files = contextlib.ExitStack()
-
-    def source(self, silence_seconds: float = 30.0, **scope: Any) -> KubernetesSource:
-        client = KubeClient(Configuration(host=self.api.host))
-        self._files.callback(client.close)
-        patience = Patience(silence_seconds, retry_seconds=0.02)
-        return KubernetesSource(client, KEYS, Scope(**scope), patience, self.metrics)
-
-    def counted(self, name: str, resource: str = "routes") -> float:
-        """A metric's value now."""
-        return self.metrics.registry.get_sample_value(name, {"resource": resource}) or 0.0
-
-    def start(self, silence_seconds: float = 30.0, **scope: Any) -> "World":
-        """Follow, in a thread, until the test ends."""
-        source = self.source(silence_seconds, **scope)
-        stop = threading.Event()
-        thread = threading.Thread(target=source.run, args=(self.sink, stop), daemon=True)
-        thread.start()
-        self._files.callback(thread.join, 10)
-        self._files.callback(stop.set)
-        return self
-
-    def synced(self, *origins: str) -> "World":
-        """Started, and all collections are known and watched."""
-        wanted = set(origins or ("routes", "services", "endpointslices"))
-        await_(lambda: wanted <= set(self.sink.problems), "synced", PATIENCE_SECONDS)
-        await_(lambda: self.api.watching() >= len(wanted), "watching", PATIENCE_SECONDS)
-        return self
-
-    def await_names(self, *names: str, kind: str = "Route") -> None:
-        await_(lambda: self.sink.names(kind) == set(names), f"{kind} {names}", PATIENCE_SECONDS)
-
-    def await_port(self, port: int, name: str = "web") -> None:
-        def has_it() -> bool:
-            route = self.sink.route(name)
-            return route is not None and route.port == str(port)
-
-        await_(has_it, f"{name} wants {port}", PATIENCE_SECONDS)
-
-    def await_told(self, text: str) -> None:
-        """A problem with Routes."""
-        await_(lambda: text in self.sink.told("routes"), text, PATIENCE_SECONDS)
-
-    def close(self) -> None:
-        self._files.close()
 
 
 @pytest.fixture
@@ -436,6 +343,61 @@ def in_namespace(namespace: str, **labels: str) -> dict[str, Any]:
         "kind": "Namespace",
         "metadata": {"name": namespace, "labels": labels},
     }
+
+
+def edge_manifest() -> dict[str, Any]:
+    """The Service in front of the router."""
+    return {
+        **service_manifest("edge", namespace="ingress"),
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}},
+    }
+
+
+def test_the_routers_own_service_is_followed_outside_of_the_namespaces(world: World) -> None:
+    edge = edge_manifest()
+    world.api.apply(
+        edge,
+        slice_manifest("edge", ["10.0.0.9"], namespace="ingress"),
+        service_manifest("other", namespace="ingress"),
+        slice_manifest("other", ["10.0.0.8"], namespace="ingress"),
+    )
+    world.start(namespaces=("demo",), published=("ingress", "edge")).synced(
+        *(f"{plural} in demo" for plural in ("routes", "services", "endpointslices")),
+        *(f"{plural} in ingress" for plural in ("services", "endpointslices")),
+    )
+    world.await_names("web", "edge", kind="Service")
+    world.await_names("web-1", "edge-1", kind="EndpointSlice")
+    key = Key("ServiceAddresses", "ingress", "edge")
+
+    def await_addresses(*expected: str) -> None:
+        def are_there() -> bool:
+            found = world.sink.objects.get(key)
+            return isinstance(found, ServiceAddresses) and found.addresses == expected
+
+        await_(are_there, f"{key}: {expected}", PATIENCE_SECONDS)
+
+    await_addresses("203.0.113.9")
+    asked = [request for request in world.api.asked("list") if "/ingress/" in request.path]
+    assert {next(iter(request.query.items())) for request in asked} == {
+        ("fieldSelector", "metadata.name=edge"),
+        ("labelSelector", "kubernetes.io/service-name=edge"),
+    }
+    world.api.apply({**edge, "spec": {**edge["spec"], "externalIPs": ["192.0.2.9"]}})
+    await_addresses("192.0.2.9", "203.0.113.9")
+    # The source may program without them: a Role that lacks them is no reason to wait.
+    assert all(
+        "ingress" not in origin
+        for origin in world.source(namespaces=("demo",), published=("ingress", "edge")).origins
+    )
+
+
+def test_the_routers_own_service_among_all_takes_no_watch_of_its_own(world: World) -> None:
+    world.api.apply(edge_manifest())
+    world.start(published=("ingress", "edge")).synced()
+    world.await_names("edge", kind="ServiceAddresses")
+    assert world.api.watching() == 3
+    world.api.delete(edge_manifest())
+    world.await_names(kind="ServiceAddresses")
 
 
 def test_only_the_namespaces_that_are_named(world: World) -> None:

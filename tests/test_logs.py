@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 from cli import clean_environment, command
-from stand import MakeServer, MakeStand, Stand, app, await_
+from stand import HAPROXY, MakeServer, MakeStand, Stand, app, await_
 
 FIELDS = {"port", "route", "server", "namespace", "reason", "held", "pid", "version"}
 
 
 @contextlib.contextmanager
-def logging(stand: Stand, style: str) -> Iterator[Any]:
+def logging(stand: Stand, style: str, how: str = "run") -> Iterator[Any]:
     """A sidecar's process; yields a function that reads its log's lines so far."""
     stand.settings_file.write_text(
         yaml.safe_dump({**stand.settings_data, "log": {"format": style}})
@@ -23,16 +24,16 @@ def logging(stand: Stand, style: str) -> Iterator[Any]:
     log = stand.folder / f"{style}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command("run", "-c", stand.settings_file),
+            command(how, "-c", stand.settings_file),
             stdin=subprocess.DEVNULL,
             stderr=file,
-            env=clean_environment(),
+            env={**clean_environment(), "HAPROXY": HAPROXY},
         )
     try:
         yield lambda: log.read_text().splitlines()
     finally:
-        process.kill()
-        process.wait(10)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
 
 
 @pytest.fixture
@@ -66,6 +67,35 @@ def test_json(stand: Stand) -> None:
             assert item.keys() >= {"time", "level", "logger", "message"}
             assert "0x" not in line
             assert "(key=" not in line, "no object is dumped"
+
+
+def test_a_start_before_haproxys_is_no_fault(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    """As in a pod, where HAProxy's container comes after the sidecar's."""
+    stand = make_stand(start=False)
+    stand.write("web.yaml", *app("web", 30000, [make_server()]), *app("none", 30001, []))
+    with logging(stand, "json") as lines:
+
+        def told(text: str) -> list[dict[str, Any]]:
+            return [item for item in map(json.loads, lines()) if text in item["message"]]
+
+        await_(lambda: told("waiting for HAProxy at"), "it says what it waits for", 30)
+        stand.start()
+        await_(lambda: told("port 30000: open"), "it serves", 30)
+        await_(lambda: told("port 30001: closed, waits for servers"), "the other one waits", 30)
+        assert len(told("waiting for HAProxy at")) == 1
+        assert not told("port 30000: closed"), "it has servers"
+        assert {json.loads(line)["level"] for line in lines()} == {"info"}
+
+
+def test_up_starts_without_a_warning(make_stand: MakeStand, make_server: MakeServer) -> None:
+    stand = make_stand(start=False)
+    stand.write("web.yaml", *app("web", 30000, [make_server()]), *app("none", 30001, []))
+    with logging(stand, "human", "up") as lines:
+        await_(lambda: any("port 30000: open" in line for line in lines()), "it serves", 30)
+        await_(lambda: any("port 30001: closed, waits" in line for line in lines()), "told", 30)
+        assert not [line for line in lines() if "error: " in line or "warning: " in line]
 
 
 def test_human(stand: Stand) -> None:

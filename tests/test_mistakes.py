@@ -107,6 +107,34 @@ RANGES = [
         ["'dns.example", "an IP with a port"],
     ),
     ("dns: {servers: [10.0.0.10]}", "dns.servers[0]", ["'10.0.0.10'", "an IP with a port"]),
+    ("haproxy: {maxconn: 1000000001}", "haproxy.maxconn", ["1000000001", "at most 1000000000"]),
+    (pool("check: {rise: 1001}"), "pools[0].check.rise", ["1001", "at most 1000"]),
+    (pool("check: {fall: 1001}"), "pools[0].check.fall", ["1001", "at most 1000"]),
+    ("limits: {max_servers: '9'}", "limits.max_servers", ["'9'", "without quotes"]),
+    ("drain: {sessions_per_second: yes}", "drain.sessions_per_second", ["true", "whole number"]),
+    ("kubernetes: {writes_per_second: yes}", "kubernetes.writes_per_second", ["true", "a number"]),
+    (pool("timeouts: {client: 1000000000000s}"), "pools[0].timeouts.client", ["at most 24d"]),
+    (pool(f"timeouts: {{client: {'9' * 400}d}}"), "pools[0].timeouts.client", ["at most 24d"]),
+    (pool(f"name: {'x' * 64}"), "pools[0].name", ["at most 63 characters"]),
+    (f"router_name: {'x' * 254}", "router_name", ["at most 253 characters"]),
+]
+CONTROL: list[tuple[str, str, list[str]]] = [
+    (text, key, ["has a control character", "remove it"])
+    for text, key in (
+        ('router_name: "a\\nb"', "router_name"),
+        ('haproxy: {socket: "/run/a\\n    user root"}', "haproxy.socket"),
+        ('haproxy: {state_file: "a\\0b"}', "haproxy.state_file"),
+        ('haproxy: {config: "a\\0b"}', "haproxy.config"),
+        ('haproxy: {template: "a\\r"}', "haproxy.template"),
+        ('source: {path: "\\e[31m"}', "source.path"),
+        ('source: {kubeconfig: "a\\0"}', "source.kubeconfig"),
+        ('source: {context: "a\\x7f"}', "source.context"),
+        ('source: {namespaces: [a, "b\\n"]}', "source.namespaces[1]"),
+        ('annotations: {port: "a\\u2028"}', "annotations.port"),
+        ('http: {token_file: "\\u0085"}', "http.token_file"),
+        (pool('bind: ["fe80::1%lo\\n    user root"]'), "pools[0].bind[0]"),
+        (pool('name: "a\\n"'), "pools[0].name"),
+    )
 ]
 PORTS = [
     (pool(f"ports: {value}"), "pools[0].ports", words)
@@ -133,6 +161,20 @@ ADDRESSES: list[tuple[str, str, list[str]]] = [
     (pool("bind: [localhost]"), "pools[0].bind[0]", ["'localhost'", "IP address", "0.0.0.0"]),
     (pool("bind: ['127.0.0.1:80']"), "pools[0].bind[0]", ["IP address"]),
     (pool("bind: []"), "pools[0].bind", ["must not be empty"]),
+    (pool("bind: ['fe80::1%eth0']"), "pools[0].bind[0]", ["no scope ids", "link-local"]),
+    (pool("bind: ['fe80::1']"), "pools[0].bind[0]", ["no scope ids", "link-local"]),
+    (pool("bind: [224.0.0.1]"), "pools[0].bind[0]", ["'224.0.0.1'", "multicast"]),
+    (pool("bind: [127.0.0.1, 127.0.0.1]"), "pools[0].bind", ["repeats 127.0.0.1", "once"]),
+    (pool("bind: ['::1', '0::1']"), "pools[0].bind", ["repeats ::1", "once"]),
+    (pool("bind: [127.0.0.1, '::ffff:127.0.0.1']"), "pools[0].bind", ["repeats 127.0.0.1"]),
+    (pool("namespaces: [Team]"), "pools[0].namespaces[0]", ["'Team'", "name of a namespace"]),
+    ("annotations: {port: 'a b'}", "annotations.port", ["'a b'", "like example.com/port"]),
+    ("annotations: {port: ''}", "annotations.port", ["''", "like example.com/port"]),
+    ("haproxy: {metrics_listen: 'metrics:80'}", "haproxy.metrics_listen", ["an IP with a port"]),
+    ("haproxy: {metrics_listen: '[::1%lo]:80'}", "haproxy.metrics_listen", ["no scope ids"]),
+    ("haproxy: {socket: '10.0.0:9999'}", "haproxy.socket", ["'10.0.0:9999'", "host:port"]),
+    (f"haproxy: {{config: {'x' * 300}}}", "haproxy.config", ["240 bytes", "shorten"]),
+    (f"source: {{path: {'x/' * 3000}}}", "source.path", ["4000 bytes", "shorten"]),
     ("endpoints: {deny: [loopback]}", "endpoints.deny[0]", ["'loopback'", "10.0.0.0/8"]),
     ("endpoints: {deny: [10.0.0.1/8]}", "endpoints.deny[0]", ["'10.0.0.1/8'", "host bits"]),
     ("endpoints: {deny: [10]}", "endpoints.deny[0]", ["10", "10.0.0.0/8"]),
@@ -152,7 +194,7 @@ ADDRESSES: list[tuple[str, str, list[str]]] = [
 
 @pytest.mark.parametrize(
     ("text", "key", "words"),
-    [*UNKNOWN, *TYPES, *TIMES, *RANGES, *PORTS, *ADDRESSES],
+    [*UNKNOWN, *TYPES, *TIMES, *RANGES, *CONTROL, *PORTS, *ADDRESSES],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words: list[str]) -> None:
@@ -187,6 +229,22 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
             "haproxy: {metrics_listen: 127.0.0.1:8405}",
             ["haproxy.metrics_listen: '127.0.0.1:8405'", "http.listen", "choose another"],
         ),
+        (
+            "{http: {listen: 'localhost:1'}, haproxy: {metrics_listen: '127.0.0.1:1'}}",
+            ["haproxy.metrics_listen: '127.0.0.1:1'", "http.listen", "choose another"],
+        ),
+        (
+            "{http: {listen: '[::]:1'}, haproxy: {metrics_listen: '127.0.0.1:1'}}",
+            ["haproxy.metrics_listen: '127.0.0.1:1'", "http.listen", "choose another"],
+        ),
+        (
+            "{http: {listen: '127.0.0.1:1'}, haproxy: {socket: '0.0.0.0:1'}}",
+            ["haproxy.socket: '0.0.0.0:1'", "http.listen", "choose another"],
+        ),
+        (
+            "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",
+            ["pools: 1114095 slots", "1048576 at most"],
+        ),
     ],
 )
 def test_ports_belong_to_one_thing(text: str, words: list[str]) -> None:
@@ -206,7 +264,7 @@ def test_ports_belong_to_one_thing(text: str, words: list[str]) -> None:
         ("router_name: *nobody", ["*nobody", "line 1"]),
         ("x: \x00", ["not YAML"]),
         ("x: !!python/object/apply:os.system [id]", ["python", "line 1"]),
-        ("x: " + "[" * 100_000, ["nested", "line 1"]),
+        ("x: " + "[" * 100_000, ["nest", "line 1"]),
     ],
 )
 def test_what_is_no_settings_file_is_told_with_its_line(text: str, words: list[str]) -> None:

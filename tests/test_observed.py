@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand import EchoServer, Stand, await_
 
-from sidecar.endpoints import canonical_ip
+from sidecar.addresses import canonical_ip
 from sidecar.errors import RemoteProtocolError
 from sidecar.observed import (
     ObservedServer,

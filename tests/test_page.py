@@ -144,7 +144,7 @@ def test_nothing_but_itself_may_be_loaded(make_stand: MakeStand) -> None:
         host, port = (stand.settings.http.listen or "").split(":")
         with contextlib.closing(http.client.HTTPConnection(host, int(port))) as connection:
             connection.request("DELETE", "/")
-            assert connection.getresponse().status == 501
+            assert connection.getresponse().status == 405
 
 
 def test_the_page_asks_for_the_token(

@@ -38,6 +38,7 @@ def pool(slots: int = 9, check: HealthCheck | None = None) -> PortPool:
         slots=slots,
         balance="leastconn",
         namespaces=("*",),
+        auto_ports_per_namespace=1,
         connect_timeout_seconds=0.5,
         client_timeout_seconds=3600,
         server_timeout_seconds=3600,

@@ -43,13 +43,25 @@ def test_the_ledger_of_claims(make_stand: Callable[..., Stand], make_server: Mak
         {"port": 30002, "pool": "p0", "state": "closed", "owner": "demo/two", "waiting": []},
     ]
     assert ledger["pools"] == [
-        {"name": "p0", "ports_total": 5, "free_count": 3, "free": "30001, 30003-30004"},
-        {"name": "p1", "ports_total": 1, "free_count": 1, "free": "31000"},
+        {
+            "name": "p0",
+            "ports_total": 5,
+            "free_count": 3,
+            "free": "30001, 30003-30004",
+            "auto_ports_per_namespace": 1,
+        },
+        {
+            "name": "p1",
+            "ports_total": 1,
+            "free_count": 1,
+            "free": "31000",
+            "auto_ports_per_namespace": 1,
+        },
     ]
     assert [line.split(":")[:2] for line in ledger["without"]] == [["demo/lost", " PortNotInPool"]]
     for line in (
         "30000: b/early, demo/late",
-        "p0: 3 of 5: 30001, 30003-30004",
+        'p0: 3 of 5: 30001, 30003-30004; "auto" gives a namespace 1 at most',
         "demo/lost: PortNotInPool",
     ):
         assert line in told.out

@@ -9,19 +9,30 @@ from hypothesis import strategies as st
 from stand import ROUTER, changes, endpoint, external, pool_of, route, service, slice_
 
 from sidecar.endpoints import denier
-from sidecar.model import DNSAnswer, EndpointSet, Key, Object, Route, ServicePort
+from sidecar.model import (
+    DNSAnswer,
+    EndpointSet,
+    Key,
+    LocalAddresses,
+    Object,
+    Route,
+    ServiceAddresses,
+    ServicePort,
+)
+from sidecar.own_addresses import Listener, Listening
 from sidecar.pool import Pool
 from sidecar.routing import Changed, Routing
 from sidecar.sources.base import Change
 from sidecar.verdicts import Reason, Verdict
 
 POOL = pool_of({"ports": ["30000-30002"]})
+LISTENING = Listening((Listener("0.0.0.0", frozenset({9000})),), published=("ingress", "edge"))
 
 
 def routing_of(
     *objects: Object, pool: Pool = POOL, kept: Mapping[str, int] | None = None
 ) -> Routing:
-    routing = Routing(pool, ROUTER, denier([]), kept or {})
+    routing = Routing(pool, ROUTER, denier([]), kept or {}, LISTENING)
     routing.apply(changes(*objects))
     return routing
 
@@ -185,9 +196,26 @@ SLICES = st.builds(
     port_name=st.sampled_from(["", "http"]),
     legacy=st.sampled_from([False, False, True]),
 )
+OWN = st.builds(
+    lambda ips: LocalAddresses(tuple(sorted(ips))),
+    st.frozensets(st.sampled_from(["10.0.0.1", "10.0.0.8"])),
+)
+FRONT = st.builds(
+    ServiceAddresses,
+    st.just("ingress"),
+    st.just("edge"),
+    st.sampled_from([(), ("10.0.0.9",)]),
+    st.sampled_from([(), ("db.example",)]),
+    st.just(frozenset({80})),
+    st.just(frozenset()),
+)
+REPLICAS = st.builds(
+    lambda ips: slice_("edge", ips, namespace="ingress"),
+    st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.7"]), max_size=2),
+)
 CHANGES = st.builds(
     lambda item, alive: Change(item.key, item if alive else None),
-    st.one_of(ROUTES, SERVICES, SLICES, OUTSIDE, ANSWERS),
+    st.one_of(ROUTES, SERVICES, SLICES, OUTSIDE, ANSWERS, OWN, FRONT, REPLICAS),
     st.sampled_from([True, True, True, False]),
 )
 

@@ -75,6 +75,7 @@ pools:
     slots: 4
     balance: source
     namespaces: [team-a, team-b]
+    auto_ports_per_namespace: 3
     timeouts: {connect: 1s, client: 30m, server: 1d}
     check: {enabled: true, interval: 250ms, rise: 2, fall: 5}
     accept_proxy: true
@@ -144,6 +145,7 @@ def test_every_key_means_what_it_says() -> None:
                 "slots": 4,
                 "balance": "source",
                 "namespaces": ("team-a", "team-b"),
+                "auto_ports_per_namespace": 3,
                 "timeouts": {"connect": 1.0, "client": 1800.0, "server": 86400.0},
                 "check": {"enabled": True, "interval": 0.25, "rise": 2, "fall": 5},
                 "accept_proxy": True,

@@ -382,7 +382,10 @@ def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:
 def test_the_wheel_renders_without_the_source_tree(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(root)],
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--wheel-dir", str(tmp_path), str(root)),
+        ],
         check=True,
         cwd=tmp_path,
         timeout=110,

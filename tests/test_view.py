@@ -12,6 +12,7 @@ from sidecar.objects import AnnotationKeys
 from sidecar.sources.base import Problem
 from sidecar.sources.view import (
     LOOKS_MAX,
+    LOOKS_READING_MAX,
     NOTHING,
     Good,
     Parsed,
@@ -188,6 +189,21 @@ def test_a_file_that_is_written_all_the_time_is_believed_in_the_end() -> None:
         assert held(view) == {"web1"}
         view = merge({"a": replace(parsed("a"), version=(number,))}, view)
     assert held(view) == set()
+
+
+def test_while_a_file_is_being_read_nothing_that_is_missed_is_gone() -> None:
+    """It may hold what another file lost; but it is not waited for without end."""
+    reading = {"a": parsed("a"), "b": replace(parsed("b"), reading=True)}
+    view = after(files(a="web1"))
+    for _ in range(LOOKS_READING_MAX):
+        assert held(view) == {"web1"}
+        view = merge(reading, view)
+    assert held(view) == set()
+    # Once it is read, the look is one like any other.
+    assert held(after(files(a="web1"), *[reading] * 5, files(a="", b="web2"))) == {"web2"}
+    assert held(after(files(a="web1"), *[reading] * 5, files(a="", b=""))) == set()
+    # What comes and what changes counts at once.
+    assert held(after(files(a="web1"), reading | files(a="web2 db1"))) == {"web2", "db1"}
 
 
 def test_changes_say_what_is_new_different_and_gone() -> None:

@@ -3,22 +3,42 @@ imported when the command runs, so that ``--help`` is quick."""
 
 import sys
 
+from sidecar.supervisor import Predecessors, supervise
+
 
 def main() -> None:
-    """Run one command; see docs/reference.md. Exits with 0, 1, 2 or 3."""
+    """Run one command; see docs/reference.md. Exits with 0, 1, 2 or 3.
+
+    ``run`` does so in a worker, which is started again when it dies.
+    """
+    if sys.argv[1:2] == ["run"]:
+        command(supervise())
+    else:
+        command()
+
+
+def command(before: Predecessors | None = None) -> None:
+    """Run one command in this process; ``before``: what it replaces."""
     try:
-        _run()
+        _run(before)
     except KeyboardInterrupt:
         # Before the command was so far as to handle it.
         sys.exit(130)
 
 
-def _run() -> None:
+def _run(before: Predecessors | None) -> None:
+    if before and before.count:
+        # At once, before the settings are known: nobody else would, if this one died at its start.
+        from sidecar.logs import set_up_logging
+
+        log = set_up_logging("auto", "info")
+        log.error("the sidecar %s; started again (%d)", before.last, before.count)
+
     from sidecar.cli.app import app
     from sidecar.errors import SidecarError
 
     try:
-        app(prog_name="haproxy-sidecar")
+        app(prog_name="haproxy-sidecar", obj=before)
     except SidecarError as exc:
         sys.stderr.write(f"haproxy-sidecar: {exc}\n")
         sys.exit(exc.exit_code)

@@ -69,11 +69,11 @@ def render(
 
 
 @app.command()
-def run(config: Config = None) -> None:
+def run(context: typer.Context, config: Config = None) -> None:
     """Watch the source and drive HAProxy: what the container runs."""
     from sidecar.cli import run as command
 
-    command.run(config)
+    command.run(config, context.obj)
 
 
 @app.command()
@@ -175,6 +175,9 @@ def why(
     ],
     config: Config = None,
     json: JSON = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Connect to each server, and through the port.")
+    ] = False,
 ) -> None:
     """Why a port or Route works or not, link by link.
 
@@ -182,7 +185,7 @@ def why(
     """
     from sidecar.cli import why as command
 
-    command.why(config, subject, as_json=json)
+    command.why(config, subject, as_json=json, connect=probe)
 
 
 @app.command()

@@ -10,8 +10,8 @@ from sidecar.errors import SidecarError, UsageError
 from sidecar.settings import Settings
 from sidecar.site import token_reader
 
-#: Longer than the sidecar itself takes to find that it has no time.
-_TIMEOUT_SECONDS = 8.0
+#: Beside what the sidecar may wait for HAProxy: longer than it takes to find that it has no time.
+_PATIENCE_SECONDS = 5.0
 
 
 class NoSidecarError(SidecarError):
@@ -36,7 +36,7 @@ def ask_sidecar(settings: Settings, path: str, query: Mapping[str, str]) -> Any:
                 f"http://{_here(listen)}{path}",
                 params=query,
                 headers=headers,
-                timeout=_TIMEOUT_SECONDS,
+                timeout=settings.haproxy.timeout + _PATIENCE_SECONDS,
             )
             if answer.status_code == requests.codes.bad_request:
                 raise UsageError(answer.text.strip())

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.daemon import answers_file, auto_ports_file, read_auto_ports
 from sidecar.endpoints import denier
 from sidecar.errors import DisconnectedError, SettingsError
 from sidecar.metrics import Metrics
 from sidecar.observed import ObservedPort, ProcessInfo
 from sidecar.observer import Observer
+from sidecar.persistence import answers_file, auto_ports_file, read_auto_ports
 from sidecar.pool import Pool
 from sidecar.report import problem_lines
 from sidecar.routing import Routing
 from sidecar.runtime import RuntimeClient
 from sidecar.settings import Settings, parse_settings
 from sidecar.sources.base import Change, Source
+from sidecar.sources.interfaces import local_addresses
 from sidecar.sources.manifests import ManifestSource
 from sidecar.sources.resolver import read_answers
 from sidecar.store import Inbox
@@ -59,6 +60,7 @@ def make_source(
         source.route_labels,
         source.route_fields,
         source.endpoints,
+        settings.listening().published,
     )
     return KubernetesSource(client, keys, scope, tally=metrics)
 
@@ -82,9 +84,12 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     if not manifests:
         in_cluster = settings.source.kind == "kubernetes"
         kept = None if in_cluster else read_auto_ports(auto_ports_file(settings))
-    routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept)
+    listening = settings.listening()
+    routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept, listening)
     routing.apply(inbox.take())
     if not manifests:
+        local = local_addresses(listening.names)
+        routing.apply([Change(local.key, local)])
         # Nobody is asked: what the sidecar goes by is what counts.
         answers = read_answers(answers_file(settings))
         routing.apply(Change(answer.key, answer) for answer in answers)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
-from sidecar.errors import SettingsError, UsageError
+from sidecar.errors import UsageError
+from sidecar.files import cannot_write
 from sidecar.holds import holds_file, read_holds, write_holds
 from sidecar.pool import format_ports
 
@@ -29,8 +30,13 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     path = holds_file(settings)
     try:
         ports = read_holds(path)
-        if not held and port not in ports:
-            raise UsageError(f"port {port} is not held; held are: {format_ports(ports) or 'none'}")
+    except ValueError as exc:
+        raise UsageError(f"{exc}: delete it, and hold again what shall be held") from exc
+    except OSError as exc:
+        raise UsageError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    if not held and port not in ports:
+        raise UsageError(f"port {port} is not held; held are: {format_ports(ports) or 'none'}")
+    try:
         write_holds(path, ports | {port} if held else ports - {port})
-    except (OSError, ValueError) as exc:
-        raise SettingsError("held ports", [f"{path}: {exc}"]) from exc
+    except OSError as exc:
+        raise UsageError(cannot_write(path, exc)) from exc

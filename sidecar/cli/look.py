@@ -9,10 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 from sidecar.cli.ask import NoSidecarError, ask_sidecar
 from sidecar.cli.context import Snapshot, haproxy_at, read_source
 from sidecar.errors import RuntimeAPIError
+from sidecar.figures import with_traffic
 from sidecar.holds import holds_file, read_holds
 from sidecar.observed import ObservedPort
 from sidecar.observer import Observer, compare
-from sidecar.report import Facts, Report, SourceReport, build_report, with_traffic
+from sidecar.report import Facts, Report, SourceReport, build_report
 from sidecar.settings import Settings
 from sidecar.traffic import Traffic
 

@@ -32,7 +32,9 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     held = read_holds(holds_file(settings))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
     # has had no server.
-    agenda = Agenda(snapshot.pool, settings.pace())
+    agenda = Agenda(
+        snapshot.pool, settings.pace(), lambda address: address in snapshot.routing.denied.own
+    )
     can_add = Dialect(process.version_tuple).adds_servers
     plans: list[PortPlan] = []
     waits: list[str] = []

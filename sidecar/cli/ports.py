@@ -63,6 +63,7 @@ def show(register: Register, console: Console) -> None:
     free = [
         f"{pool.name}: {pool.free_count} of {pool.ports_total}"
         + (f": {pool.free}" if pool.free else "")
+        + f'; "auto" gives a namespace {pool.auto_ports_per_namespace} at most'
         for pool in register.pools
     ]
     print_section(console, "free", free)

@@ -15,7 +15,7 @@ from sidecar.standing import Reporter
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 #: The downward API's, in our manifests.
-_POD_NAME, _POD_NAMESPACE = "POD_NAME", "POD_NAMESPACE"
+_POD_NAME, _POD_NAMESPACE, _POD_UID = "POD_NAME", "POD_NAMESPACE", "POD_UID"
 
 _LEASE_PREFIX = "haproxy-sidecar-"
 _NAME_MAX = 253
@@ -42,8 +42,7 @@ def make_reporter(
         client,
         namespace,
         kubernetes.lease.name or lease_name(settings.router_name),
-        # A name alone may come again: a StatefulSet's pod, or a container that was restarted.
-        f"{environment.get(_POD_NAME) or environment.get('HOSTNAME', 'sidecar')}_{uuid.uuid4()}",
+        identity(environment),
         metrics,
     )
     service = kubernetes.publish_service
@@ -56,6 +55,18 @@ def make_reporter(
         writes_per_second=kubernetes.writes_per_second,
     )
     return Writer(client, leader, wishes, metrics)
+
+
+def identity(environment: Mapping[str, str]) -> str:
+    """Who holds the Lease: a pod, for as long as it lives.
+
+    A name alone may come again, as a StatefulSet's pod; a UID does not, and outlives the container:
+    a sidecar that is restarted has its Lease still, and need not wait until it expires. Two of one
+    identity never write at a time, since the next one starts when the last one has ended. What
+    that one had sent and may land still bears the resourceVersion that it was made from.
+    """
+    name = environment.get(_POD_NAME) or environment.get("HOSTNAME", "sidecar")
+    return f"{name}_{environment.get(_POD_UID) or uuid.uuid4()}"
 
 
 def lease_name(router_name: str) -> str:

@@ -12,14 +12,17 @@ from sidecar.cli.signals import Signals
 from sidecar.daemon import Daemon
 from sidecar.logs import set_up_logging
 from sidecar.metrics import Metrics
+from sidecar.supervisor import Predecessors
 
 
-def run(config: Path | None) -> None:
-    """Watch and drive until SIGINT, or for a grace time after SIGTERM; HAProxy is left as it is."""
+def run(config: Path | None, before: Predecessors | None = None) -> None:
+    """Watch and drive until SIGINT, or for a grace time after SIGTERM; HAProxy is left as it is.
+    ``before``: the sidecars that this one replaces."""
     settings = load_settings(config)
     set_up_logging(settings.log.format, settings.log.level)
     with Signals() as signals:
         metrics = Metrics()
+        metrics.worker_restarts.inc(before.count if before else 0)
         reporter = make_reporter(settings, metrics, os.environ)
         source = make_source(settings, metrics=metrics)
         daemon = Daemon(settings, source, reporter=reporter, metrics=metrics)

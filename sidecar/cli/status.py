@@ -230,11 +230,19 @@ def _columns(report: Report) -> Iterator[_Column]:
         (">OUT", 8, attrgetter("bytes_out")),
     ):
         yield _Column(title, rank, partial(_figure, figure), partial(_figure, figure))
+    if any(item.attempts and item.attempts.failed for item in report.ports):
+        yield _Column(">FAILED", 1, _failed, _failed)
     yield _Column(">CHANGED", 2, _changed, _nothing)
 
 
 def _figure(figure: Callable[[Any], int | None], item: PortReport | ServerReport) -> str:
     return amount(figure(item))
+
+
+def _failed(item: PortReport | ServerReport) -> str:
+    """``3+9``: connections that failed lately, and attempts that were made again."""
+    found = item.attempts
+    return f"[red]{found.errors}+{found.repeated}[/]" if found and found.failed else ""
 
 
 def _address_and_pod(server: ServerReport) -> str:

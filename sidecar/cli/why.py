@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,14 +15,15 @@ from typer import Exit
 from sidecar.cli.ask import NoSidecarError, ask_sidecar
 from sidecar.cli.context import haproxy_at, load_settings, read_source
 from sidecar.cli.history import table_of
-from sidecar.cli.look import refuse_another
+from sidecar.cli.look import look, refuse_another
+from sidecar.cli.probe import probe
 from sidecar.cli.screen import make_console
 from sidecar.errors import RuntimeAPIError
 from sidecar.holds import holds_file, read_holds
 from sidecar.observed import ObservedPort
 from sidecar.observer import Observer
 from sidecar.settings import Settings
-from sidecar.why import Mark, WhyReport, World, explain
+from sidecar.why import Line, Link, Mark, WhyReport, World, explain
 
 _WHY = TypeAdapter(WhyReport)
 
@@ -34,14 +35,16 @@ _MARKS: Mapping[Mark, tuple[str, str]] = {
 }
 
 
-def why(config: Path | None, subject: str, *, as_json: bool) -> None:
-    """Print the chain; exits with 1 if it breaks somewhere."""
+def why(config: Path | None, subject: str, *, as_json: bool, connect: bool) -> None:
+    """Print the chain; exits with 1 if it breaks somewhere. ``connect``: to each server, too."""
     settings = load_settings(config)
     try:
         report = _of_sidecar(settings, subject)
         no_sidecar = ""
     except NoSidecarError as exc:
         report, no_sidecar = _of_haproxy(settings, subject), str(exc)
+    if connect:
+        report = _probed(settings, report)
     if as_json:
         sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
     else:
@@ -81,6 +84,28 @@ def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
     found = explain(subject, world)
     socket = settings.haproxy.absolute_socket
     return WhyReport(settings.router_name, "haproxy", socket, found, ())
+
+
+def _probed(settings: Settings, report: WhyReport) -> WhyReport:
+    """``report``, with how connections to its servers and its port went."""
+    found = look(settings).report
+    item = next((item for item in found.ports if item.port == report.why.port), None)
+    if item is None:
+        return report
+    results = probe(item, settings.pool().by_port[item.port])
+    mark: Mark = "ok" if all(result.works for result in results) else "bad"
+    link = Link(
+        "probe",
+        mark,
+        f"{sum(result.works for result in results)} of {len(results)} connections from here work",
+        tuple(
+            Line("ok" if result.works else "bad", f"{result.who}: {result.what}")
+            for result in results
+        ),
+    )
+    why = report.why
+    works = why.works and mark == "ok"
+    return replace(report, why=replace(why, links=(*why.links, link), works=works))
 
 
 def _screen(report: WhyReport, no_sidecar: str) -> Iterator[RenderableType]:

@@ -1,20 +1,22 @@
 """The connection to a Kubernetes API server: JSON in and out, and the lines of a watch.
 
 Configuration, credentials, TLS and transport are the official client's (`kubernetes`, `urllib3`);
-ours is how errors are told, that nothing is retried behind the caller's back, and that a read
-which blocks can be ended from another thread. Must not know any kind of object, nor decide what
-an error leads to.
+ours is how errors are told, what is asked once more (a read on a kept connection that turns out to
+be closed; anything after a 401, with credentials that were read anew) and that nothing else is,
+and that a read which blocks can be ended from another thread. Must not know any kind of object, nor
+decide what an error leads to.
 
 `kubernetes` is imported where it is first needed: it takes 35 MB with version 37, 58 MB with 36.
 """
 
 import contextlib
 import json
-import os
 import socket
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
@@ -23,16 +25,21 @@ import urllib3
 
 from sidecar import __version__
 from sidecar.errors import ApiError, ApiUnreachableError, SourceError
+from sidecar.kube.credentials import SERVICE_ACCOUNT, place_of
 from sidecar.kube.lines import LineFraming
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
-#: For connecting, TLS included: an API server that takes longer is as good as away.
-CONNECT_TIMEOUT_SECONDS = 10.0
+#: For connecting, and for each step of TLS. Linux before 6.5 tries after 1 s and 3 s, and then only
+#: after 7 s: by then a new attempt of ours finds sooner that the network works again.
+CONNECT_TIMEOUT_SECONDS = 3.5
 
 #: Whatever Retry-After says: who waited for longer would be taken for dead.
 RETRY_AFTER_MAX_SECONDS = 120.0
+
+#: HTTP's word for "I do not know you".
+_UNAUTHORIZED = 401
 
 #: Most of a server's own words that a message shows, in characters.
 _MESSAGE_MAX = 400
@@ -52,50 +59,61 @@ _KEEPALIVE = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Access:
+    """What was read of server and user, and the connections that were made with it."""
+
+    configuration: "Configuration"
+    pools: urllib3.PoolManager
+
+    @classmethod
+    def by(cls, configuration: "Configuration") -> "_Access":
+        from kubernetes.client.rest import RESTClientObject
+
+        configuration.socket_options = list(_KEEPALIVE)
+        return cls(configuration, RESTClientObject(configuration).pool_manager)
+
+
 class KubeClient:
     """One API server, as one user. Any number of threads may use it at once; each request has a
     connection of its own, and idle ones are kept for the next.
 
-    ``host``: the server's URL. Nothing is sent before the first request.
+    ``host``: the server's URL. Nothing is sent before the first request. ``read_again``: the
+    configuration as it is now, for when the server does not know us any more.
     """
 
-    def __init__(self, configuration: "Configuration") -> None:
-        from kubernetes.client.rest import RESTClientObject
-
-        configuration.socket_options = list(_KEEPALIVE)
+    def __init__(
+        self,
+        configuration: "Configuration",
+        read_again: "Callable[[], Configuration] | None" = None,
+    ) -> None:
         self.host: str = configuration.host
-        self._configuration = configuration
-        self._pools: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+        self._read_again = read_again or (lambda: configuration)
+        self._access = _Access.by(configuration)
         self._lock = threading.Lock()
         self._closed = False
         self._streams: weakref.WeakSet[LineStream] = weakref.WeakSet()
 
     @classmethod
-    def from_environment(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
+    def from_environment(
+        cls,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        account: Path = SERVICE_ACCOUNT,
+    ) -> Self:
         """The cluster that ``kubeconfig`` or ``context`` names; else that of the environment's
-        KUBECONFIG; else the one whose pod we are in; else that of ``~/.kube/config``.
+        KUBECONFIG; else the one whose pod we are in, by ``account``; else that of
+        ``~/.kube/config``. Tokens and certificates there may be replaced at any time.
 
         Raises SourceError, with the remedy, if there is none or it cannot be used.
         """
-        from kubernetes import config
-        from kubernetes.client import Configuration
-
-        configuration = Configuration()
-        named = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
-        in_cluster = not (named or context) and "KUBERNETES_SERVICE_HOST" in os.environ
+        place = place_of(kubeconfig, context, account)
         try:
-            if in_cluster:
-                config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-            else:
-                config.load_kube_config(  # type: ignore[no-untyped-call]
-                    named or "~/.kube/config", context, configuration, persist_config=False
-                )
-            return cls(configuration)
+            return cls(place.read(), place.read)
         # What is wrong in a kubeconfig comes as whatever Python raises on the way.
         except Exception as exc:
-            place = "the pod's service account" if in_cluster else named or "~/.kube/config"
             raise SourceError(
-                f"no Kubernetes API: {place}: {_bounded(_cause(exc))}; set source.kubeconfig"
+                f"no Kubernetes API: {place.name}: {_bounded(_cause(exc))}; set source.kubeconfig"
                 " (or KUBECONFIG) to a usable file and source.context to one of its contexts,"
                 " or run in a pod with a service account"
             ) from exc
@@ -113,7 +131,7 @@ class KubeClient:
         """Send one request and wait for its JSON: an object of the API.
 
         Blocks for about ``timeout_seconds`` at most. Raises ApiError for every answer but 2xx, and
-        ApiUnreachableError where there is none, or none that is an object. Nothing is retried.
+        ApiUnreachableError where there is none, or none that is an object.
         """
         asked = f"{method} {path}"
         headers = {} if body is None else {"Content-Type": content_type}
@@ -161,7 +179,7 @@ class KubeClient:
             streams = list(self._streams)
         for stream in streams:
             stream.close()
-        self._pools.clear()
+        self._access.pools.clear()
 
     def _send(
         self,
@@ -176,21 +194,24 @@ class KubeClient:
         if self._closed:
             raise ApiUnreachableError(self.host, asked, "the client is closed")
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
-        sent = {
-            "Accept": "application/json",
-            "User-Agent": f"haproxy-sidecar/{__version__}",
-            **self._credentials(asked),
-            **headers,
-        }
-        with _translated(self.host, asked):
-            return self._pools.request(
+        ends_at = time.monotonic() + read_timeout_seconds
+
+        def send(access: _Access) -> urllib3.BaseHTTPResponse:
+            sent = {
+                "Accept": "application/json",
+                "User-Agent": f"haproxy-sidecar/{__version__}",
+                **self._credentials(access, asked),
+                **headers,
+            }
+            # Of the one time that there is, if it is sent once more.
+            left_seconds = max(0.1, ends_at - time.monotonic())
+            return access.pools.request(
                 method,
                 url,
                 headers=sent,
                 body=body,
                 timeout=urllib3.Timeout(
-                    connect=min(CONNECT_TIMEOUT_SECONDS, read_timeout_seconds),
-                    read=read_timeout_seconds,
+                    connect=min(CONNECT_TIMEOUT_SECONDS, left_seconds), read=left_seconds
                 ),
                 preload_content=False,
                 # A redirect would take our token elsewhere.
@@ -198,20 +219,67 @@ class KubeClient:
                 retries=False,
             )
 
-    def _credentials(self, asked: str) -> Mapping[str, str]:
+        with _translated(self.host, asked):
+            access = self._access
+            response = self._send_again_if_stale(access, send) if method == "GET" else send(access)
+            if response.status != _UNAUTHORIZED:
+                return response
+            # Nothing was done, whatever the method.
+            response.close()
+            return send(self._renewed(access, asked))
+
+    def _send_again_if_stale(
+        self, access: _Access, send: Callable[[_Access], urllib3.BaseHTTPResponse]
+    ) -> urllib3.BaseHTTPResponse:
+        """``send``, and once more on a fresh connection if a kept one turns out to be closed."""
+        pool = access.pools.connection_from_url(self.host)
+        opened = pool.num_connections
+        try:
+            return send(access)
+        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
+            if pool.num_connections != opened:
+                raise
+        # Others that are kept are as old.
+        return send(self._replaced(access, access.configuration))
+
+    def _renewed(self, former: _Access, asked: str) -> _Access:
+        """With credentials that were read anew after ``former`` was refused."""
+        try:
+            with self._lock:
+                if self._access is not former:
+                    # Another thread was faster.
+                    return self._access
+                configuration = self._read_again()
+        except Exception as exc:
+            raise self._no_credentials(asked, _bounded(_cause(exc))) from exc
+        if configuration.host != self.host:
+            # Whoever switches the context of a kubeconfig does not mean the running router.
+            raise self._no_credentials(asked, f"they are for {configuration.host} now: restart")
+        return self._replaced(former, configuration)
+
+    def _replaced(self, former: _Access, configuration: "Configuration") -> _Access:
+        """Fresh connections instead of those of ``former``; whoever uses one still has it."""
+        with self._lock:
+            if self._access is former:
+                self._access = _Access.by(configuration)
+            return self._access
+
+    def _no_credentials(self, asked: str, problem: str) -> ApiUnreachableError:
+        return ApiUnreachableError(self.host, asked, f"credentials: {problem}")
+
+    def _credentials(self, access: _Access, asked: str) -> Mapping[str, str]:
         """The library renews what expires (a pod's token, an exec plugin's) as it is asked."""
         try:
             # One at a time: a plugin is a process to start, and files are read.
             with self._lock:
-                settings: Mapping[str, Any] = self._configuration.auth_settings()
+                settings: Mapping[str, Any] = access.configuration.auth_settings()
         except Exception as exc:
-            problem = f"credentials: {_bounded(_cause(exc))}"
-            raise ApiUnreachableError(self.host, asked, problem) from exc
+            raise self._no_credentials(asked, _bounded(_cause(exc))) from exc
         sent = {item["key"]: item["value"].strip() for item in settings.values() if item["value"]}
         if not all(value.isascii() and value.isprintable() for value in sent.values()):
             # Who is given such a header says what it is, in an error for everybody to read.
-            problem = "credentials: a token is one line of ASCII; this one is not, renew it"
-            raise ApiUnreachableError(self.host, asked, problem)
+            problem = "a token is one line of ASCII; this one is not, renew it"
+            raise self._no_credentials(asked, problem)
         return sent
 
 

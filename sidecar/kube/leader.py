@@ -25,6 +25,9 @@ _TIMEOUT_SECONDS = 4.0
 
 _CONFLICT_SECONDS = 0.2
 
+#: Whatever Retry-After says: a holder that waits for longer loses the Lease, and nobody writes.
+_RETRY_AFTER_MAX_SECONDS = 5.0
+
 
 class Leader:
     """Whether this replica leads; a context manager that lets go of the Lease when it ends.
@@ -62,8 +65,13 @@ class Leader:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stop.set()
+        self.leave()
         self._thread.join(2 * _TIMEOUT_SECONDS)
+
+    def leave(self) -> None:
+        """Lead no more from now on, and let go of the Lease so that another replica may have it;
+        returns at once."""
+        self._stop.set()
 
     def leads(self) -> bool:
         """Whether this replica may write, now. Asked before each write."""
@@ -97,7 +105,7 @@ class Leader:
                 # Somebody was faster: look who.
                 return _CONFLICT_SECONDS
             self._complain(exc)
-            return max(RETRY_SECONDS, exc.retry_after_seconds or 0.0)
+            return min(max(RETRY_SECONDS, exc.retry_after_seconds or 0.0), _RETRY_AFTER_MAX_SECONDS)
         except APIServerError as exc:
             self._lease = None
             self._complain(exc)
@@ -139,11 +147,13 @@ class Leader:
         self._metrics.lease_transitions.set(record.transitions)
 
     def _release(self) -> None:
-        record = self._election.release(_timestamp())
-        if record is None or self._lease is None:
+        if self._election.release(_timestamp()) is None:
             return
         try:
-            self._write(record)
+            if self._lease is None:
+                self._read()
+            if (record := self._election.release(_timestamp())) is not None:
+                self._write(record)
         except APIServerError as exc:
             log.warning("the Lease is left to expire: %s", exc)
 

@@ -15,10 +15,6 @@ K = TypeVar("K", bound=Hashable)
 CONTENTION_FIRST_SECONDS = 5.0
 CONTENTION_LONGEST_SECONDS = 600.0
 
-#: With so many objects contended it is no hand that slipped but another router: each further one
-#: waits the longest time at once (OpenShift's contention tracker stops at five, too).
-CONTENDED_MAX = 5
-
 
 class DueKeys(Generic[K]):
     """Keys to look at, each once, in the order of their times."""
@@ -87,50 +83,58 @@ class _Contended:
     wrote: object
     # before that: a watch that is behind brings it once more
     former: object
+    # when we wrote it, or last saw that somebody else did
+    at: float
     strikes: int = 0
     struck: bool = False
-    struck_at: float = float("-inf")
     until: float = float("-inf")
 
 
 class Contention:
-    """Notices that somebody else rewrites what we write, and makes us the one who gives way."""
+    """Notices that somebody else rewrites what we write, and makes us the one who gives way: of
+    that object, since what becomes of one says nothing of others (OpenShift's contention tracker
+    stops all of them at five; one restored backup would do that).
+
+    What has been at peace for twice the longest pause is forgotten, so what is kept is bounded by
+    how much may be written in that time.
+    """
 
     def __init__(self) -> None:
-        # object -> what we wrote of it, and how that went
+        # object -> what we wrote of it, and how that went; the one at peace for longest first
         self._objects: dict[str, _Contended] = {}
 
-    def wrote(self, uid: str, value: object) -> None:
+    def wrote(self, uid: str, value: object, now: float) -> None:
         """``value`` is what we made of it now."""
-        known = self._objects.setdefault(uid, _Contended(value, value))
-        known.former, known.wrote, known.struck = known.wrote, value, False
+        self._forget(now)
+        known = self._objects.pop(uid, None) or _Contended(value, value, now)
+        known.former, known.wrote, known.struck, known.at = known.wrote, value, False, now
+        self._objects[uid] = known
 
     def wait_seconds(self, uid: str, value: object, now: float) -> float:
         """How long to leave the object alone that has ``value`` now, where we want another."""
+        self._forget(now)
         known = self._objects.get(uid)
         if known is None or value in (known.wrote, known.former):
             return 0.0
         if not known.struck:
-            if now - known.struck_at > 2 * CONTENTION_LONGEST_SECONDS:
-                known.strikes = 0
-            others = self.contended(now)
             known.strikes += 1
             pause = CONTENTION_FIRST_SECONDS * 2.0 ** min(known.strikes - 1, 16)
-            if others >= CONTENDED_MAX:
-                pause = CONTENTION_LONGEST_SECONDS
             known.until = now + min(pause, CONTENTION_LONGEST_SECONDS)
-            known.struck, known.struck_at = True, now
+            known.struck, known.at = True, now
+            self._objects[uid] = self._objects.pop(uid)
         return max(0.0, known.until - now)
-
-    def contended(self, now: float) -> int:
-        """How many objects somebody else has changed lately."""
-        since = now - CONTENTION_LONGEST_SECONDS
-        return sum(item.struck_at > since for item in self._objects.values())
 
     def strikes(self, uid: str) -> int:
         """How often in a row somebody else changed it."""
         known = self._objects.get(uid)
         return known.strikes if known else 0
 
-    def forget(self, uid: str) -> None:
-        self._objects.pop(uid, None)
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def _forget(self, now: float) -> None:
+        while self._objects:
+            uid, known = next(iter(self._objects.items()))
+            if now - known.at <= 2 * CONTENTION_LONGEST_SECONDS:
+                return
+            del self._objects[uid]

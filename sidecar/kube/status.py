@@ -48,19 +48,17 @@ class Admitted:
 KEEP: Literal["keep"] = "keep"
 
 
-def admitted(
-    standing: Standing | None, *, stuck: bool = False
-) -> Admitted | Literal["keep"] | None:
+def admitted(standing: Standing | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
     """What to say of a Route; None to say nothing of it, and take away what was said.
 
-    ``stuck``: its ``auto`` port may not be written to it.
+    ``stuck``: why its ``auto`` port may not be written to it; "" where it may.
     """
     if standing is None:
         return None
     verdict = standing.verdict
-    if verdict.reason == Reason.PORT_PENDING and not stuck:
-        # It is written to the Route in a moment.
-        return KEEP
+    if verdict.reason == Reason.PORT_PENDING:
+        # It is written to the Route in a moment, where it may be.
+        return Admitted("False", verdict.reason.value, bounded(stuck)) if stuck else KEEP
     if not verdict.admitted:
         return Admitted("False", verdict.reason.value, bounded(verdict.message))
     if standing.failure:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sidecar.backoff import backoff_seconds
+from sidecar.backoff import Backoff, backoff_seconds
 from sidecar.errors import ApiError, APIServerError, ObjectError
 from sidecar.kube.client import KubeClient
 from sidecar.kube.leader import Leader
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 4.0
 
 #: What is not permitted is tried again this often: somebody may have been given the right.
-_FORBIDDEN_SECONDS = 300.0
+_FORBIDDEN_SECONDS = 60.0
 
 #: After a conflict the watch brings the newer object, which makes the Route due at once; this is
 #: for one that does not come.
@@ -53,6 +53,10 @@ _CONFLICT_SECONDS = 5.0
 #: The Service is brought in step this long after the ports changed, and looked at this often.
 _PUBLISH_AFTER_SECONDS = 1.0
 _PUBLISH_AGAIN_SECONDS = 300.0
+
+#: A refusal is the object's own and may last; an API server that fails (5xx) works again sometime.
+_REFUSED_MOST_SECONDS = 30.0
+_FAILED_MOST_SECONDS = 4.0
 
 #: The same fault is said this often, of whatever object.
 _COMPLAIN_SECONDS = 60.0
@@ -69,6 +73,12 @@ _RIGHTS = {
     "event": ("create events", "there are no Events"),
     "service": ("get and patch that Service", "kubernetes.publish_service is not kept in step"),
 }
+
+#: What an ``auto`` Route is told where its port may not be written to it.
+_NO_AUTO = (
+    'this router is forbidden to patch routes, which "auto" requires: set a port number, or have'
+    " the router's component auto-ports applied, which grants it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,8 @@ class Writer:
         # Whether another may have written since we last did.
         self._anew = False
         self._queue: DueKeys[Key] = DueKeys()
+        # What somebody else keeps rewriting: it gives way to all others, too.
+        self._yielding: DueKeys[Key] = DueKeys()
         # from here on: the writer's thread alone
         self._bucket = TokenBucket(
             wishes.writes_per_second, max(1, round(_BURST_SECONDS * wishes.writes_per_second))
@@ -142,7 +154,7 @@ class Writer:
         # (kind of write, namespace) -> until when it is not tried, since it is not permitted
         self._forbidden: dict[tuple[str, str], float] = {}
         self._paused_until = float("-inf")
-        self._outages = 0
+        self._outage = Backoff()
         self._say_contended_at = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -154,11 +166,14 @@ class Writer:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.leave()
+        self._thread.join(2 * _TIMEOUT_SECONDS)
+        self._leader.__exit__(*exc_info)
+
+    def leave(self) -> None:
+        """See `Reporter.leave`."""
         self._stop.set()
         self._wake()
-        self._thread.join(2 * _TIMEOUT_SECONDS)
-        # Last: whoever leads next shall not meet our writes.
-        self._leader.__exit__(*exc_info)
 
     def tell(
         self,
@@ -234,6 +249,8 @@ class Writer:
                 if seconds > 0:
                     self._changed.wait_for(lambda: self._woken, min(seconds, threading.TIMEOUT_MAX))
                 self._woken = False
+        # Whoever leads next shall not meet our writes. What waits, it finds by itself.
+        self._leader.leave()
 
     def _step(self) -> float:
         """Write one thing, if one is due; in how many seconds to come again."""
@@ -246,8 +263,8 @@ class Writer:
             return wait
         with self._changed:
             anew, self._anew = self._anew, False
-            key = self._queue.take(now)
-            wait = self._queue.next_at() - now
+            key = self._queue.take(now) or self._yielding.take(now)
+            wait = min(self._queue.next_at(), self._yielding.next_at()) - now
         if anew:
             self._events.clear()
             self._said.clear()
@@ -284,14 +301,12 @@ class Writer:
         if (known := self._said.get(key)) and (status is None or known[0] != status.uid):
             # The Route is gone, or another one has its name now.
             del self._said[key]
-            self._contention.forget(known[0])
-            self._contention.forget(_port_of(known[0]))
         if status is None:
             return
         if port is not None and self._permitted("port", key, now):
             self._keep_port(key, status, port, kept, now)
         elif told and status.ingress_json is not None:
-            wanted = admitted(standing, stuck=port is not None)
+            wanted = admitted(standing, stuck=_NO_AUTO if port is not None else "")
             if wanted != KEEP:
                 ingress = json.loads(status.ingress_json)
                 self._write_status(key, status, ingress, wanted, now)
@@ -305,7 +320,7 @@ class Writer:
         annotations = {self._wishes.kept_port: str(port)}
         metadata = {"resourceVersion": status.resource_version, "annotations": annotations}
         self._patch("port", key, status, _path(key), {"metadata": metadata})
-        self._contention.wrote(contended, str(port))
+        self._contention.wrote(contended, str(port), now)
         log.info("Route %s/%s: port %d is given to it", key.namespace, key.name, port)
 
     def _write_status(
@@ -330,7 +345,7 @@ class Writer:
                     "status": {"ingress": wished},
                 }
                 self._patch("status", key, status, _path(key) + "/status", body)
-                self._contention.wrote(status.uid, wanted)
+                self._contention.wrote(status.uid, wanted, now)
         self._said[key] = status.uid, wanted
         for notice in notices(before, wanted) if wishes.events else ():
             if self._discretion.allows(status.uid, notice, now):
@@ -359,7 +374,8 @@ class Writer:
         wait = self._contention.wait_seconds(contended, stands, now)
         if not wait:
             return False
-        self._later(key, now + wait)
+        with self._changed:
+            self._yielding.add(key, now + wait)
         if self._contention.strikes(contended) > 1 and now >= self._say_contended_at:
             self._say_contended_at = now + CONTENTION_LONGEST_SECONDS
             log.error(
@@ -442,7 +458,7 @@ class Writer:
         finally:
             if method != "GET" or result != "written":
                 self._metrics.api_writes.labels(kind, result).inc()
-        self._outages = 0
+        self._outage.reset()
         if self._forbidden.pop((kind, key.namespace), None) is not None:
             log.info("namespace %s: %s is permitted again", key.namespace, _RIGHTS[kind][0])
         return answer
@@ -463,7 +479,8 @@ class Writer:
             self._later(key, now + _CONFLICT_SECONDS)
         else:
             attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
-            self._later(key, now + backoff_seconds(attempts))
+            most = _FAILED_MOST_SECONDS if status >= 500 else _REFUSED_MOST_SECONDS
+            self._later(key, now + backoff_seconds(attempts, most=most))
             # What is wrong with one is often wrong with thousands.
             what = kind, status, error.reason if isinstance(error, ApiError) else ""
             if now - self._complained.get(what, float("-inf")) > _COMPLAIN_SECONDS:
@@ -478,9 +495,8 @@ class Writer:
                 return False
             self._paused_until = now + (error.retry_after_seconds or backoff_seconds(1))
             return True
-        self._outages += 1
-        self._paused_until = now + backoff_seconds(self._outages)
-        if self._outages == 1:
+        self._paused_until = now + self._outage.next_seconds()
+        if self._outage.attempts == 1:
             log.error("%s; what is to be written is kept", error)
         return True
 

@@ -130,11 +130,21 @@ function states(port) {
   return told.join(", ") || "none";
 }
 
+// Connections that failed lately, and attempts that were made again: "3+9".
+function failed(attempts) {
+  const again = attempts ? attempts.retries + attempts.redispatches : 0;
+  return attempts && attempts.errors + again ? `${attempts.errors}+${again}` : "";
+}
+
 function notesOf(port) {
   const found = [];
   if (port.failure) found.push(["bad", `cannot be brought to what is desired: ${port.failure}`]);
   if (port.message) found.push(["warn", port.reason && port.reason !== "Admitted" ? `${port.reason}: ${port.message}` : port.message]);
   if (port.left_out) found.push(["warn", `${port.left_out} endpoints left out; see limits.max_servers and pools.slots`]);
+  if (port.drift) found.push(["bad", `changed by somebody else: ${port.drift}; repaired at the next compare`]);
+  if (port.connections_limit && port.connections >= port.connections_limit) found.push(["bad", `at its limit of ${port.connections_limit} connections: further ones are closed`]);
+  if (port.attempts && port.attempts.errors) found.push(["bad", `${port.attempts.errors} of ${port.attempts.sessions} connections failed in the last ${Math.round(port.attempts.seconds)} s: no server took them`]);
+  else if (failed(port.attempts)) found.push(["warn", `${port.attempts.retries + port.attempts.redispatches} attempts to reach a server failed in the last ${Math.round(port.attempts.seconds)} s, and were made again`]);
   if (port.held) found.push(["warn", `held, until: haproxy-sidecar release ${port.port}`]);
   return found;
 }
@@ -144,8 +154,9 @@ function serverTable(servers) {
     ["Server", (s) => s.slot], ["State", (s) => s.state], ["Address", (s) => s.address],
     ["Pod", (s) => s.pod ?? ""], ["Node", (s) => s.node ?? ""], ["Check", (s) => s.check ?? ""],
     ["Weight", (s) => s.weight, "number"], ["Sessions", (s) => amount(s.sessions), "number"],
+    ["Failed", (s) => failed(s.attempts), "number"],
     ["In", (s) => amount(s.bytes_in), "number"], ["Out", (s) => amount(s.bytes_out), "number"],
-  ].filter(([name, value]) => !["Pod", "Node", "Check"].includes(name) || servers.some((s) => value(s)));
+  ].filter(([name, value]) => !["Pod", "Node", "Check", "Failed"].includes(name) || servers.some((s) => value(s)));
   const table = make("table");
   const head = make("tr");
   head.append(...columns.map(([name, , kind]) => make("th", kind, name)));

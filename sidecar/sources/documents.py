@@ -11,6 +11,7 @@ whatever Python raises.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -124,8 +125,8 @@ def _read_json(text: str) -> object:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the key {shown(twice)} stands twice in one object")
     return found
 
@@ -229,7 +230,8 @@ class _Builder:
             for source in value if isinstance(value, list) else [value]:
                 if not isinstance(source, dict):
                     raise DocumentError(f"<< takes a mapping, not {shown(source)}", line)
-                inner.merged = source | inner.merged
+                for name, item in source.items():
+                    inner.merged.setdefault(name, item)
             inner.key = None
         else:
             inner.values[inner.key] = value

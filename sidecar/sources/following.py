@@ -38,14 +38,14 @@ _JITTER = 0.1
 
 class Follower:
     """Follows names from its beginning to `close`; ``kept`` are the answers of before. In its own
-    thread it calls ``publish`` with what is new, and ``save`` with all good answers, which may
-    raise OSError. The rest is as in `Resolver`."""
+    thread it calls ``publish`` with what is new, and ``save`` with all good answers, which says
+    whether they are saved. The rest is as in `Resolver`."""
 
     def __init__(
         self,
         kept: Iterable[DNSAnswer],
         publish: Callable[[Sequence[Change]], None],
-        save: Callable[[Iterable[DNSAnswer]], None],
+        save: Callable[[Iterable[DNSAnswer]], bool],
         servers: Sequence[str],
         timeout_seconds: float,
         keep_seconds: float,
@@ -164,11 +164,8 @@ class Follower:
         good = {name: answer for name, answer in self._answers.items() if answer.addresses}
         if good == self._saved:
             return
-        try:
-            self._save(good.values())
+        if self._save(good.values()):
             self._saved = good
-        except OSError as exc:
-            log.error("the answers of DNS cannot be saved: %s", exc)  # noqa: TRY400
 
 
 def _causes(errors: Iterable[tuple[object, ...]]) -> str:

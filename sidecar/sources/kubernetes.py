@@ -4,6 +4,7 @@ Owns the choice of resources and the filters by which routers share out the Rout
 how a collection is followed (`sidecar.sources.reflector`) nor what an object leads to.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from typing import Any, Literal
 
 from sidecar.errors import APIServerError, SourceError
 from sidecar.kube.client import KubeClient
-from sidecar.model import Key, Object
+from sidecar.model import Key, Object, Service
 from sidecar.objects import (
     API_VERSIONS,
     SERVICE_NAME_LABEL,
     AnnotationKeys,
     project,
+    project_addresses,
     project_namespace,
     project_status,
 )
@@ -26,22 +28,33 @@ from sidecar.sources.base import Change, Problem, Sink
 from sidecar.sources.collection import Collection, Projection, Resource
 from sidecar.sources.reflector import Patience, Reflector, Tally, Uncounted
 
+log = logging.getLogger(__name__)
+
 #: How long a stop waits for threads that are in mid-request; they end with the process.
 STOP_SECONDS = 1.0
 
 _NAMESPACES = "namespaces"
 
+_PLURALS = {
+    "Route": "routes",
+    "Service": "services",
+    "EndpointSlice": "endpointslices",
+    "Endpoints": "endpoints",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What of the cluster is followed. ``namespaces``: empty for all. The selectors are
-    kubectl's; "" takes everything. ``endpoints``: EndpointSlices, or v1 Endpoints."""
+    kubectl's; "" takes everything. ``endpoints``: EndpointSlices, or v1 Endpoints. ``published``:
+    namespace and name of the router's own Service, which is followed wherever it is."""
 
     namespaces: tuple[str, ...] = ()
     namespace_labels: str = ""
     route_labels: str = ""
     route_fields: str = ""
     endpoints: Literal["slices", "endpoints"] = "slices"
+    published: tuple[str, str] | None = None
 
 
 class KubernetesSource:
@@ -68,6 +81,7 @@ class KubernetesSource:
 
     @property
     def origins(self) -> tuple[str, ...]:
+        # Not those of the router's own Service: a Role that lacks them shall not hold up all.
         return tuple(resource.origin for resource, _ in self._resources())
 
     def load(self, sink: Sink) -> None:
@@ -75,7 +89,10 @@ class KubernetesSource:
             try:
                 reflector.load()
             except APIServerError as exc:
-                raise SourceError(reflector.explain(exc)) from exc
+                problem = reflector.explain(exc)
+                if reflector.collection.resource.origin in self.origins:
+                    raise SourceError(problem) from exc
+                log.warning("%s", problem)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         threads = [
@@ -98,7 +115,7 @@ class KubernetesSource:
     def _reflectors(self, sink: Sink) -> list[Reflector]:
         gate = NamespaceGate(sink) if self._scope.namespace_labels else None
         found = []
-        for resource, projection in self._resources():
+        for resource, projection in (*self._resources(), *self._own_service()):
             publish: Callable[[list[Change], list[Problem]], None]
             if gate and resource.kind == "Route":
                 publish = partial(gate.publish_routes, resource.origin)
@@ -111,23 +128,40 @@ class KubernetesSource:
         return found
 
     def _resources(self) -> Iterator[tuple[Resource, Projection]]:
-        scope, keys = self._scope, self._keys
+        scope = self._scope
         if scope.namespace_labels:
             labels = scope.namespace_labels
             yield Resource("v1", "Namespace", _NAMESPACES, labels=labels), _namespace
-        by_kind = {
-            "Route": ("routes", scope.route_labels, scope.route_fields),
-            "Service": ("services", "", ""),
-        }
-        if scope.endpoints == "slices":
-            # What belongs to no Service is of no use to us; most of a cluster's objects have one.
-            by_kind["EndpointSlice"] = ("endpointslices", SERVICE_NAME_LABEL, "")
-        else:
-            by_kind["Endpoints"] = ("endpoints", "", "")
-        for kind, (plural, labels, fields) in by_kind.items():
+        # What belongs to no Service is of no use to us; most of a cluster's slices have one.
+        slices = scope.endpoints == "slices"
+        ends = ("EndpointSlice", SERVICE_NAME_LABEL, "") if slices else ("Endpoints", "", "")
+        routes = "Route", scope.route_labels, scope.route_fields
+        for kind, labels, fields in (routes, ("Service", "", ""), ends):
             for namespace in scope.namespaces or ("",):
-                resource = Resource(API_VERSIONS[kind], kind, plural, namespace, labels, fields)
-                yield resource, partial(_route if kind == "Route" else _other, keys)
+                yield self._followed(kind, namespace, labels, fields)
+
+    def _own_service(self) -> Iterator[tuple[Resource, Projection]]:
+        """The router's own Service and its endpoints, where they are not followed anyway."""
+        if self._scope.published is None or not self._scope.namespaces:
+            return
+        namespace, name = self._scope.published
+        if namespace in self._scope.namespaces:
+            return
+        by_name = f"metadata.name={name}"
+        yield self._followed("Service", namespace, "", by_name)
+        if self._scope.endpoints == "slices":
+            labels = f"{SERVICE_NAME_LABEL}={name}"
+            yield self._followed("EndpointSlice", namespace, labels, "")
+        else:
+            yield self._followed("Endpoints", namespace, "", by_name)
+
+    def _followed(
+        self, kind: str, namespace: str, labels: str, fields: str
+    ) -> tuple[Resource, Projection]:
+        resource = Resource(API_VERSIONS[kind], kind, _PLURALS[kind], namespace, labels, fields)
+        if kind == "Route":
+            return resource, partial(_route, self._keys)
+        return resource, partial(_other, self._keys, self._scope.published)
 
 
 class NamespaceGate:
@@ -175,8 +209,13 @@ def _route(keys: AnnotationKeys, data: Mapping[str, Any]) -> tuple[Object, ...]:
     return project(data, keys), project_status(data)
 
 
-def _other(keys: AnnotationKeys, data: Mapping[str, Any]) -> tuple[Object, ...]:
-    return (project(data, keys),)
+def _other(
+    keys: AnnotationKeys, published: tuple[str, str] | None, data: Mapping[str, Any]
+) -> tuple[Object, ...]:
+    item = project(data, keys)
+    if isinstance(item, Service) and (item.namespace, item.name) == published:
+        return item, project_addresses(data)
+    return (item,)
 
 
 def _namespace(data: Mapping[str, Any]) -> tuple[Object, ...]:

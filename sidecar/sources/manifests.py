@@ -8,17 +8,20 @@ files is a few milliseconds of ``stat`` once a second. Every error of the file s
 somebody replacing a file just now (it is not there) or a reason to keep what we have.
 """
 
+import contextlib
 import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import SourceError
 from sidecar.objects import AnnotationKeys
+from sidecar.sources.apart import Apart
 from sidecar.sources.base import Problem, Sink
 from sidecar.sources.documents import MAX_BYTES
 from sidecar.sources.view import NOTHING, Parsed, changes, merge, parse_file, printable, reuse
@@ -33,6 +36,9 @@ SUFFIXES = (".yaml", ".yml", ".json")
 #: How soon to look again before a removal is believed: longer than an editor takes between
 #: emptying a file and writing it, or `kubectl … > file` to begin; short for a person who waits.
 SECOND_LOOK_SECONDS = 0.2
+
+#: Larger files are parsed apart: one of this size takes some 0.1 s, as long as starting a process.
+_LARGE_BYTES = 2**18
 
 #: Not there, or no longer: what replacing a file or a folder looks like from outside.
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -80,14 +86,16 @@ class ManifestSource:
         sink.publish(ORIGIN, changes(NOTHING, view), view.problems)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
-        watch = Watch(Reader(self._paths, self._keys))
-        while not stop.is_set():
-            try:
-                watch.step(sink)
-            except Exception:
-                # A thread that ended would leave the router with this view for ever, unnoticed.
-                log.exception("manifests: a look failed, the last view stays")
-            stop.wait(SECOND_LOOK_SECONDS if watch.view.doubted else self._poll_seconds)
+        with contextlib.closing(Apart(self._keys)) as apart:
+            watch = Watch(Reader(self._paths, self._keys, apart))
+            while not stop.is_set():
+                try:
+                    watch.step(sink)
+                except Exception:
+                    # A thread that ended would leave the router with this view for ever, unnoticed.
+                    log.exception("manifests: a look failed, the last view stays")
+                soon = watch.view.doubted or watch.is_reading
+                stop.wait(SECOND_LOOK_SECONDS if soon else self._poll_seconds)
 
 
 class Watch:
@@ -99,10 +107,15 @@ class Watch:
         #: The files that ``view`` is of; None before it was published once.
         self._files: Mapping[str, Parsed] | None = None
         self._waiting_for: tuple[str, ...] = ()
+        #: Whether there is a file whose content is not known yet.
+        self.is_reading = False
 
     def step(self, sink: Sink) -> None:
         """Look, and publish what is different."""
         found = self._reader.look()
+        self.is_reading = any(parsed.reading for parsed in found.files.values())
+        if self._files is None and self.is_reading:
+            return
         if self._files is None and found.failed:
             # Half of a first view would take the ports of the other half's Routes away, so
             # nothing is published, and the log is the only place where this can be told.
@@ -119,15 +132,30 @@ class Watch:
         self.view, self._files = view, found.files
 
 
-class Reader:
-    """Finds files, reads those that changed, and remembers what the others held."""
+class _Known(NamedTuple):
+    """What a file held. ``signature``: just before it was read, if that tells it from the next
+    writing; ``digest``: of its bytes."""
 
-    def __init__(self, paths: Sequence[Path], keys: AnnotationKeys) -> None:
+    signature: _Signature | None
+    digest: int
+    parsed: Parsed
+
+
+class Reader:
+    """Finds files, reads those that changed, and remembers what the others held.
+
+    With ``apart`` nobody waits for a large file: until it was read, it counts as before.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], keys: AnnotationKeys, apart: Apart | None = None
+    ) -> None:
         self._paths = paths
         self._keys = keys
-        #: file -> its signature just before it was read, if that tells it from the next writing,
-        #: and what it held
-        self._known: dict[str, tuple[_Signature | None, Parsed]] = {}
+        self._apart = apart
+        self._known: dict[str, _Known] = {}
+        #: file that is being parsed apart -> signature and digest, as in `_Known`
+        self._begun: dict[str, tuple[_Signature | None, int]] = {}
 
     def look(self) -> Look:
         """All files as they are now; those that rest unchanged are the very same `Parsed`."""
@@ -145,6 +173,8 @@ class Reader:
                 if parsed is not None:
                     files[name] = parsed
         self._known = {name: known for name, known in self._known.items() if name in files}
+        if self._apart:
+            self._apart.keep(files)
         return Look(files, tuple(failed))
 
     def _read(self, name: str) -> Parsed | None:
@@ -153,26 +183,51 @@ class Reader:
         now_ns = time.time_ns()
         try:
             status = path.stat()
+            if self._apart and name in self._apart:
+                parsed = self._apart.take(name)
+                if parsed is None:
+                    return self._unread(name)
+                self._remember(name, *self._begun.pop(name), parsed)
             signature = _signature(status)
             known = self._known.get(name)
-            if known and known[0] == signature:
-                return known[1]
+            if known and known.signature == signature:
+                return known.parsed
             if stat.S_ISDIR(status.st_mode):
                 return None
             if not stat.S_ISREG(status.st_mode):
                 return _broken(name, "no regular file; write the manifests to one")
+            apart = self._apart if status.st_size > _LARGE_BYTES else None
+            if apart and apart.is_full:
+                return self._unread(name)
             with path.open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
+            settled = abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS
+            seen, digest = signature if settled else None, hash(raw)
+            if known and known.digest == digest:
+                return self._remember(name, seen, digest, replace(known.parsed, version=signature))
+            if apart:
+                apart.start(name, raw, signature)
+                self._begun[name] = seen, digest
+                return self._unread(name)
         except _ABSENT:
             return None
         except OSError as exc:
             return _unreadable(name, exc)
         parsed = parse_file(name, raw, self._keys, signature)
-        if known:
-            parsed = reuse(parsed, known[1])
-        settled = abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS
-        self._known[name] = signature if settled else None, parsed
+        return self._remember(name, seen, digest, parsed)
+
+    def _remember(
+        self, name: str, signature: _Signature | None, digest: int, parsed: Parsed
+    ) -> Parsed:
+        if known := self._known.get(name):
+            parsed = reuse(parsed, known.parsed)
+        self._known[name] = _Known(signature, digest, parsed)
         return parsed
+
+    def _unread(self, name: str) -> Parsed:
+        """What the file held, since what it holds is not known yet."""
+        known = self._known.get(name)
+        return replace(known.parsed if known else Parsed((), ()), reading=True)
 
 
 def _find(root: str) -> Iterator[tuple[str, OSError | None]]:

@@ -9,6 +9,7 @@ Three generators, one concern each: `_forever` survives, `_until_lost` lists onc
 watch open, `_watch` reads one.
 """
 
+import contextlib
 import logging
 import random
 import threading
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sidecar.backoff import Backoff
+from sidecar.backoff import API_FIRST_SECONDS, Backoff
 from sidecar.errors import ApiError, APIServerError, ApiUnreachableError
 from sidecar.kube.client import KubeClient
 from sidecar.sources.base import Change, Problem
@@ -39,6 +40,9 @@ WATCH_SECONDS = (300.0, 600.0)
 #: A watch that ends sooner than this, with nothing told, is not resumed at once.
 SHORT_WATCH_SECONDS = 1.0
 
+#: After a watch that lived for so long all is well: the next mishap counts as the first.
+STEADY_SECONDS = 5.0
+
 #: A server that forgot to tell an event is found out by a list, at the latest after this long.
 RELIST_SECONDS = 3600.0
 
@@ -56,11 +60,12 @@ Publish = Callable[[list[Change], list[Problem]], None]
 class Patience:
     """``silence_seconds``: after so long without a byte nobody is there. A server sends a bookmark
     about once a minute; one that knows none is asked a little more often than it needs.
-    ``retry_seconds``: before the first retry; client-go's, doubling up to 30 s.
+    ``retry_seconds``: before the first retry, then doubling (`Backoff`). client-go goes up to 30 s,
+    and more: it follows for controllers whose work can wait.
     """
 
     silence_seconds: float = 150.0
-    retry_seconds: float = 0.8
+    retry_seconds: float = API_FIRST_SECONDS
 
 
 class _LostError(Exception):
@@ -146,18 +151,21 @@ class Reflector:
     def _forever(self, stop: threading.Event) -> Iterator[list[Change]]:
         """List and watch again after whatever happened, without haste."""
         while not stop.is_set():
-            retry_after_seconds = 0.0
             try:
                 yield from self._until_lost(stop)
             except _LostError as exc:
                 log.info("%s: listing again: %s", self.collection.resource.path, exc)
+                # The server is there, and a list is all that is missing: at once, unless it was
+                # lost only now.
+                pause = self._backoff.next_seconds()
+                stop.wait(pause if self._backoff.attempts > 1 else 0.0)
             except APIServerError as exc:
-                retry_after_seconds = _retry_after_seconds(exc)
                 yield from self._troubled(exc, stop)
+                self._rest(stop, _retry_after_seconds(exc))
             except Exception:
                 # A thread that ended would leave the router with this view for ever, unnoticed.
                 log.exception("%s: cannot be followed for now", self.collection.resource.path)
-            self._rest(stop, retry_after_seconds)
+                self._rest(stop)
 
     def _until_lost(self, stop: threading.Event) -> Iterator[list[Change]]:
         """List, then watch; resume the watch for as long as the server knows where it was."""
@@ -194,7 +202,7 @@ class Reflector:
         stream = self._client.stream(
             resource.path, query=query, read_timeout_seconds=self._silence_seconds
         )
-        with stream:
+        with stream, self._living():
             self._tally.watched(resource.origin)
             if self._trouble is not None:
                 self._trouble = None
@@ -219,6 +227,16 @@ class Reflector:
                         self._version = event.data["metadata"]["resourceVersion"]
                         if news is not None:
                             yield news
+
+    @contextlib.contextmanager
+    def _living(self) -> Iterator[None]:
+        """For as long as a watch is open, however it ends."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if time.monotonic() - began >= STEADY_SECONDS:
+                self._backoff.reset()
 
     def _list(self) -> list[Change]:
         """All there is; what that changes. Raises APIServerError."""
@@ -282,14 +300,16 @@ class Reflector:
             f"cannot be followed since {self._trouble_since}: {self.explain(error)};"
             " the last known state stays",
         )
+        if self._trouble == before:
+            return
         if self._synced:
             yield []
-        elif self._trouble != before:
+        else:
             # A publication would say that all objects are known; the log is the only place.
             log.warning("waiting for %s: %s", self.collection.resource.path, self.explain(error))
 
     def _rest(self, stop: threading.Event, at_least_seconds: float = 0.0) -> None:
-        stop.wait(max(at_least_seconds, self._backoff.next_seconds(time.monotonic())))
+        stop.wait(max(at_least_seconds, self._backoff.next_seconds()))
 
 
 def _retry_after_seconds(error: APIServerError) -> float:

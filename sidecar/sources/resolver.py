@@ -8,11 +8,10 @@ leave HAProxy as it is. Which names are wanted, routing says. Following them is
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar.files import write_atomically
+from sidecar.files import KeptFile
 from sidecar.model import DNSAnswer
 from sidecar.sources.base import Change, Sink
 
@@ -52,8 +51,15 @@ class Resolver:
         def begin() -> "Follower":
             from sidecar.sources.following import Follower
 
-            save = partial(write_answers, file)
-            return Follower(self._kept, publish, save, servers, timeout_seconds, keep_seconds)
+            kept = KeptFile(file)
+            return Follower(
+                self._kept,
+                publish,
+                lambda answers: kept.write(answers_json(answers)),
+                servers,
+                timeout_seconds,
+                keep_seconds,
+            )
 
         self._begin = begin
         if self._kept:
@@ -89,7 +95,7 @@ def read_answers(path: Path) -> list[DNSAnswer]:
         return []
 
 
-def write_answers(path: Path, answers: Iterable[DNSAnswer]) -> None:
-    """What `read_answers` is to find. Raises OSError."""
+def answers_json(answers: Iterable[DNSAnswer]) -> str:
+    """What `read_answers` is to find."""
     data = {answer.name: answer.addresses for answer in sorted(answers, key=lambda one: one.name)}
-    write_atomically(path, json.dumps(data, indent=1) + "\n")
+    return json.dumps(data, indent=1) + "\n"

@@ -49,12 +49,14 @@ class Parsed:
 
     ``problems``: what could not even be told to be some object. While there are any, nobody knows
     what else the file means to hold, so that an absence from ``items`` proves nothing.
-    ``version`` tells one writing of the file from the next, whatever it holds.
+    ``version`` tells one writing of the file from the next, whatever it holds. ``reading``: that
+    there is a later writing, which is not read yet.
     """
 
     items: tuple[Good | Wrong, ...]
     problems: tuple[Problem, ...]
     version: tuple[int, ...] = ()
+    reading: bool = False
 
 
 class Doubt(NamedTuple):
@@ -80,6 +82,8 @@ class View:
 
 #: A file that something writes all the time is believed in the end: after about 5 s.
 LOOKS_MAX = 25
+#: The same, of one that takes long to read: after about 2 min.
+LOOKS_READING_MAX = 600
 
 #: Before the first look.
 NOTHING = View({}, {}, ())
@@ -145,8 +149,10 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
     3. A file (or folder) with problems of its own also counts as all that it had.
     4. What counts nowhere is held until two looks in a row found the same writing of its file, or
        none: a file is empty or away for a moment while it is written or replaced, and an object
-       may be on its way from one file to another.
+       may be on its way from one file to another, which may be one that is still being read.
     """
+    is_reading = any(parsed.reading for parsed in files.values())
+    looks_max = LOOKS_READING_MAX if is_reading else LOOKS_MAX
     held: dict[Key, Held] = {}
     wrongs: list[tuple[str, Wrong]] = []
     problems: list[Problem] = []
@@ -179,7 +185,7 @@ def merge(files: Mapping[str, Parsed], before: View) -> View:
         version = files[last.file].version if last.file in files else None
         doubt = before.doubted.get(key)
         looks = doubt.looks + 1 if doubt else 1
-        if doubt is None or (doubt.version != version and looks < LOOKS_MAX):
+        if doubt is None or ((is_reading or doubt.version != version) and looks < looks_max):
             doubted[key] = Doubt(version, looks)
     return View(held | {key: before.held[key] for key in doubted}, doubted, tuple(problems))
 

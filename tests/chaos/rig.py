@@ -83,13 +83,14 @@ class Sidecar:
                 end(process)
 
     def not_ready(self) -> str:
-        """What /readyz says; "" if it is ready."""
+        """What /readyz says; "" if all is as desired."""
         process = self._process
         if process is None or process.poll() is not None:
             raise AssertionError(f"the sidecar ended by itself:\n{self.log.read_text()[-3000:]}")
         try:
-            with urllib.request.urlopen(self._ready_url, timeout=5):
-                return ""
+            with urllib.request.urlopen(self._ready_url, timeout=5) as answer:
+                said: str = answer.read().decode().strip()
+                return "" if said == "ok" else said
         except urllib.error.HTTPError as exc:
             with exc:
                 return exc.read().decode().strip()

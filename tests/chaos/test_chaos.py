@@ -29,8 +29,8 @@ from rig import Clients, Sidecar, Tripwire, end
 from stand import EchoServer, Stand
 from world import CHECKED, DEAD, LIVE, PLAIN, PORTS, Dice, Fact, Route, Slice, Step, World
 
-from sidecar.daemon import auto_ports_file
 from sidecar.observed import ObservedPort, ObservedServer, parse_servers_state
+from sidecar.persistence import auto_ports_file
 from sidecar.pool import PARKED
 from sidecar.sources.base import Change
 
@@ -349,8 +349,10 @@ def test_chaos(
     ips = {name: make_server(name).address.ip for name in LIVE} | {DEAD: stand.fresh_ip()}
     quick = {"slots": 3, "timeouts": {"connect": "200ms"}}
     check = {"enabled": True, "interval": "500ms"}
+    # Its `auto` Routes are all of one namespace.
+    plain = {"ports": [*PLAIN], "auto_ports_per_namespace": len(PLAIN), **quick}
     its_stand = make_stand(
-        pools=[{"ports": [*PLAIN], **quick}, {"ports": [*CHECKED], **quick, "check": check}],
+        pools=[plain, {"ports": [*CHECKED], **quick, "check": check}],
         drain={"deadline": deadline},
         endpoints={"deny": ["169.254.0.0/16"]},
         # One that is left out may lose its sessions to the deadline: not in that run.

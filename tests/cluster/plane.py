@@ -157,11 +157,16 @@ class ControlPlane:
             stdin=yaml.safe_dump_all(objects),
         )
 
-    def overlay(self, name: str) -> list[dict[str, Any]]:
-        """The objects of that overlay, as kustomize makes them."""
-        return list(
-            yaml.safe_load_all(self.kubectl("kustomize", str(MANIFESTS / "overlays" / name)))
-        )
+    def overlay(self, name: str, *components: str) -> list[dict[str, Any]]:
+        """The objects of that overlay with those components, as kustomize makes them."""
+        here = Path(os.path.relpath(MANIFESTS, self.folder / "kustomize"))
+        kustomization = {
+            "resources": [str(here / "overlays" / name)],
+            "components": [str(here / "components" / component) for component in components],
+        }
+        (self.folder / "kustomize").mkdir(exist_ok=True)
+        (self.folder / "kustomize/kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return list(yaml.safe_load_all(self.kubectl("kustomize", str(self.folder / "kustomize"))))
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", "-o", "json", *arguments))

@@ -25,7 +25,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     control_plane = ControlPlane(tmp_path_factory.mktemp("plane"))
     try:
         control_plane.start()
-        control_plane.apply(*control_plane.overlay("kubernetes"))
+        control_plane.apply(*control_plane.overlay("kubernetes", "auto-ports"))
         control_plane.kubectl(
             "wait", "--for=condition=Established", "crd/routes.route.openshift.io", "--timeout=60s"
         )

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from plane import MANIFESTS, ControlPlane
-from stand import HAPROXY, Client, await_, fresh_ip
+from stand import HAPROXY, Client, await_, fresh_ip, worker_of
 
 from sidecar.observer import Observer
 from sidecar.runtime import RuntimeClient
@@ -38,6 +39,7 @@ class Pod:
         self.name = name
         self.folder = folder
         self.ip = fresh_ip()
+        self._uid = str(uuid.uuid4())
         self.log = folder / "sidecar.log"
         folder.mkdir()
         (deployment,) = yaml.safe_load_all((MANIFESTS / "base/deployment.yaml").read_text())
@@ -91,12 +93,12 @@ class Pod:
     @contextlib.contextmanager
     def frozen_sidecar(self) -> Iterator[None]:
         """It hears nothing for as long as the context lasts."""
-        assert self._sidecar
-        self._sidecar.send_signal(signal.SIGSTOP)
+        worker = self.sidecar_pid
+        os.kill(worker, signal.SIGSTOP)
         try:
             yield
         finally:
-            self._sidecar.send_signal(signal.SIGCONT)
+            os.kill(worker, signal.SIGCONT)
 
     def close(self) -> None:
         # SIGINT, and not the kill of a test: so the sidecar lets go of the Lease, and the next
@@ -111,7 +113,11 @@ class Pod:
 
     def _environment(self, container: str) -> dict[str, str]:
         """The container's, with what the downward API says."""
-        given = {"metadata.name": self.name, "metadata.namespace": NAMESPACE}
+        given = {
+            "metadata.name": self.name,
+            "metadata.namespace": NAMESPACE,
+            "metadata.uid": self._uid,
+        }
         named = {
             entry["name"]: entry.get("value") or given[entry["valueFrom"]["fieldRef"]["fieldPath"]]
             for entry in self._containers[container]["env"]
@@ -123,18 +129,28 @@ class Pod:
         return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **named}
 
     def not_ready(self) -> str:
-        """What the readiness probe hears; "" when it is ready."""
+        """What /readyz says; "" when all is as desired."""
         assert self._sidecar
         if self._sidecar.poll() is not None:
             raise AssertionError(f"the sidecar ended by itself:\n{self.said()[-3000:]}")
         try:
-            with urllib.request.urlopen(f"http://{self.settings.http.listen}/readyz", timeout=10):
-                return ""
+            where = f"http://{self.settings.http.listen}/readyz"
+            with urllib.request.urlopen(where, timeout=10) as answer:
+                said: str = answer.read().decode().strip()
+                return "" if said == "ok" else said
         except urllib.error.HTTPError as exc:
             with exc:
                 return exc.read().decode().strip()
         except OSError as exc:
             return str(exc)
+
+    def stays_in_its_service(self) -> bool:
+        """What the readiness probe goes by."""
+        try:
+            with urllib.request.urlopen(f"http://{self.settings.http.listen}/readyz", timeout=10):
+                return True
+        except OSError:
+            return False
 
     def await_ready(self, seconds: float = PATIENCE_SECONDS) -> "Pod":
         with self._explained():
@@ -169,7 +185,7 @@ class Pod:
     @property
     def sidecar_pid(self) -> int:
         assert self._sidecar
-        return self._sidecar.pid
+        return worker_of(self._sidecar.pid)
 
     def await_servers(self, port: int, ips: Sequence[str], seconds: float) -> None:
         """Until HAProxy itself shows just these as ready."""

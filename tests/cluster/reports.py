@@ -65,5 +65,5 @@ def holder(plane: ControlPlane) -> str:
     leases = plane.get("leases", "-n", "haproxy-sidecar")["items"]
     assert len(leases) <= 1
     identity = leases[0]["spec"].get("holderIdentity") or "" if leases else ""
-    # A pod's name has no "_"; what follows tells two sidecars of one pod apart.
+    # A pod's name has no "_"; what follows is its UID.
     return str(identity.partition("_")[0])

@@ -18,8 +18,9 @@ def make(plane: ControlPlane, *arguments: str) -> str:
     done = subprocess.run(
         ["make", "-s", f"KUBECTL={' '.join(plane.command)}", *arguments],
         cwd=HERE.parent.parent,
-        # Without the variables of the `make` that runs the tests.
-        env={"PATH": os.environ["PATH"]},
+        # Without the variables of the `make` that runs the tests. kubectl's cache goes below HOME,
+        # and into this repository where there is none.
+        env={"HOME": str(plane.folder), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
@@ -44,7 +45,7 @@ def test_an_overlay_of_the_same_router_applies(plane: ControlPlane, overlay: str
 
 def test_applying_again_changes_nothing(plane: ControlPlane) -> None:
     before = plane.get("deployment", "-n", "haproxy-sidecar", "haproxy-sidecar")
-    plane.apply(*plane.overlay("kubernetes"))
+    plane.apply(*plane.overlay("kubernetes", "auto-ports"))
     after = plane.get("deployment", "-n", "haproxy-sidecar", "haproxy-sidecar")
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
@@ -162,6 +163,18 @@ def test_deploy_sets_the_image_and_undeploy_removes_all(plane: ControlPlane) -> 
     assert len(plane.get("routes", "-n", EGRESS)["items"]) == 2
     make(plane, "undeploy", "OVERLAY=egress", "ARGS=--wait=false")
     assert not plane.get("routes,services,endpointslices", "-n", EGRESS)["items"]
+
+
+def test_deploy_leaves_the_number_of_replicas_to_who_scaled(plane: ControlPlane) -> None:
+    where = ("deployment", "haproxy-sidecar", "-n", "haproxy-sidecar")
+    try:
+        plane.kubectl("scale", "--replicas=3", *where)
+        make(plane, "deploy")
+        assert plane.get(*where)["spec"]["replicas"] == 3
+    finally:
+        plane.kubectl("scale", "--replicas=2", *where)
+    made = make(plane, "deploy", "NAMESPACE=default", "ARGS=--dry-run=server -o yaml")
+    assert made.count("  replicas: 2\n") == 1, "where there are none yet"
 
 
 def test_components_build_on_the_base(plane: ControlPlane, tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ def test_a_sidecar_that_starts_without_an_api_server_waits_for_it(
     pod.start_sidecar()
     await_(
         lambda: "not synced" in pod.not_ready(),
-        f"unready, since nothing is known: {pod.not_ready()}",
+        f"nothing is known: {pod.not_ready()}",
         PATIENCE_SECONDS,
     )
+    await_(pod.stays_in_its_service, "the last sidecar programmed this HAProxy")
     # HAProxy goes on as the last sidecar left it.
     assert pod.leads_to(30014, "web-0")
     plane.start_server()

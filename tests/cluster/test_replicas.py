@@ -98,7 +98,7 @@ def test_the_service_has_the_ports_that_are_open(
     await_ports(30032, 30033)
     # Applied again, the Service keeps what the router wrote into it, beside its own first port,
     # which goes as soon as something changes.
-    plane.apply(*plane.overlay("kubernetes"))
+    plane.apply(*plane.overlay("kubernetes", "auto-ports"))
     await_ports(6620, 30032, 30033)
     plane.kubectl("delete", "route", "goes", "-n", namespace)
     await_ports(30032)

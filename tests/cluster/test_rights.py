@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from plane import ControlPlane
 from planes import MakePod, Serve
 from pod import ACCOUNT, NAMESPACE, PATIENCE_SECONDS
-from reports import await_admission
+from reports import admission, await_admission
 from stand import app, await_
 
 #: API group, resource with its subresource, verb.
@@ -16,7 +16,7 @@ def granted(plane: ControlPlane) -> set[Right]:
     """By all of the Roles that the manifests bind to the ServiceAccount."""
     return {
         (group, resource, verb)
-        for item in plane.overlay("kubernetes")
+        for item in plane.overlay("kubernetes", "auto-ports")
         if item["kind"] in ("Role", "ClusterRole")
         for rule in item["rules"]
         for group in rule["apiGroups"]
@@ -68,3 +68,63 @@ def test_what_is_granted_is_what_is_used(
     assert set(everything) == granted(plane)
     assert 403 not in everything.values()
     assert "403" not in pod.said()
+
+
+def test_without_the_component_an_auto_route_is_told_what_is_missing(
+    plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
+) -> None:
+    server = serve("web-0")
+    plane.apply(
+        *app("web", 30021, [server], namespace=namespace),
+        *app("any", "auto", [server], namespace=namespace),
+    )
+    # Server-side apply takes away what the base does without.
+    plane.apply(*plane.overlay("kubernetes"))
+    try:
+        pod = make_pod().await_ready()
+        await_admission(plane, namespace, "web", "Admitted")
+        told = await_admission(plane, namespace, "any", "PortPending", "False")
+        assert "forbidden to patch routes" in told["message"]
+        assert "component auto-ports" in told["message"]
+        assert "takes the right to patch routes" in pod.said()
+    finally:
+        plane.apply(*plane.overlay("kubernetes", "auto-ports"))
+    # It is tried again after a minute.
+    await_(
+        lambda: admission(plane, namespace, "any").get("status") == "True",
+        "it gets its port",
+        2 * PATIENCE_SECONDS,
+        every_seconds=0.5,
+    )
+
+
+def test_the_role_alone_lets_the_router_follow_its_own_service(plane: ControlPlane) -> None:
+    """As where `source.namespaces` makes do without the ClusterRole."""
+    plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "narrow", "namespace": NAMESPACE},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": ACCOUNT,
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": NAMESPACE}],
+        },
+    )
+
+    def listed(group: str, resource: str) -> bool:
+        path = f"{group}/namespaces/{NAMESPACE}/{resource}"
+        who = f"--as=system:serviceaccount:{NAMESPACE}:narrow"
+        return bool(plane.kubectl("get", "--raw", path, who, check=False))
+
+    assert listed("/api/v1", "services?fieldSelector=metadata.name%3Dhaproxy-sidecar")
+    assert listed("/apis/discovery.k8s.io/v1", "endpointslices")
+    assert not listed("/api/v1", "services")
+    assert not listed("/api/v1", "pods")

@@ -2,8 +2,9 @@
 
 from plane import ControlPlane
 from planes import MakePod, Serve
+from pod import NAMESPACE
 from reports import await_admission, await_event, await_no_admission
-from stand import app, route_manifest, slice_manifest
+from stand import app, route_manifest, service_manifest, slice_manifest
 
 DEMO = "haproxy-sidecar-demo"
 
@@ -102,3 +103,28 @@ def test_one_bad_route_touches_no_other(
     await_admission(plane, namespace, "outside", "PortNotInPool", "False")
     await_admission(plane, namespace, "words", "InvalidPort", "False")
     await_admission(plane, namespace, "homeless", "ServiceNotFound", "False")
+
+
+def test_the_router_is_no_server_of_its_own(
+    plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
+) -> None:
+    front = plane.get("service", "haproxy-sidecar", "-n", NAMESPACE)["spec"]["clusterIP"]
+    plane.apply(
+        route_manifest("self", 30005, namespace=namespace),
+        service_manifest("self", namespace=namespace),
+        slice_manifest("self", [front], namespace=namespace, port=6620),
+        *app("twin", 30006, [twin := serve("twin")], namespace=namespace),
+    )
+    pod = make_pod().await_ready()
+    told = await_admission(plane, namespace, "self", "EndpointsDenied")
+    assert told["message"] == f"port 30005: 1 left out: {front}:6620 is this router itself"
+    pod.await_leads_to(30006, "twin")
+    # A replica has that address now, and a controller says so.
+    replicas = slice_manifest("haproxy-sidecar", [twin], namespace=NAMESPACE)
+    plane.apply(replicas)
+    try:
+        await_admission(plane, namespace, "twin", "EndpointsDenied")
+        pod.await_refused(30006)
+    finally:
+        plane.kubectl("delete", "endpointslice", replicas["metadata"]["name"], "-n", NAMESPACE)
+    pod.await_leads_to(30006, "twin")

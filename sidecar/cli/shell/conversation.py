@@ -1,10 +1,8 @@
 """What the shell asks: HAProxy's CLI at an address, be it a worker's or a master's."""
 
-import select
-
 from sidecar.cli.shell.lines import split_target
 from sidecar.errors import MasterSocketError
-from sidecar.runtime import MasterClient, RuntimeClient
+from sidecar.runtime import MasterClient, RuntimeClient, readable
 
 #: HAProxy answers within milliseconds; if it hangs, typing hangs this long, once in a while.
 _ASIDE_PATIENCE_SECONDS = 0.5
@@ -40,7 +38,7 @@ class Conversation:
         (a restart, ``stats timeout``) is not worth an error: nothing was under way."""
         if not self._is_master:
             descriptor = self._worker.fileno()
-            if descriptor is not None and select.select([descriptor], [], [], 0)[0]:
+            if descriptor is not None and readable([descriptor], 0):
                 self._worker.close()
             try:
                 return _as_sent(self._worker.ask(command))
