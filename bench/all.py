@@ -25,6 +25,7 @@ BENCHES = {
     "process": False,
     "zero_loss": False,
     "hostile": False,
+    "limits": True,
     "memory": True,
     "cluster": False,
 }

@@ -14,11 +14,11 @@ from proc import cpu_seconds
 from stand import HAPROXY, Stand, await_, changes, route, running, service, slice_
 
 from sidecar.child import answering
+from sidecar.cli.render import write_files
 from sidecar.errors import RuntimeAPIError
 from sidecar.observed import parse_info
 from sidecar.pool import WEIGHT_MAX
 from sidecar.runtime import RuntimeClient
-from sidecar.template import render
 
 #: Where all servers listen.
 SERVER_PORT = 9000
@@ -112,7 +112,9 @@ class Reloads:
         self._stand = Stand(folder, [_pool(first, 1)])  # for its settings and address
         self.ip, self.seconds, self.reloads = self._stand.ip, list[float](), 0
         self._address = self._stand.settings.haproxy.socket
-        self._lines = _reloadable(render(self._stand.settings), hard_stop)
+        config = self._stand.settings.haproxy.config
+        write_files(self._stand.settings, config)
+        self._lines = _reloadable(config.read_text(), hard_stop)
         self._interval = interval
         self._log = (folder / "haproxy.log").open("ab")
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -93,6 +93,12 @@ def test_every_attack_is_carried_out(tmp_path: Path) -> None:
     assert min(numbers(published)) > 0
 
 
+def test_the_limits_bench_fills_a_port(tmp_path: Path) -> None:
+    rows = rows_of("limits", tmp_path)
+    assert len(rows) == 3
+    assert min(numbers(rows["served, with limits"])) > 0
+
+
 def test_memory_grows_with_the_slots(tmp_path: Path) -> None:
     rows = rows_of("memory", tmp_path)
     few, many = (numbers(rows[size])[0] for size in ("100 x 4", "100 x 16"))
