@@ -22,15 +22,15 @@ help:           ## this list
 run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this machine
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
 
-test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path chooses another)
+test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path another, ONLY=haproxy those that it matters to)
 	@haproxy/install haproxy mariadb redis chromium
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/run $(ARGS)
 
 test-newest:               ## all tests, with the newest release of all that we depend on
 	@haproxy/install haproxy python mariadb redis chromium
 	@$(PYTHON) -m venv --clear $(VENV)/newest
 	@$(VENV)/newest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@$(VENV)/newest/bin/python -m pytest $(ARGS)
+	@PYTEST="$(abspath $(VENV))/newest/bin/python -m pytest" tests/run $(ARGS)
 
 test-cluster: $(VENV)/dev ## tests on a real API server, which Go builds once (minutes)
 	@haproxy/install haproxy ip openssl
@@ -41,7 +41,7 @@ check: $(VENV)/dev         ## ruff, mypy --strict, import rules, and that the lo
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/python -m pytest --quiet tests/test_lock.py
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/common/test_lock.py
 
 lock: $(VENV)/dev          ## pin what pyproject.toml lacks in requirements/ (ARGS=--upgrade: all anew)
 	@needs=$$($(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sidecar.child import HAPROXY_VARIABLE
+from sidecar.haproxy.process import HAPROXY_VARIABLE
 
 HERE = Path(__file__).parent
 

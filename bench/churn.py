@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
 from figures import haproxy_version, machine, percentile, show
 from probe import ips_of
@@ -30,16 +30,17 @@ from rich.progress import track
 from stand import Stand, await_, changes, route, service, slice_
 from ways import SERVER_PORT, Reloads
 
-from sidecar.agenda import REST_SECONDS, TIDY_SECONDS, Pace
-from sidecar.daemon import collecting_rarely
-from sidecar.endpoints import denier
-from sidecar.metrics import Metrics
-from sidecar.operations import ClosePort, Operation, Outcome, SetAddress, SetState
-from sidecar.pool import Address, backend_name, frontend_name
-from sidecar.reconciler import Reconciler
-from sidecar.routing import Routing
-from sidecar.runtime import RuntimeClient
-from sidecar.sources.base import Change
+from sidecar.common.metrics import Metrics
+from sidecar.control.reconciler import Reconciler
+from sidecar.daemon.loop import collecting_rarely
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.naming import backend_name, frontend_name
+from sidecar.haproxy.operations import ClosePort, Operation, Outcome, SetAddress, SetState
+from sidecar.model.change import Change
+from sidecar.model.pool import Address
+from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Pace
+from sidecar.routing.endpoints import denier
+from sidecar.routing.table import Routing
 
 FIRST_PORT = 20000
 

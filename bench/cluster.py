@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/cluster"))
 
 from figures import haproxy_version, machine, percentile, show
@@ -37,11 +37,11 @@ from rich.console import Console
 from rich.progress import track
 from stand import app, await_
 
-from sidecar.child import answering
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.naming import backend_name
+from sidecar.haproxy.process import answering
+from sidecar.haproxy.state import parse_servers_state
 from sidecar.kube.client import KubeClient
-from sidecar.observed import parse_servers_state
-from sidecar.pool import backend_name
-from sidecar.runtime import RuntimeClient
 
 FIRST_PORT = 20000
 NAMESPACE = "bench"

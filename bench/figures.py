@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sidecar.child import find_haproxy
+from sidecar.haproxy.process import find_haproxy
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

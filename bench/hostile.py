@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
 from figures import haproxy_version, machine, percentile, show, spread, wait_until_idle
 from probe import Effects, Feed
@@ -33,11 +33,11 @@ from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, route, running, service, slice_
 
-from sidecar.logs import set_up_logging
-from sidecar.model import Key
-from sidecar.reconciler import Claims, Reconciler
-from sidecar.sources.base import Change
-from sidecar.store import Inbox
+from sidecar.common.logs import set_up_logging
+from sidecar.control.reconciler import Claims, Reconciler
+from sidecar.model.change import Change
+from sidecar.model.objects import Key
+from sidecar.sources.inbox import Inbox
 
 FIRST_PORT = 20000
 SERVER_PORT = 9000

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
 from figures import haproxy_version, machine, show, spread, wait_until_idle
 from load import Worker
@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, fresh_ip
 
-from sidecar.operations import SetAddress, SetState
-from sidecar.pool import Address
-from sidecar.template import template_path
+from sidecar.haproxy.config import template_path
+from sidecar.haproxy.operations import SetAddress, SetState
+from sidecar.model.pool import Address
 
 PORT = 30000
 MAXCONN = 50

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from sidecar.observed import ObservedPort
-from sidecar.sources.base import Change, Sink
+from sidecar.haproxy.state import ObservedPort
+from sidecar.model.change import Change, Sink
 
 
 def ips_of(port: int, endpoints: int, generation: int = 0) -> tuple[str, ...]:

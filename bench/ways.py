@@ -13,12 +13,12 @@ from probe import Effects, Feed
 from proc import cpu_seconds
 from stand import HAPROXY, Stand, await_, changes, route, running, service, slice_
 
-from sidecar.child import answering
 from sidecar.cli.render import write_files
-from sidecar.errors import RuntimeAPIError
-from sidecar.observed import parse_info
-from sidecar.pool import WEIGHT_MAX
-from sidecar.runtime import RuntimeClient
+from sidecar.common.errors import RuntimeAPIError
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.process import answering
+from sidecar.haproxy.state import parse_info
+from sidecar.model.pool import WEIGHT_MAX
 
 #: Where all servers listen.
 SERVER_PORT = 9000

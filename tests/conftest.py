@@ -27,6 +27,16 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+_UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is in unit/ knows no HAProxy, and need not be run on each."""
+    for item in items:
+        if _UNIT not in item.path.parents:
+            item.add_marker(pytest.mark.haproxy)
+
+
 @pytest.fixture
 def files() -> Iterator[contextlib.ExitStack]:
     """What a test enters here ends with it."""

@@ -3,7 +3,7 @@ imported when the command runs, so that ``--help`` is quick."""
 
 import sys
 
-from sidecar.supervisor import Predecessors, supervise
+from sidecar.common.supervisor import Predecessors, supervise
 
 
 def main() -> None:
@@ -29,13 +29,13 @@ def command(before: Predecessors | None = None) -> None:
 def _run(before: Predecessors | None) -> None:
     if before and before.count:
         # At once, before the settings are known: nobody else would, if this one died at its start.
-        from sidecar.logs import set_up_logging
+        from sidecar.common.logs import set_up_logging
 
         log = set_up_logging("auto", "info")
         log.error("the sidecar %s; started again (%d)", before.last, before.count)
 
     from sidecar.cli.app import app
-    from sidecar.errors import SidecarError
+    from sidecar.common.errors import SidecarError
 
     try:
         app(prog_name="haproxy-sidecar", obj=before)

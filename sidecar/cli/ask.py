@@ -5,10 +5,10 @@ from typing import Any
 
 import requests
 
-from sidecar.addresses import split_host_port
-from sidecar.errors import SidecarError, UsageError
-from sidecar.settings import Settings
-from sidecar.site import token_reader
+from sidecar.admin.pages import token_reader
+from sidecar.common.errors import SidecarError, UsageError
+from sidecar.common.hostport import split_host_port
+from sidecar.settings.schema import Settings
 
 #: Beside what the sidecar may wait for HAProxy: longer than it takes to find that it has no time.
 _PATIENCE_SECONDS = 5.0

@@ -7,7 +7,7 @@ from typer import Exit
 
 from sidecar.cli.context import Snapshot, load_settings, read_source
 from sidecar.cli.screen import make_console, make_table, print_section
-from sidecar.verdicts import Verdict
+from sidecar.model.verdicts import Verdict
 
 
 def check(config: Path | None, manifests: list[Path]) -> None:

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.endpoints import denier
-from sidecar.errors import DisconnectedError, SettingsError
-from sidecar.metrics import Metrics
-from sidecar.observed import ObservedPort, ProcessInfo
-from sidecar.observer import Observer
-from sidecar.persistence import answers_file, auto_ports_file, read_auto_ports
-from sidecar.pool import Pool
-from sidecar.report import problem_lines
-from sidecar.routing import Routing
-from sidecar.runtime import RuntimeClient
-from sidecar.settings import Settings, parse_settings
-from sidecar.sources.base import Change, Source
+from sidecar.common.errors import DisconnectedError, SettingsError
+from sidecar.common.metrics import Metrics
+from sidecar.daemon.persistence import answers_file, auto_ports_file, read_auto_ports
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.observer import Observer
+from sidecar.haproxy.state import ObservedPort, ProcessInfo
+from sidecar.model.change import Change, Source
+from sidecar.model.pool import Pool
+from sidecar.reporting.status import problem_lines
+from sidecar.routing.endpoints import denier
+from sidecar.routing.table import Routing
+from sidecar.settings.schema import Settings, parse_settings
+from sidecar.sources.dns.resolver import read_answers
+from sidecar.sources.inbox import Inbox
 from sidecar.sources.interfaces import local_addresses
-from sidecar.sources.manifests import ManifestSource
-from sidecar.sources.resolver import read_answers
-from sidecar.store import Inbox
+from sidecar.sources.manifests.source import ManifestSource
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -51,7 +51,7 @@ def make_source(
         return ManifestSource(list(manifests) or [source.path], keys)
     # What only they need who have a cluster.
     from sidecar.kube.client import KubeClient
-    from sidecar.sources.kubernetes import KubernetesSource, Scope
+    from sidecar.sources.kubernetes.source import KubernetesSource, Scope
 
     client = KubeClient.from_environment(source.kubeconfig, source.context)
     scope = Scope(

@@ -13,7 +13,7 @@ from rich.table import Table
 from sidecar.cli.ask import ask_sidecar
 from sidecar.cli.context import load_settings
 from sidecar.cli.screen import make_console, make_table
-from sidecar.history import EntryReport
+from sidecar.control.history import EntryReport
 
 _ENTRIES = TypeAdapter(list[EntryReport])
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
-from sidecar.errors import UsageError
-from sidecar.files import cannot_write
-from sidecar.holds import holds_file, read_holds, write_holds
-from sidecar.pool import format_ports
+from sidecar.common.errors import UsageError
+from sidecar.common.files import cannot_write
+from sidecar.control.holds import holds_file, read_holds, write_holds
+from sidecar.model.pool import format_ports
 
 
 def hold(config: Path | None, port: int) -> None:
@@ -27,7 +27,7 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     pool = settings.pool()
     if held and port not in pool:
         raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
-    path = holds_file(settings)
+    path = holds_file(settings.haproxy.state_file)
     try:
         ports = read_holds(path)
     except ValueError as exc:

@@ -13,13 +13,13 @@ import yaml
 from typer import Exit
 
 from sidecar.cli.context import load_settings
-from sidecar.errors import ObjectError, SettingsError, UsageError
-from sidecar.fields import Field
-from sidecar.files import write_atomically
-from sidecar.model import Key, Service
-from sidecar.objects import AnnotationKeys, identify, project
-from sidecar.sources.documents import DocumentError, read_entries
-from sidecar.tcp_services import Imported, Line, Router, convert, parse_line
+from sidecar.common.documents import DocumentError, read_entries
+from sidecar.common.errors import ObjectError, SettingsError, UsageError
+from sidecar.common.files import write_atomically
+from sidecar.importers.tcp_services import Imported, Line, Router, convert, parse_line
+from sidecar.model.fields import Field
+from sidecar.model.objects import Key, Service
+from sidecar.model.parsing import AnnotationKeys, identify, project
 
 
 class _ConfigMap(NamedTuple):

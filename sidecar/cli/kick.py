@@ -17,15 +17,15 @@ import typer
 from typer import Exit
 
 from sidecar.cli.context import load_settings
-from sidecar.cli.names import Named, find_port
 from sidecar.cli.sessions import connect, describe
-from sidecar.errors import CommandRefusedError, LocalProtocolError, UsageError
-from sidecar.fields import shown
-from sidecar.observed import parse_servers_state
-from sidecar.operations import EndSession
-from sidecar.pool import backend_name
-from sidecar.runtime import RuntimeClient
-from sidecar.sessions import Session, parse_port_sessions
+from sidecar.cli.targets import Named, find_port
+from sidecar.common.errors import CommandRefusedError, LocalProtocolError, UsageError
+from sidecar.common.text import shown
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.naming import backend_name
+from sidecar.haproxy.operations import EndSession
+from sidecar.haproxy.sessions import Session, parse_port_sessions
+from sidecar.haproxy.state import parse_servers_state
 
 _LIST = "show sess"
 

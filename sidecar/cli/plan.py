@@ -6,20 +6,20 @@ from pathlib import Path
 
 from rich.text import Text
 
-from sidecar.agenda import Agenda
 from sidecar.cli.context import load_settings, read_haproxy, read_source
 from sidecar.cli.screen import make_console
-from sidecar.dialect import Dialect
-from sidecar.diff import after, difference
-from sidecar.durations import format_duration
-from sidecar.holds import holds_file, read_holds
-from sidecar.observed import ObservedPort
-from sidecar.operations import ClosePort, EndSessions, Operation
-from sidecar.planner import PortPlan
-from sidecar.planner import plan as plan_port
-from sidecar.pool import format_ports
-from sidecar.routing import Routing
-from sidecar.settings import Settings
+from sidecar.common.durations import format_duration
+from sidecar.control.holds import holds_file, read_holds
+from sidecar.haproxy.dialect import Dialect
+from sidecar.haproxy.operations import ClosePort, EndSessions, Operation
+from sidecar.haproxy.state import ObservedPort
+from sidecar.model.pool import format_ports
+from sidecar.planning.diff import after, difference
+from sidecar.planning.planner import PortPlan
+from sidecar.planning.planner import plan as plan_port
+from sidecar.planning.schedule import Agenda
+from sidecar.routing.table import Routing
+from sidecar.settings.schema import Settings
 
 
 def plan(config: Path | None, *, as_diff: bool) -> None:
@@ -29,7 +29,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     settings = load_settings(config)
     snapshot = read_source(settings)
     process, observed = read_haproxy(settings, snapshot.pool)
-    held = read_holds(holds_file(settings))
+    held = read_holds(holds_file(settings.haproxy.state_file))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
     # has had no server.
     agenda = Agenda(

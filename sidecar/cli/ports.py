@@ -10,9 +10,9 @@ from typer import Exit
 
 from sidecar.cli.context import load_settings, read_haproxy, read_source
 from sidecar.cli.screen import PORT_COLOURS, make_console, make_table, print_section
-from sidecar.errors import RuntimeAPIError
-from sidecar.observed import ObservedPort
-from sidecar.register import Register, build_register, register_json
+from sidecar.common.errors import RuntimeAPIError
+from sidecar.haproxy.state import ObservedPort
+from sidecar.reporting.port_usage import Register, build_register, register_json
 
 #: More of those who wait for one port are only counted.
 _WAITING_SHOWN = 8

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from sidecar.addresses import split_host_port
-from sidecar.pool import PortPool
-from sidecar.report import PortReport
+from sidecar.common.hostport import split_host_port
+from sidecar.model.pool import PortPool
+from sidecar.reporting.status import PortReport
 
 #: For a connection to open; a server in the same network takes a millisecond.
 CONNECT_SECONDS = 2.0

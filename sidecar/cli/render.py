@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
-from sidecar.errors import SettingsError
-from sidecar.files import write_atomically
-from sidecar.settings import Settings
-from sidecar.template import render as render_template
+from sidecar.common.errors import SettingsError
+from sidecar.common.files import write_atomically
+from sidecar.haproxy import config as haproxy_config
+from sidecar.settings.schema import Settings
 
 #: An empty state file: without it HAProxy warns at its first start.
 _NO_STATE = "1\n"
@@ -49,7 +49,16 @@ def _text(settings: Settings) -> str:
     open_files_max = None if hard == resource.RLIM_INFINITY else hard
     for lowered in settings.capacity(open_files_max).lowered:
         sys.stderr.write(f"warning: {lowered}\n")
-    return render_template(settings, open_files_max)
+    return haproxy_cfg(settings, open_files_max)
+
+
+def haproxy_cfg(settings: Settings, open_files_max: int | None = None) -> str:
+    """The text of haproxy.cfg, for a HAProxy that may have so many files open (None: no limit).
+
+    Raises SettingsError if it cannot be rendered, or the files are too few.
+    """
+    capacity = settings.capacity(open_files_max)
+    return haproxy_config.render(settings.haproxy, settings.pool(), capacity)
 
 
 def describe_pool(settings: Settings) -> str:

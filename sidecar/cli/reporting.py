@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.errors import SettingsError
-from sidecar.metrics import Metrics
-from sidecar.settings import Settings
-from sidecar.standing import Reporter
+from sidecar.common.errors import SettingsError
+from sidecar.common.metrics import Metrics
+from sidecar.reporting.outcome import Reporter
+from sidecar.settings.schema import Settings
 
 #: Where a pod finds the name of its namespace.
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -33,7 +33,7 @@ def make_reporter(
     # What only they need who have a cluster.
     from sidecar.kube.client import KubeClient
     from sidecar.kube.leader import Leader
-    from sidecar.kube.writer import Wishes, Writer
+    from sidecar.reporting.cluster.writer import Wishes, Writer
 
     kubernetes = settings.kubernetes
     namespace = kubernetes.lease.namespace or _own_namespace(environment)

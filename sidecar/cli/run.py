@@ -9,10 +9,10 @@ from pathlib import Path
 from sidecar.cli.context import load_settings, make_source
 from sidecar.cli.reporting import make_reporter
 from sidecar.cli.signals import Signals
-from sidecar.daemon import Daemon
-from sidecar.logs import set_up_logging
-from sidecar.metrics import Metrics
-from sidecar.supervisor import Predecessors
+from sidecar.common.logs import set_up_logging
+from sidecar.common.metrics import Metrics
+from sidecar.common.supervisor import Predecessors
+from sidecar.daemon.loop import Daemon
 
 
 def run(config: Path | None, before: Predecessors | None = None) -> None:

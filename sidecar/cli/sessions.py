@@ -8,13 +8,13 @@ from typing import Any
 
 from sidecar.cli.context import load_settings
 from sidecar.cli.grid import Grid, lay_out
-from sidecar.cli.names import Named, find_port
 from sidecar.cli.screen import terminal_width
-from sidecar.durations import format_span
-from sidecar.pool import PortPool
-from sidecar.runtime import RuntimeClient
-from sidecar.sessions import Session, parse_port_sessions
-from sidecar.settings import Settings
+from sidecar.cli.targets import Named, find_port
+from sidecar.common.durations import format_span
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.sessions import Session, parse_port_sessions
+from sidecar.model.pool import PortPool
+from sidecar.settings.schema import Settings
 
 _LIST_ALL = "show sess all"
 

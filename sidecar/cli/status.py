@@ -19,10 +19,10 @@ from rich.text import Text
 from typer import Exit
 
 from sidecar.cli.context import load_settings
-from sidecar.cli.look import Look, look
 from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
-from sidecar.pool import WEIGHT_MAX
-from sidecar.report import PortReport, Report, ServerReport, narrowed, notes, report_json
+from sidecar.cli.snapshot import Look, look
+from sidecar.model.pool import WEIGHT_MAX
+from sidecar.reporting.status import PortReport, Report, ServerReport, narrowed, notes, report_json
 
 #: A server's states, the best one first.
 _STATES = ("ready", "down", "drain", "maint")

@@ -9,16 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from sidecar.child import HAProxyChild, answering, find_haproxy, refuse_busy_ports
 from sidecar.cli.context import load_settings, make_source
 from sidecar.cli.render import describe_pool, write_files
 from sidecar.cli.reporting import make_reporter
 from sidecar.cli.signals import Signals
-from sidecar.daemon import Daemon
-from sidecar.errors import HAProxyError
-from sidecar.logs import set_up_logging
-from sidecar.metrics import Metrics
-from sidecar.settings import Settings
+from sidecar.common.errors import HAProxyError
+from sidecar.common.logs import set_up_logging
+from sidecar.common.metrics import Metrics
+from sidecar.daemon.loop import Daemon
+from sidecar.haproxy.process import HAProxyChild, answering, find_haproxy, refuse_busy_ports
+from sidecar.settings.schema import Settings
 
 
 def up(config: Path | None, manifests: Sequence[Path]) -> None:

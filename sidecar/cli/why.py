@@ -15,15 +15,15 @@ from typer import Exit
 from sidecar.cli.ask import NoSidecarError, ask_sidecar
 from sidecar.cli.context import haproxy_at, load_settings, read_source
 from sidecar.cli.history import table_of
-from sidecar.cli.look import look, refuse_another
 from sidecar.cli.probe import probe
 from sidecar.cli.screen import make_console
-from sidecar.errors import RuntimeAPIError
-from sidecar.holds import holds_file, read_holds
-from sidecar.observed import ObservedPort
-from sidecar.observer import Observer
-from sidecar.settings import Settings
-from sidecar.why import Line, Link, Mark, WhyReport, World, explain
+from sidecar.cli.snapshot import look, refuse_another
+from sidecar.common.errors import RuntimeAPIError
+from sidecar.control.holds import holds_file, read_holds
+from sidecar.haproxy.observer import Observer
+from sidecar.haproxy.state import ObservedPort
+from sidecar.reporting.explain import Line, Link, Mark, WhyReport, World, explain
+from sidecar.settings.schema import Settings
 
 _WHY = TypeAdapter(WhyReport)
 
@@ -77,7 +77,7 @@ def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
         snapshot.pool,
         snapshot.routing,
         observed,
-        read_holds(holds_file(settings)),
+        read_holds(holds_file(settings.haproxy.state_file)),
         {},
         faults if observed is None else (),
     )

@@ -24,9 +24,9 @@ from urllib.parse import urlencode
 import urllib3
 
 from sidecar import __version__
-from sidecar.errors import ApiError, ApiUnreachableError, SourceError
+from sidecar.common.errors import ApiError, ApiUnreachableError, SourceError
 from sidecar.kube.credentials import SERVICE_ACCOUNT, place_of
-from sidecar.kube.lines import LineFraming
+from sidecar.kube.framing import LineFraming
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sidecar.errors import ApiError, APIServerError
+from sidecar.common.errors import ApiError, APIServerError
+from sidecar.common.metrics import Metrics
 from sidecar.kube.client import KubeClient
 from sidecar.kube.lease import RETRY_SECONDS, Election, LeaseRecord, lease_body, read_record
-from sidecar.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Where the sidecar runs: looks at the machine's interfaces, and publishes their addresses.
 
 Owns a thread that looks again now and then: addresses come and go (a virtual IP, a network that is
-plugged in). What they mean is `sidecar.own_addresses`'s.
+plugged in). What they mean is `sidecar.routing.own_addresses`'s.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import ifaddr
 
-from sidecar.addresses import canonical_ip
-from sidecar.model import LocalAddresses
-from sidecar.sources.base import Change, Sink
+from sidecar.common.hostport import canonical_ip
+from sidecar.model.change import Change, Sink
+from sidecar.model.objects import LocalAddresses
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidecar.daemon import Daemon
-from sidecar.logs import set_up_logging
-from sidecar.settings import parse_settings
-from sidecar.sources.base import Change, Sink
+from sidecar.common.logs import set_up_logging
+from sidecar.daemon.loop import Daemon
+from sidecar.model.change import Change, Sink
+from sidecar.settings.schema import parse_settings
 
 
 class Fed:

@@ -22,7 +22,7 @@ from relay import Relay
 from stand import Client, Stand
 from world import PORTS
 
-from sidecar.sources.base import Change
+from sidecar.model.change import Change
 
 STAYING_MAX = 60
 _CHANGING = (b"set ", b"add ", b"del ", b"enable ", b"disable ", b"shutdown ")

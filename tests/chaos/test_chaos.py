@@ -29,10 +29,12 @@ from rig import Clients, Sidecar, Tripwire, end
 from stand import EchoServer, Stand
 from world import CHECKED, DEAD, LIVE, PLAIN, PORTS, Dice, Fact, Route, Slice, Step, World
 
-from sidecar.observed import ObservedPort, ObservedServer, parse_servers_state
-from sidecar.persistence import auto_ports_file
-from sidecar.pool import PARKED
-from sidecar.sources.base import Change
+from sidecar.daemon.persistence import auto_ports_file
+from sidecar.haproxy.state import ObservedPort, ObservedServer, parse_servers_state
+from sidecar.model.change import Change
+from sidecar.model.pool import PARKED
+
+pytestmark = pytest.mark.serial
 
 STEPS = int(os.environ.get("CHAOS_STEPS") or 2000)
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))

@@ -21,9 +21,9 @@ import yaml
 from plane import MANIFESTS, ControlPlane
 from stand import HAPROXY, Client, await_, fresh_ip, worker_of
 
-from sidecar.observer import Observer
-from sidecar.runtime import RuntimeClient
-from sidecar.settings import Settings, parse_settings
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.observer import Observer
+from sidecar.settings.schema import Settings, parse_settings
 
 NAMESPACE = "haproxy-sidecar"
 ACCOUNT = "haproxy-sidecar"

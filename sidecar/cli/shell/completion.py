@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sidecar.cli.shell.lines import last_command, split_target
-from sidecar.errors import SidecarError
+from sidecar.common.errors import SidecarError
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer

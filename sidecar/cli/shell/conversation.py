@@ -1,8 +1,8 @@
 """What the shell asks: HAProxy's CLI at an address, be it a worker's or a master's."""
 
 from sidecar.cli.shell.lines import split_target
-from sidecar.errors import MasterSocketError
-from sidecar.runtime import MasterClient, RuntimeClient, readable
+from sidecar.common.errors import MasterSocketError
+from sidecar.haproxy.client import MasterClient, RuntimeClient, readable
 
 #: HAProxy answers within milliseconds; if it hangs, typing hangs this long, once in a while.
 _ASIDE_PATIENCE_SECONDS = 0.5

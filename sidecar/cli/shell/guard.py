@@ -7,8 +7,8 @@ commands. Must not look at HAProxy or files. Pure.
 import re
 
 from sidecar.cli.shell.lines import split_target
-from sidecar.durations import format_duration
-from sidecar.pool import port_of_backend, port_of_frontend
+from sidecar.common.durations import format_duration
+from sidecar.haproxy.naming import port_of_backend, port_of_frontend
 
 #: First words of commands that look, or that change this connection only.
 _HARMLESS = re.compile(

@@ -1,13 +1,13 @@
 """What may be typed in the shell, and which replies mean "no".
 
-Must not know the pool, nor judge or change a command beyond what `sidecar.protocol` can carry: the
-person at the keyboard knows better. Pure.
+Must not know the pool, nor judge or change a command beyond what `sidecar.haproxy.protocol` can
+carry: the person at the keyboard knows better. Pure.
 """
 
 import re
 
-from sidecar.errors import LocalProtocolError, UsageError
-from sidecar.protocol import encode_line
+from sidecar.common.errors import LocalProtocolError, UsageError
+from sidecar.haproxy.protocol import encode_line
 
 _SEPARATOR = re.compile(r"(?<!\\);")
 

@@ -23,11 +23,11 @@ from sidecar.cli.shell.conversation import Conversation
 from sidecar.cli.shell.guard import caution, changes, port_of, prospect
 from sidecar.cli.shell.lines import is_refusal, leaves, split_line, split_target
 from sidecar.cli.shell.tables import Pods, read_table
-from sidecar.durations import format_span
-from sidecar.errors import RemoteProtocolError, SidecarError, UsageError
-from sidecar.holds import holds_file, read_holds
-from sidecar.observed import parse_info, parse_servers_state
-from sidecar.settings import Settings
+from sidecar.common.durations import format_span
+from sidecar.common.errors import RemoteProtocolError, SidecarError, UsageError
+from sidecar.control.holds import holds_file, read_holds
+from sidecar.haproxy.state import parse_info, parse_servers_state
+from sidecar.settings.schema import Settings
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -146,7 +146,7 @@ class Printer:
         return pods
 
     def _ask_pods(self, target: str) -> Pods:
-        from sidecar.cli.names import all_pods
+        from sidecar.cli.targets import all_pods
 
         names = all_pods(self._settings)
         if not names:
@@ -249,7 +249,7 @@ def _may_change(command: str, settings: Settings, modes: Modes, told: set[int | 
         # A file of held ports that cannot be read must not keep anybody from HAProxy.
         held: frozenset[int] = frozenset()
         with contextlib.suppress(OSError, ValueError):
-            held = read_holds(holds_file(settings))
+            held = read_holds(holds_file(settings.haproxy.state_file))
         if text := prospect(command, held, settings.timing.resync):
             _say("ansiyellow", text)
     if modes.write:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from sidecar.cli.grid import Grid, Pairs
 from sidecar.cli.shell.lines import split_target
-from sidecar.durations import format_span
-from sidecar.errors import RemoteProtocolError
-from sidecar.observed import state_of
-from sidecar.pool import PARKED, port_of_backend, port_of_frontend
-from sidecar.sessions import Session, parse_sessions
+from sidecar.common.durations import format_span
+from sidecar.common.errors import RemoteProtocolError
+from sidecar.haproxy.naming import port_of_backend, port_of_frontend
+from sidecar.haproxy.sessions import Session, parse_sessions
+from sidecar.haproxy.state import state_of
+from sidecar.model.pool import PARKED
 
 #: (port, server) -> the pod behind it
 Pods = Mapping[tuple[int, str], str]

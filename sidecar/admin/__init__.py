@@ -1,0 +1,1 @@
+"""The sidecar's own HTTP: the page, /api, probes, metrics."""

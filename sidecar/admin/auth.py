@@ -1,0 +1,103 @@
+"""Who may read the page and /api: a pure decision on a request's headers.
+
+On the loopback whoever is on this machine may; the Host header must be the loopback's too, or a
+web page from elsewhere could have its name resolved to 127.0.0.1 and read on (DNS rebinding).
+Anywhere else a token is needed, and without one they are off. Probes and metrics are not ours.
+"""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.common.hostport import split_host_port
+
+#: Dots, letters and the like, or an IPv6 address in brackets; what else a URI may have in a host's
+#: place (IPvFuture, zones) no client of ours has.
+_HOST = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
+    r"(?::(?P<port>[0-9]{0,5}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """``status``: of HTTP. ``challenge``: whether a browser shall ask its user for the token."""
+
+    status: int
+    message: str
+    challenge: bool = False
+
+
+class Access:
+    """``listen``: ``host:port`` that we answer on. ``token``: reads the token, "" if it cannot be
+    read, each time, since Secrets are renewed; None where none is set."""
+
+    def __init__(self, listen: str, token: Callable[[], str] | None) -> None:
+        self._host = split_host_port(listen)[0].lower()
+        self._token = token
+
+    def check(self, host: str | None, authorization: str | None) -> Denied | None:
+        """None if the request may read. ``host``, ``authorization``: its headers."""
+        if self._token is not None:
+            return self._check_token(self._token(), authorization)
+        if not is_loopback(self._host):
+            return Denied(
+                404,
+                f"off: http.listen ({self._host}) is not the loopback; set http.token_file, or use"
+                " `haproxy-sidecar status` beside the sidecar",
+            )
+        name = host_name(host or "")
+        if name is not None and (is_loopback(name) or name == self._host):
+            return None
+        return Denied(403, "the Host header names no loopback address; open it by 127.0.0.1")
+
+    def _check_token(self, token: str, authorization: str | None) -> Denied | None:
+        if not token:
+            return Denied(503, "http.token_file is empty or cannot be read")
+        if hmac.compare_digest(_given(authorization or "").encode(), token.encode()):
+            return None
+        return Denied(
+            401,
+            "needs the token of http.token_file: as `Authorization: Bearer TOKEN`, or as the"
+            " password of any user",
+            challenge=True,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def host_name(header: str) -> str | None:
+    """The host in a Host header, lower-case and without brackets: ``[::1]:8405`` is ``::1``. None
+    if it is not ``host`` or ``host:port`` (RFC 9110 section 7.2, RFC 3986 section 3.2.2)."""
+    found = _HOST.fullmatch(header)
+    if not found or int(found["port"] or 0) > 65535:
+        return None
+    if found["v6"] is None:
+        return found["name"].lower()
+    try:
+        return str(ipaddress.IPv6Address(found["v6"]))
+    except ValueError:
+        return None
+
+
+def _given(authorization: str) -> str:
+    """The token in an Authorization header, "" if there is none: a bearer's, or, as browsers send
+    it, a basic one's password."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

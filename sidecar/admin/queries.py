@@ -1,0 +1,163 @@
+"""What the running sidecar tells of itself: the answers behind /api and the page.
+
+Facts come from the loop's thread (`sidecar.control.loop_calls`), figures from HAProxy over a
+connection that is made for it; both at most once a second, however many look. Changes nothing.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from sidecar.common.errors import BusyError, RuntimeAPIError
+from sidecar.control.history import History
+from sidecar.control.loop_calls import Calls
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.observer import Observer
+from sidecar.haproxy.state import ObservedPort
+from sidecar.model.pool import Pool
+from sidecar.planning.drift import changes, summary
+from sidecar.reporting.explain import Why, WhyReport, World, explain
+from sidecar.reporting.explain_traffic import extended
+from sidecar.reporting.figures import with_traffic
+from sidecar.reporting.status import Facts, Report, build_report
+from sidecar.settings.schema import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: How long the loop may let an asker wait, beside what it may wait for HAProxy. A large first sync
+#: takes seconds.
+ASK_SECONDS = 2.0
+
+#: How many operations on a port belong to its explanation.
+WHY_OPERATIONS = 8
+
+#: A report is this old at most, and takes at most one part of this many of the time.
+_FRESH_SECONDS = 1.0
+_SHARE = 20
+
+
+class Live:
+    """``facts``, ``world``, ``still``: called in the loop's thread; the last one tells which ports
+    it has not looked at since it handed them over. May be used from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        calls: Calls,
+        facts: Callable[[], Facts],
+        world: Callable[[], World],
+        history: History,
+        still: Callable[[Mapping[int, ObservedPort]], Collection[int]],
+    ) -> None:
+        self._settings = settings
+        self._calls = calls
+        self._facts = facts
+        self._world = world
+        self._still = still
+        self.history = history
+        self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
+        self._observer = Observer(self._client, pool)
+        # Of all below: whoever comes while one is made takes the same.
+        self._lock = threading.Lock()
+        self._report: Report | None = None
+        # port -> as it is, where somebody else changed it
+        self._drifted: Mapping[int, ObservedPort] = {}
+        self._fresh_until = 0.0
+        self._snapshot: Report | None = None
+        self._snapshot_until = 0.0
+        self._why_lock = threading.Lock()
+        self._why_at = 0.0
+
+    def report(self) -> Report:
+        """All ports and Routes, with what HAProxy counts. Raises BusyError."""
+        with self._lock:
+            now = time.monotonic()
+            if self._report is None or now >= self._fresh_until:
+                self._report = self._counted(self._ask(self._facts))
+                took = time.monotonic() - now
+                self._fresh_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
+            return self._report
+
+    def snapshot(self) -> Report | None:
+        """The same without what HAProxy counts; None if the loop has had no time yet."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._fresh_until:
+                return self._report
+            if now >= self._snapshot_until:
+                try:
+                    self._snapshot = build_report(self._ask(self._facts))
+                except BusyError:
+                    log.debug("metrics are those of the last report")
+                took = time.monotonic() - now
+                self._snapshot_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
+            return self._snapshot
+
+    def why(self, subject: str) -> WhyReport:
+        """One port or Route explained. Raises UsageError, BusyError."""
+        report = self.report()
+        with self._why_lock:
+            # In the loop's thread it may cost what all Routes cost: it gets its share, no more.
+            time.sleep(min(ASK_SECONDS, max(0.0, self._why_at - time.monotonic())))
+            began = time.monotonic()
+            why = extended(self._ask(lambda: self._explained(subject, report)), report)
+            ended = time.monotonic()
+            self._why_at = ended + _SHARE * (ended - began)
+        entries = [] if why.port is None else self.history.entries(why.port)
+        return WhyReport(
+            self._settings.router_name,
+            "sidecar",
+            self._settings.haproxy.absolute_socket,
+            why,
+            tuple(entries[:WHY_OPERATIONS]),
+        )
+
+    def _explained(self, subject: str, report: Report) -> Why:
+        """In the loop's thread."""
+        world = self._world()
+        if world.observed is not None:
+            world = replace(world, observed={**world.observed, **self._drifted})
+        if report.haproxy is None and not world.faults:
+            world = replace(world, faults=(report.unready,))
+        return explain(subject, world)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        return self._calls.ask(question, self._settings.haproxy.timeout + ASK_SECONDS)
+
+    def _counted(self, facts: Facts) -> Report:
+        report = build_report(facts)
+        self._drifted = {}
+        if not facts.reachable:
+            # It was found out already, and finding it out anew takes as long.
+            return report
+        try:
+            traffic = self._observer.traffic([item.port for item in report.ports])
+            drift = self._drift(facts, traffic.observed)
+            self._drifted = {port: traffic.observed[port] for port in drift}
+            seen = replace(facts, observed={**facts.observed, **traffic.observed}, drift=drift)
+            return with_traffic(build_report(seen), traffic, facts.bases)
+        except RuntimeAPIError as exc:
+            log.debug("no figures: %s", exc)
+            return replace(report, converged=False, unready=str(exc))
+        finally:
+            # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.
+            self._client.close()
+
+    def _drift(self, facts: Facts, now: Mapping[int, ObservedPort]) -> Mapping[int, str]:
+        """port -> how it is not as it was when it was as desired, where that is not the loop's own
+        doing of this moment."""
+        found = {
+            port: summary(words)
+            for port, seen in now.items()
+            if port in facts.verified and (words := changes(facts.observed[port], seen))
+        }
+        if not found:
+            return found
+        still = self._ask(lambda: self._still(facts.observed))
+        return {port: words for port, words in found.items() if port in still}

@@ -1,0 +1,83 @@
+"""What a person calls a port and its servers: the Route that has it, and the pods behind it.
+
+As the running sidecar knows them, or the source where none runs; where neither can be read, a port
+still has its number.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecar.cli.snapshot import look
+from sidecar.common.errors import SidecarError, UsageError
+from sidecar.common.text import shown
+from sidecar.model.pool import format_ports
+from sidecar.reporting.status import PortReport
+from sidecar.settings.schema import Settings
+
+
+class NoPortError(SidecarError):
+    """The Route exists and has no port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A port of the pool. ``route``: ``namespace/name`` of its owner, if there is one.
+
+    ``pods``: ``ip:port`` of a server -> the pod there. ``problem``: why Route and pods are not
+    known; "" if they are.
+    """
+
+    port: int
+    route: str | None
+    pods: Mapping[str, str]
+    problem: str
+
+
+def find_port(settings: Settings, text: str) -> Named:
+    """The port that ``text`` means: ``PORT``, or ``NAMESPACE/ROUTE``.
+
+    Raises UsageError for what is neither, or in no pool; NoPortError for a Route without a port;
+    SourceError if a Route is asked for and neither sidecar nor source can be read.
+    """
+    if re.fullmatch(r"[0-9]{1,5}", text):
+        return _by_number(settings, int(text))
+    namespace, slash, name = text.partition("/")
+    if not (slash and namespace and name):
+        raise UsageError(f"{shown(text)} is neither a port, like 13306, nor NAMESPACE/ROUTE")
+    report = look(settings).report
+    for item in report.ports:
+        if item.route == text:
+            return Named(item.port, text, _pods(item), "")
+    for waiting in report.waiting:
+        if waiting.route == text:
+            raise NoPortError(f"Route {text} has no port: {waiting.reason}: {waiting.message}")
+    raise UsageError(
+        f"no Route {shown(text)} names this router ({settings.router_name});"
+        " `haproxy-sidecar status` lists those that do"
+    )
+
+
+def _by_number(settings: Settings, port: int) -> Named:
+    pool = settings.pool()
+    if port not in pool:
+        raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
+    try:
+        report = look(settings).report
+    except SidecarError as exc:
+        return Named(port, None, {}, str(exc))
+    found = next((item for item in report.ports if item.port == port), None)
+    return Named(port, found.route, _pods(found), "") if found else Named(port, None, {}, "")
+
+
+def _pods(item: PortReport) -> dict[str, str]:
+    return {server.address: server.pod for server in item.servers if server.pod}
+
+
+def all_pods(settings: Settings) -> dict[tuple[int, str], str]:
+    """(port, ``ip:port`` of a server) -> the pod there. Raises SourceError, SettingsError."""
+    return {
+        (item.port, address): pod
+        for item in look(settings).report.ports
+        for address, pod in _pods(item).items()
+    }

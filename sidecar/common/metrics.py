@@ -1,0 +1,119 @@
+"""What Prometheus is told. Names are ours for good: dashboards depend on them.
+
+Labels are bounded: a kind of operation, never a port, a Route or a server. What is counted only
+when somebody scrapes is in `sidecar.reporting.gauges`.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """All metrics of one sidecar, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.operations = Counter(
+            "haproxy_sidecar_operations",
+            "Operations that HAProxy carried out, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "haproxy_sidecar_refused_operations",
+            "Operations that HAProxy refused, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.applied_seconds = Histogram(
+            "haproxy_sidecar_applied_seconds",
+            "From a change taken up until HAProxy had carried its operations out.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.verified_seconds = Histogram(
+            "haproxy_sidecar_verified_seconds",
+            "From a change that the loop took up until HAProxy was read back and showed it.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.drift = Counter(
+            "haproxy_sidecar_drift_repaired",
+            "Ports that somebody else had changed in HAProxy, found and repaired.",
+            registry=self.registry,
+        )
+        self.restarts = Counter(
+            "haproxy_sidecar_haproxy_restarts",
+            "New HAProxy processes seen after the first.",
+            registry=self.registry,
+        )
+        self.worker_restarts = Counter(
+            "haproxy_sidecar_worker_restarts",
+            "Sidecar processes that died and were started again in this container.",
+            registry=self.registry,
+        )
+        self.connection_errors = Counter(
+            "haproxy_sidecar_connection_errors",
+            "Times that the Runtime API could not be reached, broke or hung.",
+            registry=self.registry,
+        )
+        self.converged = Gauge(
+            "haproxy_sidecar_converged",
+            "1 while HAProxy shows what is desired, else 0.",
+            registry=self.registry,
+        )
+        self.ports = Gauge(
+            "haproxy_sidecar_ports",
+            "Ports of the pool by state: open, closed, or failing to be programmed.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.api_writes = Counter(
+            "haproxy_sidecar_api_writes",
+            "Writes to the API server, by kind (status, port, event, service) and result.",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "haproxy_sidecar_leader",
+            "1 while this replica is the one that writes to the API server, else 0.",
+            registry=self.registry,
+        )
+        self.lease_transitions = Gauge(
+            "haproxy_sidecar_lease_transitions",
+            "How often the Lease has changed hands, as last seen.",
+            registry=self.registry,
+        )
+        self.lists = Counter(
+            "haproxy_sidecar_source_lists",
+            "Complete lists of the API server, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.watches = Counter(
+            "haproxy_sidecar_source_watches",
+            "Watches of the API server that began, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.heard_at = Gauge(
+            "haproxy_sidecar_source_heard_timestamp_seconds",
+            "Unix time of the last list, start of a watch, event or bookmark, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+
+    def listed(self, origin: str) -> None:
+        """A list of ``origin`` is complete."""
+        self.lists.labels(origin).inc()
+        self.heard(origin)
+
+    def watched(self, origin: str) -> None:
+        """A watch of ``origin`` began."""
+        self.watches.labels(origin).inc()
+        self.heard(origin)
+
+    def heard(self, origin: str) -> None:
+        """Something of ``origin`` came."""
+        self.heard_at.labels(origin).set_to_current_time()

@@ -1,0 +1,1 @@
+"""The loop's parts: compare, apply, read back, remember."""

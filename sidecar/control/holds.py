@@ -1,0 +1,60 @@
+"""Ports that an operator keeps as they are: a small file that outlives the sidecar.
+
+The commands ``hold`` and ``release`` write it, the daemon reads it before each compare. Nothing
+of a held port is changed, whatever is desired.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+from sidecar.common.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+def holds_file(state_file: Path) -> Path:
+    """Where held ports are kept: beside HAProxy's own state."""
+    return state_file.with_name("held-ports.json")
+
+
+def read_holds(path: Path) -> frozenset[int]:
+    """The held ports. Raises ValueError if the file is not ours, OSError if it cannot be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return frozenset()
+    except ValueError:
+        data = None
+    if not isinstance(data, list) or not all(type(port) is int for port in data):
+        raise ValueError(f"{path} is no list of ports")
+    return frozenset(data)
+
+
+def write_holds(path: Path, ports: frozenset[int]) -> None:
+    """Replace the held ports. Raises OSError."""
+    write_atomically(path, json.dumps(sorted(ports)) + "\n")
+
+
+class Holds:
+    """The held ports, read again when the file was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: object = None
+        self._ports: frozenset[int] = frozenset()
+
+    def ports(self) -> frozenset[int]:
+        """As of now; a file that cannot be read keeps what was held before."""
+        try:
+            status = self._path.stat()
+            seen: object = (status.st_mtime_ns, status.st_ino, status.st_size)
+        except OSError:
+            seen = None
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._ports = read_holds(self._path)
+            except (OSError, ValueError) as exc:
+                log.error("held ports stay as they were: %s", exc)  # noqa: TRY400
+        return self._ports

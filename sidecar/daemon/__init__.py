@@ -1,0 +1,1 @@
+"""The running sidecar: what the parts are joined to, and the loop."""

@@ -1,0 +1,139 @@
+"""What outlives HAProxy and the sidecar: small files beside HAProxy's own state.
+
+HAProxy's servers, for a HAProxy that restarts alone; the ports of `auto` Routes; and which HAProxy
+was brought to what is desired, for a sidecar that replaces another one. Decides only when to write.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidecar.common.errors import RuntimeAPIError
+from sidecar.common.files import KeptFile
+from sidecar.control.reconciler import Reconciler
+from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.state import parse_info
+from sidecar.routing.table import Routing
+from sidecar.settings.schema import Settings
+
+log = logging.getLogger(__name__)
+
+#: All is written at most this often, and in at most one part of this many of the time.
+_SAVE_SECONDS = 1.0
+_SAVE_SHARE = 50
+
+_NEVER_SECONDS = 3600.0
+
+
+class Persistence:
+    """Writes them when they changed. ``auto_ports``: as they are in the file; None: somebody else
+    keeps them, the Routes themselves say it. For the loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: RuntimeClient,
+        routing: Routing,
+        reconciler: Reconciler,
+        auto_ports: Mapping[str, int] | None,
+    ) -> None:
+        self._client = client
+        self._routing = routing
+        self._reconciler = reconciler
+        self._state_file = KeptFile(settings.haproxy.state_file)
+        self._auto_ports_file = KeptFile(auto_ports_file(settings))
+        self._programmed_file = KeptFile(programmed_file(settings))
+        # None: whether a predecessor lived to save what it changed is not known
+        self._saved_changes: int | None = None
+        # what is in the file, and how often the ports had changed when that was last compared
+        self._auto_ports = auto_ports
+        self._auto_changes = 0
+        self._programmed = reconciler.programmed
+        self._save_at = float("-inf")
+
+    def save(self, *, at_once: bool = False) -> float:
+        """Write what is due; in how many seconds to come again."""
+        reconciler = self._reconciler
+        changes = reconciler.changes
+        stale = changes != self._saved_changes and not reconciler.connection_error
+        if not (
+            stale
+            or self._routing.auto_changes != self._auto_changes
+            or reconciler.programmed != self._programmed
+        ):
+            return _NEVER_SECONDS
+        wait = self._save_at - time.monotonic()
+        if wait > 0 and not at_once:
+            return wait
+        started = time.monotonic()
+        self._save_auto_ports()
+        if stale:
+            try:
+                self._save_state(changes)
+            except RuntimeAPIError:
+                # The loop finds out what it is, and says so.
+                reconciler.disconnected()
+                return 0.0
+        if reconciler.programmed != self._programmed:
+            self._save_programmed()
+        ended = time.monotonic()
+        pause = max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started))
+        self._save_at = ended + pause
+        return pause
+
+    def _save_auto_ports(self) -> None:
+        changes, ports = self._routing.auto_changes, self._routing.auto_ports
+        if self._auto_ports is not None and ports != self._auto_ports:
+            if not self._auto_ports_file.write(json.dumps(ports, indent=1) + "\n"):
+                return
+            self._auto_ports = ports
+        self._auto_changes = changes
+
+    def _save_state(self, changes: int) -> None:
+        # Between two steps no port is half way: each is as desired, or still as it was.
+        info, state = self._client.ask_all(["show info", "show servers state"])
+        # One that is stopping may have stopped in the middle, and has nothing to say.
+        if not parse_info(info).stopping and self._state_file.write(state.strip("\n") + "\n"):
+            self._saved_changes = changes
+
+    def _save_programmed(self) -> None:
+        if self._programmed_file.write(json.dumps(self._reconciler.programmed) + "\n"):
+            self._programmed = self._reconciler.programmed
+
+
+def answers_file(settings: Settings) -> Path:
+    """Where the last answers of DNS outlive the sidecar."""
+    return settings.haproxy.state_file.with_name("dns-answers.json")
+
+
+def auto_ports_file(settings: Settings) -> Path:
+    """Where the ports of ``auto`` Routes outlive the sidecar."""
+    return settings.haproxy.state_file.with_name("auto-ports.json")
+
+
+def programmed_file(settings: Settings) -> Path:
+    """Where it outlives the sidecar which HAProxy was brought to what is desired."""
+    return settings.haproxy.state_file.with_name("programmed.json")
+
+
+def read_auto_ports(path: Path) -> Mapping[str, int]:
+    """Route UID -> port, as the last sidecar wrote it; empty if it cannot be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {str(uid): int(port) for uid, port in data.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as exc:
+        log.error("%s: %s; auto Routes may get other ports than before", path, exc)  # noqa: TRY400
+        return {}
+
+
+def read_programmed(path: Path) -> tuple[int, int] | None:
+    """PID and start time of that HAProxy; None if they are not known, which only costs time."""
+    try:
+        pid, start_time_seconds = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
+    return pid, start_time_seconds

@@ -1,0 +1,1 @@
+"""HAProxy as it is: its Runtime API, its state, its configuration file, its process."""

@@ -1,0 +1,138 @@
+"""Renders haproxy.cfg. Owns what the template may use.
+
+Must not decide what the pool is (`sidecar.model.pool` does) nor start anything.
+"""
+
+import re
+import traceback
+from pathlib import Path
+from typing import Protocol
+
+import jinja2
+
+from sidecar import __version__
+from sidecar.common.durations import format_duration
+from sidecar.common.errors import SettingsError
+from sidecar.common.hostport import is_unix_socket, split_host_port
+from sidecar.haproxy.capacity import Capacity
+from sidecar.haproxy.naming import backend_name, frontend_name
+from sidecar.model.pool import WEIGHT_MAX, Pool, PortPool, format_ports
+
+_NAME = "haproxy.cfg.j2"
+
+
+def template_path() -> Path:
+    """Our template: inside the installed package, or beside it in the source tree."""
+    package = Path(__file__).parents[1]
+    shipped = package / _NAME
+    return shipped if shipped.exists() else package.parent / "haproxy" / _NAME
+
+
+class Section(Protocol):
+    """What of the settings' section ``haproxy`` stands in haproxy.cfg."""
+
+    @property
+    def template(self) -> Path | None: ...
+    @property
+    def socket(self) -> str: ...
+    @property
+    def state_file(self) -> Path: ...
+    @property
+    def metrics_listen(self) -> str | None: ...
+
+
+def render(section: Section, pool: Pool, capacity: Capacity) -> str:
+    """The text of haproxy.cfg.
+
+    Raises SettingsError if the user's template does not work, or HAProxy could not listen at the
+    socket's path.
+
+    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``, ``maxconn``,
+    ``metrics_listen`` and ``capacity`` (a `Capacity`), and the filters below.
+    """
+    path = section.template or template_path()
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  no HTML
+    )
+    environment.filters.update(
+        quote=quote,
+        bind_ip=_bind_ip,
+        bind_address=_bind_address,
+        frontend=frontend_name,
+        backend=backend_name,
+        ports=format_ports,
+        duration=format_duration,
+        server_options=_server_options,
+    )
+    socket = section.socket
+    unix = is_unix_socket(socket)
+    if unix and (unfit := re.search(r"[$,]", str(Path(socket).absolute()))):
+        problem = (
+            f"{Path(socket).absolute()} has a {unfit[0]!r}, which HAProxy gives a meaning in an"
+            " address, quoted or not; choose a path without"
+        )
+        raise SettingsError("haproxy.socket", [problem])
+    try:
+        code = environment.compile(path.read_text(encoding="utf-8"), filename=str(path))
+        template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
+        return template.render(
+            version=__version__,
+            port_count=len(pool.by_port),
+            slot_count=sum(item.slots for item in pool.by_port.values()),
+            pools=capacity.pools,
+            capacity=capacity,
+            socket=str(Path(socket).absolute()) if unix else socket,
+            socket_is_unix=unix,
+            state_file=str(section.state_file.absolute()),
+            maxconn=capacity.maxconn,
+            metrics_listen=section.metrics_listen,
+        )
+    except Exception as exc:  # a template can raise anything
+        raise SettingsError(
+            "haproxy.template",
+            [f"{path}{_line(exc, path)}: {_problem(exc)}; leave the key out to use ours"],
+        ) from exc
+
+
+def _line(error: Exception, path: Path) -> str:
+    """Where in the template it went wrong, if it was there at all: `` line 12``."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f" line {error.lineno}"
+    frames = [
+        item for item in traceback.extract_tb(error.__traceback__) if item.filename == str(path)
+    ]
+    return f" line {frames[-1].lineno}" if frames else ""
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return "cannot be read: not UTF-8 text"
+    if isinstance(error, jinja2.TemplateError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _server_options(pool: PortPool) -> str:
+    """What a slot has beside its name: the pool's options, and what makes it a slot."""
+    return " ".join(("init-addr last,127.0.0.1 weight", str(WEIGHT_MAX), *pool.server_options))
+
+
+def quote(text: str) -> str:
+    """A word of haproxy.cfg, whatever is in it (configuration.txt 2.2, "Quoting")."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def _bind_ip(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
+
+
+def _bind_address(address: str) -> str:
+    host, port = split_host_port(address)
+    return f"{_bind_ip(host)}:{port}"

@@ -1,0 +1,253 @@
+"""What HAProxy says of itself, as values: the parsing of its three tables, by column name.
+
+Sources: management.txt 9.1 (CSV of "show stat"), 9.3 ("show info", "show servers state"). Pure.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
+from typing import NamedTuple
+
+from sidecar.common.errors import RemoteProtocolError
+from sidecar.common.text import shown
+from sidecar.haproxy.naming import port_of_backend, port_of_frontend
+from sidecar.haproxy.operations import State
+from sidecar.model.pool import PARKED, Address
+
+# Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
+# haproxy.cfg) and stay set on a server that is ready.
+_FORCED_MAINT = 0x01
+_RESOLUTION_MAINT = 0x20
+_FORCED_DRAIN = 0x08
+
+# srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
+_STOPPED = "0"
+
+#: What we need of a server: what is its own, and what it often shares with others.
+_SERVER_COLUMNS = ("be_name", "srv_name", "srv_addr")
+_REST_COLUMNS = (
+    "srv_port",
+    "srv_admin_state",
+    "srv_op_state",
+    "srv_uweight",
+    "srv_time_since_last_change",
+)
+
+#: Port, state, weight, up, seconds since its last change.
+_Rest = tuple[int, State, int, bool, int]
+
+#: A named tuple of all its fields, in half the time that calling it takes.
+_new = tuple.__new__
+
+#: A frontend's states in which it listens; FULL listens but lets connections wait.
+_LISTENING = frozenset({"OPEN", "FULL"})
+
+
+class ObservedServer(NamedTuple):
+    """One server of a backend as HAProxy has it.
+
+    ``up``: HAProxy would use it (health and state together).
+    ``seconds_since_change``: how long it has been in its operational state, in whole seconds; for
+    one in maint, since it went there.
+    ``sessions``: how many it has now; None where nobody asked.
+    """
+
+    name: str
+    address: Address
+    state: State
+    weight: int
+    up: bool
+    seconds_since_change: int
+    sessions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPort:
+    """One port of the pool as HAProxy has it. ``servers``: name -> server, in HAProxy's order."""
+
+    port: int
+    open: bool
+    servers: Mapping[str, ObservedServer]
+
+
+def leaving(observed: ObservedPort) -> bool:
+    """Whether planning needs sessions: some slot is in maint with an address."""
+    slots = observed.servers.values()
+    return any(slot.state == "maint" and slot.address != PARKED for slot in slots)
+
+
+def used(observed: ObservedPort) -> bool:
+    """Whether some slot has an endpoint, or had one that may still have sessions."""
+    return any(slot.address != PARKED for slot in observed.servers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """Which HAProxy answers, of ``show info``.
+
+    ``identity`` tells one process from the next: in containers the PID repeats, so it is PID and
+    start time together.
+    """
+
+    version: str
+    pid: int
+    start_time_seconds: int
+    uptime_seconds: int
+    current_connections: int
+    stopping: bool
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return (self.pid, self.start_time_seconds)
+
+    @property
+    def version_tuple(self) -> tuple[int, ...]:
+        """``(2, 6)`` of ``2.6.12-1+deb12u4``, to compare with."""
+        return tuple(int(part) for part in re.findall(r"[0-9]+", self.version)[:2])
+
+
+def parse_info(text: str) -> ProcessInfo:
+    """``show info``. Raises RemoteProtocolError if it is something else."""
+    fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    try:
+        return ProcessInfo(
+            version=fields["Version"],
+            pid=int(fields["Pid"]),
+            start_time_seconds=int(fields["Start_time_sec"]) if "Start_time_sec" in fields else 0,
+            uptime_seconds=int(fields["Uptime_sec"]),
+            current_connections=int(fields["CurrConns"]),
+            stopping=fields["Stopping"] != "0",
+        )
+    except (KeyError, ValueError) as exc:
+        raise RemoteProtocolError(f"no answer of 'show info': {text[:200]!r}") from exc
+
+
+def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
+    """``show servers state``: port -> name -> server, of our backends only.
+
+    Raises RemoteProtocolError if it is something else, or a column that we need is missing.
+    """
+    lines = text.split("\n")
+    if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
+        raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
+    try:
+        backend, name, ip = _columns(lines[1], " ", _SERVER_COLUMNS)
+        others = _columns(lines[1], " ", _REST_COLUMNS)
+    except ValueError as exc:
+        raise RemoteProtocolError(f"'show servers state' lacks a column: {exc}") from exc
+    # Most rows are equal but for their first columns: what comes behind is parsed once.
+    head = max(backend, name, ip) + 1
+    alike = head <= min(others)
+    rests: dict[str, _Rest] = {}
+    # Slots that nobody uses are the same in all backends, and share one value.
+    unused: dict[tuple[str, str], ObservedServer] = {}
+    found: dict[int, dict[str, ObservedServer]] = {}
+    last_backend, slots = "", None
+    line = ""
+    try:
+        for line in lines[2:]:
+            if not line:
+                continue
+            row = line.split(" ", head)
+            if row[backend] != last_backend:
+                last_backend = row[backend]
+                number = port_of_backend(last_backend)
+                slots = None if number is None else found.setdefault(number, {})
+            if slots is None:
+                continue
+            key = row[head] if alike else line
+            is_unused = row[ip] == PARKED.ip
+            if is_unused and (server := unused.get((row[name], key))):
+                slots[server.name] = server
+                continue
+            if (rest := rests.get(key)) is None:
+                rest = rests[key] = _rest(line.split(" "), others)
+            port, state, weight, up, since = rest
+            own, address = intern(row[name]), _new(Address, (row[ip], port))
+            server = _new(ObservedServer, (own, address, state, weight, up, since, None))
+            slots[own] = server
+            if is_unused:
+                unused[own, key] = server
+    except (IndexError, ValueError) as exc:
+        raise RemoteProtocolError(
+            f"a row of 'show servers state' is broken: {line[:200]!r}"
+        ) from exc
+    return found
+
+
+def _rest(row: Sequence[str], columns: Sequence[int]) -> _Rest:
+    """``columns``: where the `_REST_COLUMNS` stand in ``row``."""
+    port, admin, operational, weight, since = (row[index] for index in columns)
+    return int(port), state_of(int(admin)), int(weight), operational != _STOPPED, int(since)
+
+
+def state_of(admin_state: int) -> State:
+    """What ``srv_admin_state`` of "show servers state" means."""
+    if admin_state & (_FORCED_MAINT | _RESOLUTION_MAINT):
+        return "maint"
+    return "drain" if admin_state & _FORCED_DRAIN else "ready"
+
+
+def parse_frontends(text: str) -> dict[int, bool]:
+    """``show stat`` of frontends: port -> whether it listens, of our frontends only."""
+    found = {}
+    for row in stat_rows(text, ("pxname", "svname", "status")):
+        port = port_of_frontend(row["pxname"])
+        if port is not None and row["svname"] == "FRONTEND":
+            found[port] = row["status"] in _LISTENING
+    return found
+
+
+def parse_server_sessions(text: str) -> dict[int, dict[str, int]]:
+    """``show stat`` of servers: port -> server name -> sessions now (column ``scur``)."""
+    found: dict[int, dict[str, int]] = {}
+    for row in stat_rows(text, ("pxname", "svname", "scur")):
+        port = port_of_backend(row["pxname"])
+        if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
+            try:
+                found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
+            except ValueError as exc:
+                raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
+    return found
+
+
+def parse_session_ids(text: str) -> dict[tuple[int, str], list[str]]:
+    """``show sess``: (port, server name) -> HAProxy's names of the sessions on it."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for line in text.split("\n"):
+        name, _, rest = line.partition(": ")
+        fields = dict(word.split("=", 1) for word in rest.split(" ") if "=" in word)
+        port = port_of_backend(fields.get("be", ""))
+        if port is not None and fields.get("srv", "<none>") != "<none>":
+            found.setdefault((port, fields["srv"]), []).append(name)
+    return found
+
+
+def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """The rows of a "show stat" CSV with the ``needed`` columns by name.
+
+    Raises RemoteProtocolError if it is something else, or lacks one of them.
+    """
+    lines = text.split("\n")
+    if not lines[0].startswith("# pxname,"):
+        raise RemoteProtocolError(f"no answer of 'show stat': {text[:200]!r}")
+    try:
+        indexes = list(zip(needed, _columns(lines[0], ",", needed), strict=True))
+    except ValueError as exc:
+        raise RemoteProtocolError(f"'show stat' lacks a column: {exc}") from exc
+    row: list[str] = []
+    try:
+        for row in csv.reader(line for line in lines[1:] if line):
+            yield {name: row[index] for name, index in indexes}
+    except (IndexError, csv.Error) as exc:
+        raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
+
+
+@lru_cache(maxsize=64)  # one and the same process always has the same header
+def _columns(header: str, separator: str, needed: tuple[str, ...]) -> tuple[int, ...]:
+    """Where the ``needed`` columns stand. Raises ValueError if one does not."""
+    names = header.removeprefix("# ").split(separator)
+    return tuple(names.index(name) for name in needed)

@@ -1,0 +1,1 @@
+"""Routes made from other routers' configuration. Pure."""

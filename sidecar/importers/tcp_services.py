@@ -1,0 +1,181 @@
+"""Lines of ingress-nginx's ``tcp-services`` ConfigMap made into annotated Routes.
+
+Owns what a line says, what of it a Route can carry, and what has to be in this router's settings
+instead. Source: ingress-nginx, "Exposing TCP and UDP services":
+``"9000": "namespace/service:port[:PROXY][:PROXY]"``, the first PROXY for what clients send, the
+second for what servers get. Must not read or write files. Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from sidecar.common.errors import ObjectError
+from sidecar.common.text import shown
+from sidecar.listeners.tcp import judge
+from sidecar.model.fields import Field
+from sidecar.model.objects import Key, Route, Service
+from sidecar.model.parsing import AnnotationKeys, project
+from sidecar.model.pool import Pool, PortPool
+from sidecar.model.verdicts import Verdict
+
+_PORT_NUMBER = re.compile(r"[0-9]{1,5}")
+
+
+class Line(NamedTuple):
+    """What a line says: the port outside, the Service, and its port by number or name.
+
+    ``decode``: clients speak the PROXY protocol. ``encode``: servers are spoken to in it.
+    """
+
+    port: int
+    namespace: str
+    service: str
+    service_port: str
+    decode: bool
+    encode: bool
+
+    def __str__(self) -> str:
+        """As it stood in the ConfigMap."""
+        words = ["PROXY" if self.decode else "", "PROXY" if self.encode else ""]
+        flags = "".join(f":{word}" for word in words).rstrip(":")
+        return f'"{self.port}": "{self.namespace}/{self.service}:{self.service_port}{flags}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The Route of a line. ``problems``: what this router has to have for it to work as before.
+    ``doubts``: what could not be known here, and should be looked at."""
+
+    line: Line
+    route: Mapping[str, Any]
+    problems: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """For which router the Routes are."""
+
+    name: str
+    annotations: AnnotationKeys
+    pool: Pool
+
+
+def parse_line(outside: str, value: object) -> Line:
+    """One entry of the ConfigMap's ``data``. Raises ObjectError for what it cannot mean."""
+    field = Field(f"data[{shown(outside)}]", value)
+    rule = 'write "namespace/service:port", with ":PROXY" or "::PROXY" behind it if need be'
+    if not _PORT_NUMBER.fullmatch(outside) or not 1 <= int(outside) <= 65535:
+        raise ObjectError(field.path, f"{shown(outside)} is no port from 1 to 65535")
+    text = field.word(rule)
+    target, *rest = text.split(":")
+    namespace, slash, service = target.partition("/")
+    if not slash or not rest or not rest[0] or len(rest) > 3:
+        raise field.wrong(rule, "is no such line")
+    words = [word.upper() for word in rest[1:]]
+    if not {"", "PROXY"}.issuperset(words):
+        raise field.wrong("behind the port there may be PROXY twice, and nothing else", "says more")
+    return Line(
+        int(outside),
+        Field(f"{field.path}, namespace", namespace).name(),
+        Field(f"{field.path}, Service", service).name(),
+        rest[0],
+        words[:1] == ["PROXY"],
+        words[1:] == ["PROXY"],
+    )
+
+
+def convert(line: Line, services: Mapping[Key, Service], router: Router) -> Imported:
+    """The Route of ``line``, and what it does not carry.
+
+    ``services``: those that are known. Raises ObjectError for a port that is UDP.
+    """
+    target_port, doubts = _target_port(line, services)
+    spec: dict[str, Any] = {"to": {"kind": "Service", "name": line.service}}
+    if target_port is not None:
+        spec["port"] = {"targetPort": target_port}
+    # Without it OpenShift's own router would take the Route for HTTP.
+    spec["tls"] = {"termination": "passthrough"}
+    route = {
+        "apiVersion": "route.openshift.io/v1",
+        "kind": "Route",
+        "metadata": {
+            "name": f"{line.service}-{line.port}",
+            "namespace": line.namespace,
+            "annotations": {
+                router.annotations.port: str(line.port),
+                router.annotations.router_name: router.name,
+            },
+        },
+        "spec": spec,
+    }
+    return Imported(line, route, _problems(line, route, router), doubts)
+
+
+def _target_port(
+    line: Line, services: Mapping[Key, Service]
+) -> tuple[int | str | None, tuple[str, ...]]:
+    """What ``spec.port.targetPort`` has to say, and what is doubtful about it.
+
+    The line names a port of the Service; a Route names one of its endpoints, which has the name of
+    the Service's port and the number of its targetPort.
+    """
+    wanted = line.service_port
+    given = int(wanted) if _PORT_NUMBER.fullmatch(wanted) else wanted
+    service = services.get(Key("Service", line.namespace, line.service))
+    if service is None:
+        if isinstance(given, str):
+            return given, ()
+        doubt = (
+            f"{given} is the Service's port, while a Route names that of the endpoints: right only"
+            " if the Service's targetPort is the same; give its manifest too, to have it translated"
+        )
+        return given, (doubt,)
+    found = [port for port in service.ports if wanted in (port.name, str(port.port))]
+    tcp = [port for port in found if port.protocol == "TCP"]
+    if found and not tcp:
+        raise ObjectError(
+            f"Service {line.namespace}/{line.service}",
+            f"its port {shown(wanted)} is {found[0].protocol}; only TCP can be carried over",
+        )
+    if not tcp:
+        there = ", ".join(f"{port.name or '-'} ({port.port})" for port in service.ports[:10])
+        return given, (f"the Service has no port {shown(wanted)}; there are {there or 'none'}",)
+    return tcp[0].name or None, ()  # only a single port may be without a name
+
+
+def _problems(line: Line, route: Mapping[str, Any], router: Router) -> tuple[str, ...]:
+    claim = cast("Route", project(route, router.annotations))
+    verdict = judge(claim, router.pool)
+    if isinstance(verdict, Verdict):
+        return (f"{verdict.message}; give it to a pool in the settings (pools[].ports)",)
+    return tuple(_proxy_problems(line, router.pool.by_port[line.port]))
+
+
+def _proxy_problems(line: Line, pool: PortPool) -> list[str]:
+    """The PROXY protocol is a pool's, since HAProxy's bind and server lines fix it."""
+    problems = []
+    remedy = "or move the port to a pool of its own"
+    if line.decode and not pool.accept_proxy:
+        problems.append(
+            "its clients speak the PROXY protocol: set accept_proxy: true in pool"
+            f" {pool.name!r}, {remedy}"
+        )
+    if pool.accept_proxy and not line.decode:
+        problems.append(
+            f"pool {pool.name!r} has accept_proxy: true, and its clients do not speak the PROXY"
+            f" protocol: unset it, {remedy}"
+        )
+    if line.encode and pool.send_proxy == "none":
+        problems.append(
+            "its servers are sent the PROXY protocol: set send_proxy: v1 in pool"
+            f" {pool.name!r}, {remedy}"
+        )
+    if pool.send_proxy != "none" and not line.encode:
+        problems.append(
+            f"pool {pool.name!r} has send_proxy: {pool.send_proxy}, and its servers do not expect"
+            f" the PROXY protocol: unset it, {remedy}"
+        )
+    return problems

@@ -1,0 +1,143 @@
+"""The pool: which frontends, backends and server slots haproxy.cfg has.
+
+The one place that knows. Rendering, planning and the comparison with a running HAProxy read it.
+Everything here is fixed when HAProxy starts. Imports no I/O.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from sidecar.common.durations import format_duration
+
+#: The largest weight HAProxy takes (management.txt, "set weight"); slots start with it, so that
+#: a Route with one Service never needs a weight command.
+WEIGHT_MAX = 256
+
+
+class Address(NamedTuple):
+    """Where a server is: an IP in its canonical text form, and a TCP port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+#: Where a slot without an endpoint points: nothing listens on port 1 of the loopback, so a stale
+#: use is refused and redispatched, never sent to somebody else's pod.
+PARKED = Address("127.0.0.1", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """HAProxy's TCP health check of every used slot (configuration.txt, "check")."""
+
+    interval_seconds: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True)
+class PortPool:
+    """A class of ports that share everything haproxy.cfg fixes at start.
+
+    ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
+    ``auto_ports_per_namespace``: how many of them the ``auto`` Routes of one namespace may have.
+    ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
+    ``maxconn``: connections of each port at the same time; None for what `capacity` gives it.
+    """
+
+    name: str
+    ports: tuple[int, ...]
+    bind: tuple[str, ...]
+    slots: int
+    balance: str
+    namespaces: tuple[str, ...]
+    auto_ports_per_namespace: int
+    connect_timeout_seconds: float
+    client_timeout_seconds: float
+    server_timeout_seconds: float
+    check: HealthCheck | None
+    accept_proxy: bool
+    send_proxy: str
+    maxconn: int | None = None
+
+    def allows(self, namespace: str) -> bool:
+        return "*" in self.namespaces or namespace in self.namespaces
+
+    @property
+    def server_options(self) -> tuple[str, ...]:
+        """What every server of the pool has but address and weight, as haproxy.cfg and ``add
+        server`` write it alike."""
+        options: list[str] = []
+        if self.send_proxy != "none":
+            options.append({"v1": "send-proxy", "v2": "send-proxy-v2"}[self.send_proxy])
+        if self.check:
+            options += ["check", "inter", format_duration(self.check.interval_seconds)]
+            options += ["rise", str(self.check.rise), "fall", str(self.check.fall)]
+        return tuple(options)
+
+    @cached_property
+    def slot_names(self) -> tuple[str, ...]:
+        """The names of a backend's pre-rendered servers, in order."""
+        return tuple(f"s{number}" for number in range(1, self.slots + 1))
+
+    @cached_property
+    def slot_set(self) -> frozenset[str]:
+        """The same names, to ask whether one is among them."""
+        return frozenset(self.slot_names)
+
+    @cached_property
+    def shown_ports(self) -> str:
+        """The ports as a person writes them."""
+        return format_ports(self.ports)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All ports that HAProxy was started with, by class; the classes' ports never overlap."""
+
+    classes: tuple[PortPool, ...]
+
+    @cached_property
+    def by_port(self) -> Mapping[int, PortPool]:
+        """port -> the class that it belongs to, in ascending order of ports."""
+        pairs = ((port, pool) for pool in self.classes for port in pool.ports)
+        return dict(sorted(pairs, key=lambda pair: pair[0]))
+
+    @property
+    def ports(self) -> Collection[int]:
+        return self.by_port.keys()
+
+    def open_to(self, namespace: str) -> str:
+        """The ports that the namespace may use, as a person writes them; "" if none."""
+        allowed = tuple(item for item in self.classes if item.allows(namespace))
+        names = tuple(item.name for item in allowed)
+        if names not in self._shown_ports:
+            self._shown_ports[names] = format_ports(p for item in allowed for p in item.ports)
+        return self._shown_ports[names]
+
+    @cached_property
+    def _shown_ports(self) -> dict[tuple[str, ...], str]:
+        """Names of classes -> their ports; a pool never changes, and may have 60,000 ports."""
+        return {}
+
+    def __contains__(self, port: int) -> bool:
+        return port in self.by_port
+
+    def slot_names(self, port: int) -> tuple[str, ...]:
+        return self.by_port[port].slot_names
+
+
+def format_ports(ports: Iterable[int]) -> str:
+    """Ports as a person writes them: ``6620, 30000-30099``."""
+    runs: list[list[int]] = []
+    for port in sorted(ports):
+        if runs and runs[-1][1] == port - 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

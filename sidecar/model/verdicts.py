@@ -1,0 +1,53 @@
+"""What is said of a Route: admitted or not, why, and what to do about it. Pure values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sidecar.model.objects import Key
+
+
+class Reason(StrEnum):
+    """Why a Route is refused, or admitted with nothing to serve; as in ``status.ingress``."""
+
+    ADMITTED = "Admitted"
+    INVALID_PORT = "InvalidPort"
+    PORT_NOT_IN_POOL = "PortNotInPool"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    PORT_ALREADY_CLAIMED = "PortAlreadyClaimed"
+    POOL_EXHAUSTED = "PoolExhausted"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    PORT_PENDING = "PortPending"
+    UNSUPPORTED_TERMINATION = "UnsupportedTermination"
+    UNSUPPORTED_TARGET = "UnsupportedTarget"
+    UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
+    SERVICE_NOT_FOUND = "ServiceNotFound"
+    AMBIGUOUS_TARGET_PORT = "AmbiguousTargetPort"
+    TARGET_PORT_NOT_FOUND = "TargetPortNotFound"
+    NO_ENDPOINTS = "NoEndpoints"
+    ENDPOINTS_DENIED = "EndpointsDenied"
+    NAME_NOT_RESOLVED = "NameNotResolved"
+
+
+#: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.
+ADMITTED_REASONS = frozenset(
+    {Reason.ADMITTED, Reason.NO_ENDPOINTS, Reason.ENDPOINTS_DENIED, Reason.NAME_NOT_RESOLVED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a Route got.
+
+    ``port``: the one that it owns, or that it asked for and did not get; None when it named none.
+    ``message``: for its author, "" when there is nothing to say; never names a Route of another
+    namespace.
+    """
+
+    route: Key
+    port: int | None
+    reason: Reason
+    message: str
+
+    @property
+    def admitted(self) -> bool:
+        return self.reason in ADMITTED_REASONS

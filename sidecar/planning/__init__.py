@@ -1,0 +1,1 @@
+"""From desired and observed to operations, and when. Pure."""

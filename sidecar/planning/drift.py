@@ -1,0 +1,61 @@
+"""What somebody else changed in HAProxy, in words for the log.
+
+Compares two looks at a port between which the sidecar itself changed nothing. What HAProxy does by
+itself (health, sessions) is no change. Pure.
+"""
+
+from collections.abc import Iterator
+
+from sidecar.common.text import cut, few
+from sidecar.haproxy.operations import State
+from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.model.pool import PARKED, Address
+
+# More changes than this are only counted, and longer names of servers are cut.
+_SHOWN_MAX = 4
+_NAME_MAX = 40
+
+_IN: dict[State, str] = {"ready": "ready", "drain": "in drain", "maint": "in maint"}
+
+
+def changes(before: ObservedPort, now: ObservedPort) -> tuple[str, ...]:
+    """What of ``now`` is not as it was, a phrase for each server and for the frontend."""
+    return tuple(_changes(before, now))
+
+
+def summary(changes: tuple[str, ...]) -> str:
+    """``changes`` as one short text."""
+    return few(changes, _SHOWN_MAX, "; ")
+
+
+def _changes(before: ObservedPort, now: ObservedPort) -> Iterator[str]:
+    for name, was in before.servers.items():
+        server = now.servers.get(name)
+        if server is None:
+            yield f"{cut(name, _NAME_MAX)} was deleted, was {_whole(was)}"
+        elif found := list(_differences(was, server)):
+            is_, was_ = (" and ".join(words) for words in zip(*found, strict=True))
+            yield f"{cut(name, _NAME_MAX)} is {is_}, was {was_}"
+    for name, server in now.servers.items():
+        if name not in before.servers:
+            yield f"{cut(name, _NAME_MAX)} was added, is {_whole(server)}"
+    if now.open != before.open:
+        yield "the port is open, was closed" if now.open else "the port is closed, was open"
+
+
+def _differences(was: ObservedServer, now: ObservedServer) -> Iterator[tuple[str, str]]:
+    """Pairs of words: what is, what was."""
+    if now.state != was.state:
+        yield _IN[now.state], _IN[was.state]
+    if now.address != was.address:
+        yield _at(now.address), _at(was.address)
+    if now.weight != was.weight:
+        yield f"of weight {now.weight}", f"of weight {was.weight}"
+
+
+def _whole(server: ObservedServer) -> str:
+    return f"{_IN[server.state]} and {_at(server.address)}"
+
+
+def _at(address: Address) -> str:
+    return "parked" if address == PARKED else f"at {address}"

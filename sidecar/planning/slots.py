@@ -1,0 +1,131 @@
+"""Which server goes into which slot of a backend. Pure.
+
+Sticky: an endpoint that is in a slot stays in it for as long as it lives, whatever else comes and
+goes, because its sessions and HAProxy's figures hang on the slot. Keeps no memory of its own:
+where everything is, HAProxy says, so a restarted sidecar decides as its predecessor did.
+"""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sidecar.haproxy.state import ObservedServer
+from sidecar.model.pool import PARKED, Address
+from sidecar.routing.endpoints import DesiredServer
+
+# Which of several slots with one address keeps it: the one that serves.
+_KEEPS = {"ready": 0, "drain": 1, "maint": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who belongs where.
+
+    ``placed``: slot name -> the server that belongs there, in the slots' order.
+    ``added``: name of a server that has to be added to the backend -> what it should be.
+    ``left_out``: servers that should take connections, and for which there is no room.
+    ``taken_busy``: slots among ``placed`` that are given away although sessions remain on them.
+    """
+
+    placed: Mapping[str, DesiredServer]
+    added: Mapping[str, DesiredServer]
+    left_out: tuple[DesiredServer, ...]
+    taken_busy: tuple[str, ...]
+
+
+def assign(
+    servers: Sequence[DesiredServer],
+    slots: Mapping[str, ObservedServer],
+    *,
+    reusable: Collection[str],
+    at_most: int,
+    can_add: bool,
+) -> Assignment:
+    """Give each of ``servers`` a slot, or a server of its own where HAProxy can add some.
+
+    ``at_most``: how many servers of a Route may take connections; those that do already go first.
+
+    ``reusable``: the pool's own slots. A server that was added for an endpoint goes with it; one
+    that somebody else added may lack the pool's options.
+
+    A slot is free when it is in maint, and parked or known to have no session left. Where nothing
+    can be added, slots in maint that still have sessions are given away only if nothing else will
+    come free, and a slot that serves only if there is no other slot at all.
+    """
+    holders: dict[Address, str] = {}
+    for name, slot in slots.items():
+        if slot.address == PARKED:
+            continue
+        other = holders.setdefault(slot.address, name)
+        if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:
+            holders[slot.address] = name
+    ready = [server for server in servers if server.state == "ready"]
+    over: tuple[DesiredServer, ...] = ()
+    if len(ready) > at_most:
+        serving = {slot.address for slot in slots.values() if slot.state == "ready"}
+        ready.sort(key=lambda server: server.address not in serving)
+        ready, over = ready[:at_most], tuple(ready[at_most:])
+    placed: dict[str, DesiredServer] = {}
+    waiting: list[DesiredServer] = []
+    for server in ready:
+        if holder := holders.get(server.address):
+            placed[holder] = server
+        else:
+            waiting.append(server)
+    for server in servers:
+        # One that drains and has no slot here has no sessions here either: it needs none.
+        holder = holders.get(server.address) if server.state == "drain" else None
+        if holder and slots[holder].state != "maint":
+            placed[holder] = server
+    if not waiting:
+        return Assignment(placed, {}, over, ())
+    vacant = [slots[name] for name in reusable if name in slots and name not in placed]
+    names = _free(vacant)
+    busy: list[str] = []
+    missing = len(waiting) - len(names)
+    if missing > 0 and not can_add:
+        busy = _busy(vacant, placed, alone=not names)[:missing]
+        names += busy
+    placed.update(zip(names, waiting, strict=False))
+    rest = waiting[len(names) :]
+    return Assignment(
+        {name: placed[name] for name in slots if name in placed},
+        dict(zip(_new_names(slots), rest, strict=False)) if can_add else {},
+        over if can_add else (*rest, *over),
+        tuple(busy),
+    )
+
+
+def is_idle(slot: ObservedServer) -> bool:
+    """Whether nobody uses the slot. Where nobody counted, it may have sessions."""
+    return slot.state == "maint" and (slot.address == PARKED or slot.sessions == 0)
+
+
+def _free(vacant: Sequence[ObservedServer]) -> list[str]:
+    """Slots that nobody uses: parked ones first, as an endpoint may want its former slot back."""
+    free = [slot for slot in vacant if is_idle(slot)]
+    free.sort(key=lambda slot: slot.address != PARKED)
+    return [slot.name for slot in free]
+
+
+def _busy(
+    vacant: Sequence[ObservedServer], placed: Mapping[str, DesiredServer], *, alone: bool
+) -> list[str]:
+    """Slots that can be taken by force, the least used first; none while some will come free."""
+    leaving = [slot for slot in vacant if slot.state != "maint"]
+    # The planner lets one go on serving while the port would have no other server.
+    kept = (
+        alone
+        and any(slot.state == "ready" for slot in leaving)
+        and not any(server.state == "ready" for server in placed.values())
+    )
+    if len(leaving) > (1 if kept else 0):
+        return []
+    spent = [slot for slot in vacant if slot.state == "maint" and slot.sessions]
+    spent.sort(key=lambda slot: slot.sessions or 0)
+    return [slot.name for slot in spent or leaving]
+
+
+def _new_names(slots: Mapping[str, ObservedServer]) -> Iterator[str]:
+    """``x1``, ``x2``, …: names of added servers, as far as they are not taken."""
+    return (name for number in itertools.count(1) if (name := f"x{number}") not in slots)

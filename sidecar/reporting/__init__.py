@@ -1,0 +1,1 @@
+"""What became of each Route and port, and who is told."""

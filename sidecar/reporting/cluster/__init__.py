@@ -1,0 +1,1 @@
+"""What the API server is told: status, Events, a Service's ports."""

@@ -1,0 +1,152 @@
+"""What a Route's ``status.ingress`` should say of this router (route.openshift.io/v1).
+
+Owns our entry: its condition, when it is written, and that nobody else's is touched. Must not know
+how it is sent. Pure: no I/O, no clock.
+
+`Admitted` is True only once HAProxy was read back. In between, what stands there stays: a new pod
+of the router that comes up is no news for a Route's author.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sidecar.model.verdicts import Reason
+from sidecar.reporting.outcome import Standing
+
+#: Most of a condition's message, in characters: etcd keeps it for every Route.
+MESSAGE_MAX = 512
+
+#: Reasons of our own beside those of a verdict.
+OVER_CAPACITY = "OverCapacity"
+NOT_PROGRAMMED = "NotProgrammed"
+
+#: What the API has in that list; what is no mapping is nobody's we know.
+Entry = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The condition ``Admitted``: all of it but the time of its last transition."""
+
+    status: Literal["True", "False"]
+    reason: str
+    message: str
+
+    @property
+    def serves(self) -> bool:
+        """The Route's port is open."""
+        return self.status == "True" and self.reason in {Reason.ADMITTED, OVER_CAPACITY}
+
+    @property
+    def subject(self) -> str:
+        """``port 30000``, with which the message of a Route begins that has one."""
+        return self.message.partition(":")[0]
+
+
+#: Nothing is to be said yet: what stands there stays.
+KEEP: Literal["keep"] = "keep"
+
+
+def admitted(standing: Standing | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
+    """What to say of a Route; None to say nothing of it, and take away what was said.
+
+    ``stuck``: why its ``auto`` port may not be written to it; "" where it may.
+    """
+    if standing is None:
+        return None
+    verdict = standing.verdict
+    if verdict.reason == Reason.PORT_PENDING:
+        # It is written to the Route in a moment, where it may be.
+        return Admitted("False", verdict.reason.value, bounded(stuck)) if stuck else KEEP
+    if not verdict.admitted:
+        return Admitted("False", verdict.reason.value, bounded(verdict.message))
+    if standing.failure:
+        told = f"port {verdict.port}: HAProxy does not do it yet: {standing.failure}"
+        return Admitted("False", NOT_PROGRAMMED, bounded(told))
+    if not standing.verified:
+        return KEEP
+    reason, notes = verdict.reason.value, [verdict.message] if verdict.message else []
+    if standing.left_out:
+        count = "1 endpoint" if standing.left_out == 1 else f"{standing.left_out} endpoints"
+        notes.append(f"{count} left out, more than the router has room for")
+        reason = OVER_CAPACITY
+    subject = f"port {verdict.port}"
+    message = f"{subject}: {'; '.join(notes)}" if notes else subject
+    return Admitted("True", reason, bounded(message))
+
+
+def our_entry(ingress: Sequence[Entry], router_name: str) -> Entry | None:
+    """The first entry that is this router's."""
+    return next((entry for entry in ingress if _is_ours(entry, router_name)), None)
+
+
+def said(entry: Entry | None) -> Admitted | None:
+    """What an entry says of admission; None where it says nothing that we could have written."""
+    condition = _condition(entry)
+    status = condition.get("status")
+    if status not in ("True", "False"):
+        return None
+    return Admitted(status, str(condition.get("reason", "")), str(condition.get("message", "")))
+
+
+def updated(
+    ingress: Sequence[Entry], router_name: str, host: str, wanted: Admitted | None, now: str
+) -> list[Entry] | None:
+    """``ingress`` as it should be, or None if it is so already.
+
+    ``host``: the Route's own, or "". ``now``: RFC 3339; it is taken only where ``status`` turns.
+    Entries of other routers stay as and where they are; of several of ours the first is left.
+    """
+    before = our_entry(ingress, router_name)
+    entry = None if wanted is None else _entry(before, router_name, host, wanted, now)
+    others_and_ours: list[Entry] = []
+    for item in ingress:
+        if not _is_ours(item, router_name):
+            others_and_ours.append(item)
+        elif item is before and entry is not None:
+            others_and_ours.append(entry)
+    if before is None and entry is not None:
+        others_and_ours.append(entry)
+    return None if others_and_ours == list(ingress) else others_and_ours
+
+
+def _is_ours(entry: Entry, router_name: str) -> bool:
+    return isinstance(entry, Mapping) and entry.get("routerName") == router_name
+
+
+def _entry(
+    before: Entry | None, router_name: str, host: str, wanted: Admitted, now: str
+) -> dict[str, Any]:
+    former = _condition(before)
+    since = former.get("lastTransitionTime") if former.get("status") == wanted.status else None
+    entry = {
+        "host": host,
+        "routerName": router_name,
+        "wildcardPolicy": "None",
+        "conditions": [
+            {
+                "type": "Admitted",
+                "status": wanted.status,
+                "reason": wanted.reason,
+                "message": wanted.message,
+                "lastTransitionTime": since or now,
+            }
+        ],
+    }
+    # OpenShift's API server leaves out what is empty: so do we, or ours would never be the same.
+    return {name: value for name, value in entry.items() if value}
+
+
+def _condition(entry: Entry | None) -> Mapping[str, Any]:
+    conditions = (entry or {}).get("conditions")
+    for condition in conditions if isinstance(conditions, list | tuple) else ():
+        if isinstance(condition, Mapping) and condition.get("type") == "Admitted":
+            return condition
+    return {}
+
+
+def bounded(text: str) -> str:
+    """One line of at most `MESSAGE_MAX` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_MAX else line[: MESSAGE_MAX - 1] + "…"

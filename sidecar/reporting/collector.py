@@ -1,0 +1,79 @@
+"""Gathers what became of Routes from the claims and from HAProxy, for a `Reporter`.
+
+Level-based: a change only marks, and what is taken is how things are now. Must not resolve what
+the loop did not ask for, nor keep it waiting: of thousands, some are taken at a time.
+"""
+
+import itertools
+from collections.abc import Iterable
+
+from sidecar.control.reconciler import Reconciler
+from sidecar.model.objects import Key
+from sidecar.model.verdicts import Reason, Verdict
+from sidecar.reporting.outcome import Standing
+from sidecar.routing.table import Changed, Routing
+
+#: How many Routes are taken in one go.
+TAKEN_AT_ONCE = 100
+
+#: A port fails for its Route's author when it was tried so often, which takes some seconds.
+FAILS_AFTER = 3
+
+
+class Standings:
+    """What is new of Routes since it was last taken."""
+
+    def __init__(self, routing: Routing, reconciler: Reconciler) -> None:
+        self._routing = routing
+        self._reconciler = reconciler
+        self._marked: dict[Key, None] = {}
+
+    def mark(self, changed: Changed, touched: Iterable[int]) -> None:
+        """These Routes may be different; ``touched``: ports changed, verified or failed."""
+        self._marked |= dict.fromkeys(changed.routes)
+        owners = (self._routing.owner(port) for port in touched)
+        self._marked |= dict.fromkeys(key for key in owners if key)
+
+    def take(self) -> dict[Key, Standing | None]:
+        """Some of what is marked; None: it does not name this router, or is gone."""
+        taken: dict[Key, Standing | None] = {}
+        for key in list(itertools.islice(self._marked, TAKEN_AT_ONCE)):
+            del self._marked[key]
+            port = self._routing.owner_port(key)
+            if port is None or self._routing.knows(port):
+                taken[key] = self._standing(key, port)
+            elif not self._reconciler.compares(port):
+                # HAProxy is away, or an operator holds the port: that it is this Route's is known
+                # all the same, and whoever publishes ports must not take it for nobody's.
+                verdict = Verdict(key, port, Reason.ADMITTED, "")
+                taken[key] = Standing(verdict, port, open=self._is_open(port))
+            # Else it is compared in a moment, and marked again when it is verified or fails.
+        return taken
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more to take right away."""
+        return bool(self._marked)
+
+    def _standing(self, key: Key, port: int | None) -> Standing | None:
+        verdict = self._routing.verdict(key)
+        claimed = None if port is None else self._routing.claim(port)
+        if verdict is None:
+            return None
+        if port is None or claimed is None:
+            return Standing(verdict)
+        failure, is_open = self._reconciler.failures.get(port), self._is_open(port)
+        usable = any(server.state == "ready" for server in claimed.resolution.servers)
+        return Standing(
+            verdict,
+            port,
+            # A port that was just closed may have to wait before it opens again.
+            verified=self._reconciler.verified(port) and (is_open or not usable),
+            open=is_open,
+            failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
+            left_out=self._reconciler.left_out.get(port, 0),
+        )
+
+    def _is_open(self, port: int) -> bool:
+        seen = self._reconciler.observed.get(port)
+        return seen is not None and seen.open

@@ -1,0 +1,142 @@
+"""Prometheus's gauges of how things are: counted when somebody scrapes, from an immutable report.
+
+Bounded: by the pools of the settings, a handful of states, and the slots in use.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from sidecar.haproxy.naming import backend_name
+from sidecar.model.pool import Pool
+from sidecar.model.verdicts import Reason
+from sidecar.reporting.status import Report
+
+#: Not the labels that Prometheus itself gives a target in a cluster (pod, namespace, service).
+SLOT_LABELS = (
+    *("proxy", "server", "port", "route_namespace", "route"),
+    *("target_service", "target_pod", "target_node"),
+)
+
+PORT_LABELS = ("port", "route_namespace", "route")
+
+#: A Route for which there is no port now, but may be one later.
+_WAITING = frozenset(
+    {
+        Reason.PORT_ALREADY_CLAIMED.value,
+        Reason.POOL_EXHAUSTED.value,
+        Reason.QUOTA_EXCEEDED.value,
+    }
+)
+
+
+class Census(Collector):
+    """``report``: how things are; None while nobody knows."""
+
+    def __init__(self, report: Callable[[], Report | None], pool: Pool) -> None:
+        self._report = report
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        report = self._report()
+        if report is None:
+            return
+        yield _claims(report)
+        yield from self._pools(report)
+        yield _source(report)
+        yield _slots(report)
+        yield from _ports(report)
+
+    def _pools(self, report: Report) -> Iterator[Metric]:
+        ports = GaugeMetricFamily(
+            "haproxy_sidecar_pool_ports",
+            "Ports of each pool: claimed by a Route, or free.",
+            labels=["pool", "state"],
+        )
+        slots = GaugeMetricFamily(
+            "haproxy_sidecar_pool_slots",
+            "Server slots of each pool: used by an endpoint (or what is left of it), or free.",
+            labels=["pool", "state"],
+        )
+        claimed = Counter(item.pool for item in report.ports if item.route)
+        used = Counter(item.pool for item in report.ports for _ in item.servers)
+        for pool in self._pool.classes:
+            ports.add_metric([pool.name, "claimed"], claimed[pool.name])
+            ports.add_metric([pool.name, "free"], len(pool.ports) - claimed[pool.name])
+            slots.add_metric([pool.name, "used"], used[pool.name])
+            # Servers that were added have no slot of the pool's.
+            free = max(0, len(pool.ports) * pool.slots - used[pool.name])
+            slots.add_metric([pool.name, "free"], free)
+        yield ports
+        yield slots
+
+
+def _claims(report: Report) -> Metric:
+    family = GaugeMetricFamily(
+        "haproxy_sidecar_claims",
+        "Routes that name this router: serving, empty (a port and no server), waiting, refused.",
+        labels=["state"],
+    )
+    counts = Counter(
+        "serving" if item.reason == Reason.ADMITTED.value else "empty"
+        for item in report.ports
+        if item.route
+    )
+    counts.update("waiting" if item.reason in _WAITING else "refused" for item in report.waiting)
+    for state in ("serving", "empty", "waiting", "refused"):
+        family.add_metric([state], counts[state])
+    return family
+
+
+def _source(report: Report) -> Metric:
+    family = GaugeMetricFamily(
+        "haproxy_sidecar_source_changed_age_seconds",
+        "Since the source last handed something over.",
+    )
+    if report.source.changed_seconds_ago is not None:
+        family.add_metric([], report.source.changed_seconds_ago)
+    return family
+
+
+def _ports(report: Report) -> Iterator[Metric]:
+    """Of each port that a Route has, as of the last slow compare."""
+    families = {
+        name: GaugeMetricFamily(f"haproxy_sidecar_port_{name}", text, labels=list(PORT_LABELS))
+        for name, text in (
+            ("connections", "Connections that clients have to the port."),
+            ("connections_limit", "How many they may have; further ones are closed at once."),
+            ("connection_errors", "Connections that no server took, in the last minute."),
+            ("connection_retries", "Attempts to reach a server that failed, in the last minute."),
+        )
+    }
+    for item in report.ports:
+        if item.route is None:
+            continue
+        found = {"connections": item.connections, "connections_limit": item.connections_limit}
+        if item.attempts:
+            found["connection_errors"] = item.attempts.errors
+            found["connection_retries"] = item.attempts.repeated
+        namespace, _, name = item.route.partition("/")
+        for kind, value in found.items():
+            if value is not None:
+                families[kind].add_metric([str(item.port), namespace, name], value)
+    yield from families.values()
+
+
+def _slots(report: Report) -> Metric:
+    """1 for each used slot, to join HAProxy's own metrics by ``proxy`` and ``server``."""
+    family = GaugeMetricFamily(
+        "haproxy_sidecar_slot_info",
+        "Which Route and endpoint a server of HAProxy's has; always 1.",
+        labels=list(SLOT_LABELS),
+    )
+    for item in report.ports:
+        namespace, _, name = (item.route or "").partition("/")
+        for server in item.servers:
+            labels = [backend_name(item.port), server.slot, str(item.port), namespace, name]
+            labels += [server.service or "", server.pod or "", server.node or ""]
+            family.add_metric(labels, 1)
+    return family

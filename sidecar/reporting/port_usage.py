@@ -1,0 +1,98 @@
+"""The register of all claims for a person: who has which port, who waits, what is free. Pure.
+
+docs/reference.md has its JSON (``ports --json``), and names stay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sidecar.haproxy.state import ObservedPort
+from sidecar.model.pool import Pool, format_ports
+from sidecar.model.verdicts import Reason
+from sidecar.routing.table import Routing
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedPort:
+    """A port that is claimed, or open.
+
+    ``state``: open, closed or unknown. ``owner``: the Route that has it. ``waiting``: those that
+    get it when the one before them goes, the oldest first.
+    """
+
+    port: int
+    pool: str
+    state: str
+    owner: str | None
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FreePorts:
+    """What nobody claims of a pool. ``free``: the ports, as a person writes them.
+    ``auto_ports_per_namespace``: how many of a pool ``auto`` gives to one namespace."""
+
+    name: str
+    ports_total: int
+    free_count: int
+    free: str
+    auto_ports_per_namespace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """All of it. ``without``: Routes that have no port and wait for none that somebody has."""
+
+    ports: tuple[ClaimedPort, ...]
+    pools: tuple[FreePorts, ...]
+    without: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def build_register(
+    pool: Pool,
+    routing: Routing,
+    observed: Mapping[int, ObservedPort],
+    problems: tuple[str, ...],
+) -> Register:
+    """``observed`` may lack ports."""
+    ports = []
+    for port in pool.ports:
+        queue, seen = routing.queue(port), observed.get(port)
+        if queue or (seen and seen.open):
+            names = [f"{key.namespace}/{key.name}" for key in queue]
+            ports.append(
+                ClaimedPort(
+                    port,
+                    pool.by_port[port].name,
+                    ("open" if seen.open else "closed") if seen else "unknown",
+                    names[0] if names else None,
+                    tuple(names[1:]),
+                )
+            )
+    claimed = {item.port for item in ports if item.owner}
+    pools = []
+    for item in pool.classes:
+        free = [port for port in item.ports if port not in claimed]
+        pools.append(
+            FreePorts(
+                item.name,
+                len(item.ports),
+                len(free),
+                format_ports(free),
+                item.auto_ports_per_namespace,
+            )
+        )
+    without = tuple(
+        f"{verdict.route.namespace}/{verdict.route.name}: {verdict.reason}: {verdict.message}"
+        for verdict in routing.verdicts()
+        if routing.owner_port(verdict.route) is None
+        and verdict.reason != Reason.PORT_ALREADY_CLAIMED
+    )
+    return Register(tuple(ports), tuple(pools), without, problems)
+
+
+def register_json(register: Register) -> dict[str, Any]:
+    """The register as JSON-ready data."""
+    return asdict(register)

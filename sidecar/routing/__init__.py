@@ -1,0 +1,1 @@
+"""What each port should lead to: claims, endpoints, weights. Pure."""

@@ -1,0 +1,1 @@
+"""The settings: their shape, defaults, reasons and checks."""

@@ -1,0 +1,478 @@
+"""The settings: their shape, defaults, reasons and checks.
+
+Owns every default; what one value may be is `sidecar.settings.types`'s. Takes text and an
+environment mapping and gives frozen values; reading the file is `sidecar.cli.context`'s. Every
+problem names the key, the value and what would be right.
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+
+from sidecar.common.documents import DocumentError, read_entries
+from sidecar.common.errors import SettingsError
+from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split_host_port
+from sidecar.common.text import shown
+from sidecar.haproxy.capacity import Capacity, share_out
+from sidecar.model.parsing import AnnotationKeys
+from sidecar.model.pool import HealthCheck, Pool, PortPool, format_ports
+from sidecar.planning.schedule import Pace
+from sidecar.routing.own_addresses import Listener, Listening
+from sidecar.settings.types import (
+    AnnotationKey,
+    AtLeast1s,
+    BindAddresses,
+    Count,
+    DNSServer,
+    Duration,
+    FieldSelector,
+    FilePath,
+    Filled,
+    LabelSelector,
+    ListenAddress,
+    MetricsAddress,
+    Namespace,
+    NamespacedName,
+    NamespaceOrAll,
+    Network,
+    ObjectName,
+    Ports,
+    PositiveDuration,
+    RuntimeAddress,
+    control_characters,
+)
+
+#: The environment variable of the annotated-Route router that names the router.
+ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
+
+#: Networks that no server may be in unless the settings say otherwise: its node's private services
+#: (loopback, link-local with the cloud's metadata address), or nothing at all (unspecified,
+#: multicast, broadcast). The router itself is denied always, see `sidecar.routing.own_addresses`.
+DENIED_BY_DEFAULT = (
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "fe80::/10",
+    "ff00::/8",
+)
+
+
+#: Of all ports: 4 kB each. Every port may have the default of slots.
+SLOTS_MAX = 2**20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: object) -> object:
+        """A section whose keys are all commented out is null for YAML."""
+        return {} if data is None else data
+
+
+class HAProxySettings(_Section):
+    """Where HAProxy and we meet."""
+
+    socket: RuntimeAddress = "run/admin.sock"
+    config: FilePath = Path("run/haproxy.cfg")
+    state_file: FilePath = Path("run/servers.state")
+    template: FilePath | None = None
+    #: None is 20,000; either is lowered to what the limit of open files has room for.
+    maxconn: Count | None = None
+    #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
+    metrics_listen: MetricsAddress | None = None
+    #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
+    timeout: PositiveDuration = 5.0
+
+    @property
+    def absolute_socket(self) -> str:
+        """The socket as all processes of this machine understand it."""
+        return str(Path(self.socket).absolute()) if is_unix_socket(self.socket) else self.socket
+
+
+class SourceSettings(_Section):
+    """What is watched: a folder at ``path``, or a cluster with all other keys."""
+
+    kind: Literal["directory", "kubernetes"] = "directory"
+    path: FilePath = Path("examples/")
+    #: Empty means all, which needs a ClusterRole; with names a Role in each of them will do.
+    namespaces: tuple[Namespace, ...] = ()
+    #: Selectors, in kubectl's words, so that several routers can share out the Routes.
+    namespace_labels: LabelSelector = ""
+    route_labels: LabelSelector = ""
+    route_fields: FieldSelector = ""
+    #: v1 Endpoints are for clusters whose EndpointSlices may not be read.
+    endpoints: Literal["slices", "endpoints"] = "slices"
+    #: None finds the cluster by KUBECONFIG, else the pod's, else ~/.kube/config.
+    kubeconfig: FilePath | None = None
+    context: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def title(self) -> str:
+        """What is watched, for a person."""
+        if self.kind == "directory":
+            return str(self.path)
+        return f"namespaces {', '.join(self.namespaces)}" if self.namespaces else "all namespaces"
+
+
+class AnnotationSettings(_Section):
+    """The annotation keys of a Route; the defaults are the annotated-Route TCP router's."""
+
+    router_name: AnnotationKey = "haproxy.router.openshift.io/wzh-router-name"
+    port: AnnotationKey = "haproxy.router.openshift.io/external-tcp-port"
+    drain_deadline: AnnotationKey = "haproxy.router.openshift.io/drain-deadline"
+    #: Where a cluster keeps the port that an ``auto`` Route was given.
+    kept_port: AnnotationKey = "haproxy-sidecar/port"
+
+    def keys(self) -> AnnotationKeys:
+        return AnnotationKeys(**self.model_dump())
+
+
+class TimeoutSettings(_Section):
+    """A pool's timeouts. Connect is short, since a dead endpoint costs it once per try; client
+    and server are long, since databases and brokers keep idle connections."""
+
+    connect: PositiveDuration = 0.5
+    client: PositiveDuration = 3600.0
+    server: PositiveDuration = 3600.0
+
+
+class CheckSettings(_Section):
+    """HAProxy's own health checks; off, since readiness comes from Kubernetes."""
+
+    enabled: StrictBool = False
+    interval: PositiveDuration = 5.0
+    rise: Annotated[Count, Field(le=1000)] = 1
+    fall: Annotated[Count, Field(le=1000)] = 3
+
+
+class PoolSettings(_Section):
+    """One class of ports."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] = "default"
+    ports: Ports
+    bind: BindAddresses = ("127.0.0.1",)
+    slots: Annotated[Count, Field(le=4096)] = 16
+    #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
+    balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
+    namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
+    #: None: a quarter of the ports, at least one, so that one namespace leaves some to the others.
+    auto_ports_per_namespace: Count | None = None
+    timeouts: TimeoutSettings = TimeoutSettings()
+    check: CheckSettings = CheckSettings()
+    accept_proxy: StrictBool = False
+    send_proxy: Literal["none", "v1", "v2"] = "none"
+    #: Connections of one port at the same time; None is a tenth of HAProxy's, or an even share
+    #: where there are fewer ports. What comes beyond is closed at once.
+    maxconn: Count | None = None
+
+    def port_pool(self) -> PortPool:
+        check = self.check
+        return PortPool(
+            name=self.name,
+            ports=self.ports,
+            bind=self.bind,
+            slots=self.slots,
+            balance=self.balance,
+            namespaces=self.namespaces,
+            auto_ports_per_namespace=self.auto_ports_per_namespace or max(1, len(self.ports) // 4),
+            connect_timeout_seconds=self.timeouts.connect,
+            client_timeout_seconds=self.timeouts.client,
+            server_timeout_seconds=self.timeouts.server,
+            check=HealthCheck(check.interval, check.rise, check.fall) if check.enabled else None,
+            accept_proxy=self.accept_proxy,
+            send_proxy=self.send_proxy,
+            maxconn=self.maxconn,
+        )
+
+
+class DrainSettings(_Section):
+    """What happens to the sessions of a removed endpoint; 0 lets them end by themselves."""
+
+    deadline: Duration = 0.0
+    #: Of one port, once the deadline is over: those who reconnect shall not all come at once.
+    sessions_per_second: Count = 100
+
+
+class EndpointsSettings(_Section):
+    """Which addresses may become servers."""
+
+    deny: tuple[Network, ...] = tuple(
+        ipaddress.ip_network(network) for network in DENIED_BY_DEFAULT
+    )
+
+
+class DNSSettings(_Section):
+    """How the names of ExternalName Services are looked up."""
+
+    #: Each an IP with a port; without any, those of /etc/resolv.conf are asked.
+    servers: tuple[DNSServer, ...] = ()
+    #: For one look, with all servers and retries.
+    timeout: PositiveDuration = 5.0
+    #: How long a name keeps its last addresses when DNS says that it has none. (While DNS fails,
+    #: which says nothing, it keeps them anyway.)
+    keep: Duration = 60.0
+
+
+class LimitSettings(_Section):
+    """What one Route may take, so that it cannot take it from the others."""
+
+    #: Beyond the pool's slots servers are added while HAProxy runs, up to this many.
+    max_servers: Annotated[Count, Field(le=65535)] = 1024
+
+
+class HTTPSettings(_Section):
+    """Where the page, /api, /healthz, /readyz and /metrics are; null for nowhere."""
+
+    listen: ListenAddress | None = "127.0.0.1:8405"
+    #: Off the loopback the page and /api are there for whoever knows what this file holds.
+    token_file: FilePath | None = None
+
+
+class TimingSettings(_Section):
+    """The sidecar's own pace."""
+
+    #: How long a claimed port may be without a usable server before it is closed, so that a load
+    #: balancer in front sees it and a flapping endpoint does not toggle the socket.
+    close_after: Duration = 5.0
+    #: How often everything is compared even though nothing was reported.
+    resync: Annotated[Duration, AtLeast1s] = 30.0
+    #: After SIGTERM: how long to be unready and still drive, while load balancers look elsewhere
+    #: and HAProxy ends its sessions; as long as Kubernetes' own default for all of it.
+    grace: Duration = 30.0
+
+
+class LeaseSettings(_Section):
+    """The Lease by which one of the replicas writes."""
+
+    #: None: the pod's own.
+    namespace: Namespace | None = None
+    #: None: made of the router's name.
+    name: ObjectName | None = None
+
+
+class KubernetesSettings(_Section):
+    """What is written to the API server; only with source.kind kubernetes."""
+
+    write_status: StrictBool = True
+    events: StrictBool = True
+    lease: LeaseSettings = LeaseSettings()
+    #: ``namespace/name`` of a Service whose ports are to be those that are open.
+    publish_service: NamespacedName | None = None
+    #: Of all kinds together; five times as many at once.
+    writes_per_second: Annotated[float, Field(strict=True, ge=0.1, le=1000)] = 10.0
+
+
+class LogSettings(_Section):
+    """How the sidecar logs: lines for a person on a terminal, JSON for machines elsewhere."""
+
+    format: Literal["auto", "human", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Section):
+    """All of it; `parse_settings` makes one."""
+
+    router_name: Annotated[str, Field(min_length=1, max_length=253)] = "wzh-router-1"
+    haproxy: HAProxySettings = HAProxySettings()
+    source: SourceSettings = SourceSettings()
+    annotations: AnnotationSettings = AnnotationSettings()
+    pools: Annotated[tuple[PoolSettings, ...], Filled] = (
+        PoolSettings.model_validate({"ports": ["13306", "18080", "6620", "30000-30099"]}),
+    )
+    drain: DrainSettings = DrainSettings()
+    endpoints: EndpointsSettings = EndpointsSettings()
+    dns: DNSSettings = DNSSettings()
+    limits: LimitSettings = LimitSettings()
+    http: HTTPSettings = HTTPSettings()
+    timing: TimingSettings = TimingSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _pools_are_apart(self) -> Self:
+        owners: dict[int, PoolSettings] = {}
+        names: set[str] = set()
+        for pool in self.pools:
+            if pool.name in names:
+                raise ValueError(f"pools: two are named {pool.name!r}; give each its own name")
+            names.add(pool.name)
+            for port in pool.ports:
+                if port in owners:
+                    both = set(owners[port].ports).intersection(pool.ports)
+                    raise ValueError(
+                        f"pools: {owners[port].name!r} and {pool.name!r} both have"
+                        f" {format_ports(both)}; a port belongs to one pool"
+                    )
+                owners[port] = pool
+        taken: dict[str, str] = {}
+        for key, listen in self._listens():
+            if split_host_port(listen)[1] in owners:
+                raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
+            for other, of in taken.items():
+                if overlap(listen, other):
+                    raise ValueError(f"{key}: {listen!r} is that of {of} too; choose another")
+            taken[listen] = key
+        slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
+        if slots > SLOTS_MAX:
+            raise ValueError(
+                f"pools: {slots} slots in all, for which HAProxy would take"
+                f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
+            )
+        return self
+
+    def _listens(self) -> Iterator[tuple[str, str]]:
+        """(key, ``host:port``) of what listens beside the pools."""
+        if self.http.listen:
+            yield "http.listen", self.http.listen
+        if self.haproxy.metrics_listen:
+            yield "haproxy.metrics_listen", self.haproxy.metrics_listen
+        if not is_unix_socket(self.haproxy.socket):
+            yield "haproxy.socket", self.haproxy.socket
+
+    def listening(self) -> Listening:
+        """Where the router is, so that it never connects to itself."""
+        beside = {key: split_host_port(listen) for key, listen in self._listens()}
+        hosts = [(ip, pool.ports) for pool in self.pools for ip in pool.bind]
+        hosts += [(host, (port,)) for host, port in beside.values()]
+        namespace, _, name = (self.kubernetes.publish_service or "").partition("/")
+        return Listening(
+            tuple(Listener(canonical_ip(host) or host, frozenset(ports)) for host, ports in hosts),
+            beside.get("haproxy.socket", (None, 0))[0],
+            (namespace, name) if name and self.source.kind == "kubernetes" else None,
+        )
+
+    def pool(self) -> Pool:
+        return Pool(tuple(pool.port_pool() for pool in self.pools))
+
+    def capacity(self, open_files_max: int | None) -> Capacity:
+        """Connections of HAProxy and its ports, by the most files that it may have open (None: no
+        limit). Raises SettingsError if these are too few."""
+        return share_out(self.pool(), self.haproxy.maxconn, open_files_max)
+
+    def pace(self) -> Pace:
+        return Pace(
+            close_after_seconds=self.timing.close_after,
+            resync_seconds=self.timing.resync,
+            drain_deadline_seconds=self.drain.deadline,
+            sessions_per_second=self.drain.sessions_per_second,
+            servers_max=self.limits.max_servers,
+        )
+
+
+def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Settings:
+    """The settings from YAML ``text`` (may be empty), with the router's name from
+    ``environment`` where it is set there. ``origin`` names the text in errors.
+
+    Raises SettingsError with one line per problem.
+    """
+    try:
+        documents = [entry.data for entry in read_entries(text.encode(), is_json=False)]
+    except DocumentError as exc:
+        raise SettingsError(origin, [str(exc)]) from exc
+    if len(documents) > 1:
+        raise SettingsError(origin, ["must be one YAML document; remove the lines '---'"])
+    data = documents[0] if documents else {}
+    if not isinstance(data, dict):
+        raise SettingsError(origin, [f"must be a mapping of keys, not {shown(data)}"])
+    if name := environment.get(ROUTER_NAME_VARIABLE):
+        data = {**data, "router_name": name}
+    unfit = dict(control_characters(data))
+    problems = [
+        f"{_written(at)}: {shown(text)}: has a control character; remove it"
+        for at, text in unfit.items()
+    ]
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as exc:
+        errors = [error for error in exc.errors() if error["loc"] not in unfit]
+        raise SettingsError(origin, [*problems, *map(_problem, errors)]) from exc
+    if problems:
+        raise SettingsError(origin, problems)
+    return settings
+
+
+def _problem(error: Any) -> str:
+    """One line from one pydantic error: key, value, remedy."""
+    location = error["loc"]
+    key = _written(location)
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{key}: no such key; {_suggestion(location)}"
+        case "missing":
+            return f"{key}: missing, and it has no default"
+        case "value_error":
+            remedy = str(error["ctx"]["error"])
+        case "model_type":
+            remedy = f"write keys below it; there are {', '.join(_known_keys(location))}"
+        case "tuple_type":
+            value = error["input"]
+            remedy = f"write a list, like {[value] if isinstance(value, str) else '[a, b]'}"
+        case kind:
+            rule = _REMEDIES.get(kind, error["msg"])
+            remedy = rule.format_map(error.get("ctx", {}))
+    return f"{key}: {_as_yaml(error['input'])}: {remedy}" if key else remedy
+
+
+#: pydantic's type of an error -> what would be right, in the words of somebody who writes YAML.
+_REMEDIES: Mapping[str, str] = {
+    "string_type": "write text; what YAML takes for a number or a yes or no goes in quotes",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "write letters, digits, '.', '_' and '-', a letter or digit first",
+    "int_type": "write a whole number, without quotes",
+    "float_type": "write a number, without quotes",
+    "bool_type": "write true or false, without quotes",
+    "literal_error": "choose {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def _as_yaml(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else shown(value)
+
+
+def _written(location: Sequence[int | str]) -> str:
+    """``pools[0].ports``"""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_word(part)}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _word(key: str) -> str:
+    """A key that a user made up, so that it is one word of one line."""
+    return key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key)
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    known = _known_keys(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}there are {', '.join(known)}"
+
+
+def _known_keys(section: Sequence[int | str]) -> list[str]:
+    model: Any = Settings
+    for part in section:
+        if not isinstance(part, int):
+            model = PoolSettings if part == "pools" else model.model_fields[part].annotation
+    return list(model.model_fields)

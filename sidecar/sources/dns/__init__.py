@@ -1,0 +1,1 @@
+"""The addresses of external names, followed as DNS changes them."""

@@ -1,0 +1,1 @@
+"""A cluster as a source."""

@@ -1,0 +1,153 @@
+"""What the running sidecar remembers of what it did, and whom it blames."""
+
+import contextlib
+import time
+from typing import Any
+
+from stand import (
+    MakeServer,
+    MakeStand,
+    Stand,
+    app,
+    await_,
+    await_ready,
+    await_refused,
+    converged,
+    running,
+    slice_,
+)
+from test_api import get
+
+from sidecar.common.errors import CommandRefusedError, LocalProtocolError
+from sidecar.control.history import CAUSES_MAX, OPERATIONS_MAX, History
+from sidecar.haproxy.operations import ClosePort, OpenPort, SetState, SetWeight
+from sidecar.model.change import Change
+from sidecar.model.objects import Cause, Key
+from sidecar.routing.store import Store
+
+SLICE = Key("EndpointSlice", "demo", "web-1")
+
+
+def entries(stand: Stand, port: int) -> list[Any]:
+    found: list[Any] = get(stand, f"/api/history?port={port}").json["entries"]
+    return found
+
+
+def test_what_was_done_and_because_of_what(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand = make_stand(timing={"resync": "1s"})
+    a, b = make_server("a"), make_server("b")
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    daemon = files.enter_context(running(stand.daemon()))
+    converged(daemon)
+    first = entries(stand, 30000)
+    assert first[0]["command"] == "set server be_tcp-30000/s1 state ready"
+    assert all(item["done"] and item["duration_seconds"] >= 0 for item in first)
+    address = first[-1]
+    assert address["command"].startswith(f"set server be_tcp-30000/s1 addr {a.address.ip}")
+    assert "IP changed from" in address["reply"]
+    pid = stand.info().pid
+    assert "Route demo/web was added" in address["causes"]
+    assert f"HAProxy with PID {pid} was met" in address["causes"]
+
+    stand.write("web.yaml", *app("web", 30000, [a, b]))
+    await_ready(stand, 30000, a, b)
+    converged(daemon)
+    newest = entries(stand, 30000)[0]
+    assert newest["causes"] == ["EndpointSlice demo/web-1 was changed"]
+
+    # Somebody else, and the sidecar that repairs it.
+    stand.client.ask("set server be_tcp-30000/s1 state drain")
+    await_ready(stand, 30000, a, b)
+    await_(lambda: "somebody else" in str(entries(stand, 30000)[0]["causes"]), "it is told")
+
+    # A refusal, with HAProxy's own words.
+    stand.client.ask("shutdown frontend tcp-30001")
+    stand.write("other.yaml", *app("other", 30001, [a]))
+    await_(lambda: entries(stand, 30001) and not entries(stand, 30001)[0]["done"], "it is refused")
+    refused = entries(stand, 30001)[0]
+    assert refused["command"] == "enable frontend tcp-30001"
+    assert refused["reply"] == "Frontend was previously shut down, cannot enable."
+
+    everything = get(stand, "/api/history").json
+    assert everything["operations_total"] >= len(everything["entries"])
+    assert {item["port"] for item in everything["entries"]} >= {30000, 30001, 30009}
+    assert get(stand, "/api/history?port=x").status == 400
+    changed = get(stand, "/api/status").json
+    assert all(item["changed_seconds_ago"] is not None for item in changed["ports"])
+
+
+def test_nobody_is_blamed_for_what_the_time_brings(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    stand = make_stand(timing={"close_after": "100ms"})
+    server = make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        stand.write("web.yaml", *app("web", 30000))
+        await_refused(stand, 30000)
+
+        def closing() -> list[Any]:
+            found = entries(stand, 30000)
+            return [item for item in found if item["command"].startswith("disable")]
+
+        await_(closing, "it is told")
+        assert closing()[0]["causes"] == []
+
+
+def test_the_last_ones_only() -> None:
+    history = History(clock=lambda: 1000.0)
+    history.record(
+        [SetWeight(30000, "s1", number % 257) for number in range(OPERATIONS_MAX + 5)],
+        [""] * (OPERATIONS_MAX + 5),
+        0.25,
+    )
+    history.record([OpenPort(30001)], [""], 0.5)
+    found = history.entries()
+    assert len(found) == OPERATIONS_MAX
+    assert (found[0].port, found[0].duration_seconds) == (30001, 0.5)
+    assert found[-1].command.endswith(f"weight {6 % 257}")
+    assert history.total == OPERATIONS_MAX + 6
+    assert len(history.entries(30000)) == OPERATIONS_MAX - 1
+    assert history.changed_seconds_ago() == {30000: 0.0, 30001: 0.0}
+
+
+def test_causes_are_of_the_port_until_it_is_as_desired() -> None:
+    history = History(time.time)
+    causes = [Cause(Key("Route", "demo", f"r{number}"), "changed") for number in range(5)]
+    for cause in causes:
+        history.blame(30000, cause)
+        history.blame(30000, cause)
+    history.record([OpenPort(30000), ClosePort(30001)], ["", ""], 0.1)
+    closed, opened = history.entries()
+    assert opened.causes == tuple(map(str, causes[-CAUSES_MAX:]))
+    assert closed.causes == ()
+    history.settled(30000)
+    history.record([ClosePort(30000)], [""], 0.1)
+    assert history.entries()[0].causes == ()
+
+
+def test_what_could_not_be_done() -> None:
+    history = History(time.time)
+    never_sent = SetState(30000, "s1;quit", "ready")
+    history.record(
+        [OpenPort(30000), never_sent],
+        [CommandRefusedError("enable frontend tcp-30000", "No."), LocalProtocolError("two words")],
+        0.1,
+    )
+    local, refused = history.entries()
+    assert (refused.done, refused.command, refused.reply) == (
+        *(False, "enable frontend tcp-30000", "No."),
+    )
+    assert (local.done, local.command, local.reply) == (False, "SetState", "two words")
+
+
+def test_a_change_says_what_became_of_the_object() -> None:
+    store, item = Store(), slice_("web", ["10.0.0.1"])
+    added = store.apply([Change(item.key, item)])
+    assert added[SLICE] == added[Key("Service", "demo", "web")] == Cause(SLICE, "added")
+    changed = store.apply([Change(item.key, slice_("web", ["10.0.0.2"]))])
+    assert str(changed[SLICE]) == "EndpointSlice demo/web-1 was changed"
+    assert store.apply([Change(item.key, None)])[SLICE].what == "removed"

@@ -1,0 +1,315 @@
+"""/api of a running sidecar: what it tells, to whom, and that it cannot hold the loop up."""
+
+import base64
+import contextlib
+import http.client
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any, NamedTuple
+
+import pytest
+from cli import run_cli
+from stand import (
+    MakeServer,
+    MakeStand,
+    Stand,
+    app,
+    await_,
+    await_ready,
+    converged,
+    free_port,
+    held,
+    running,
+)
+
+from sidecar.admin.auth import Access
+from sidecar.admin.server import WORKERS
+from sidecar.common.errors import BusyError
+from sidecar.common.hostport import split_host_port
+from sidecar.control.loop_calls import WAITING_MAX, Calls
+from sidecar.haproxy.stats import parse_attempts, parse_port_traffic, parse_server_traffic
+
+
+class Answer(NamedTuple):
+    status: int
+    body: str
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def get(stand: Stand, path: str, **headers: str) -> Answer:
+    host, port = split_host_port(stand.settings.http.listen or "")
+    with contextlib.closing(http.client.HTTPConnection(host, port, timeout=10)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read().decode(), dict(answer.headers))
+
+
+def test_figures_follow_haproxy(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, server = make_stand(), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+
+        def port() -> Any:
+            return get(stand, "/api/status").json["ports"][0]
+
+        assert (port()["sessions"], port()["bytes_out"]) == (0, 0)
+        client = held(files, stand, 30000)
+        client.echo(b"x" * 1000)
+        await_(lambda: port()["sessions"] == 1, "the session is counted")
+        assert port()["servers"][0]["sessions"] == 1
+        client.close()
+        await_(lambda: port()["bytes_out"] >= 1000, "its bytes are counted when it ends")
+        assert port()["bytes_in"] == 1000
+        assert port()["sessions"] == 0
+        # HAProxy goes and comes back: the figures do too.
+        stand.stop_haproxy()
+        await_(lambda: get(stand, "/api/status").json["haproxy"] is None, "it is away")
+        assert get(stand, "/api/status").json["converged"] is False
+        assert port()["sessions"] is None or port()["state"] == "open"
+        info = stand.start_haproxy()
+        await_(
+            lambda: (get(stand, "/api/status").json["haproxy"] or {}).get("pid") == info.pid, "back"
+        )
+        await_ready(stand, 30000, server)
+
+
+def test_who_looks_does_not_hold_a_soft_stop_up(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        assert get(stand, "/api/status").json["haproxy"]
+        # It ends when the last connection of its CLI does.
+        stand.stop_haproxy(signal.SIGUSR1)
+
+
+def test_a_check_that_fails_shows_at_once(make_stand: MakeStand, make_server: MakeServer) -> None:
+    check = {"enabled": True, "interval": "50ms", "fall": 1}
+    stand = make_stand(pools=[{"ports": ["30000"], "slots": 2, "check": check}])
+    server = make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+
+        def state() -> tuple[str, str]:
+            found = get(stand, "/api/status").json["ports"][0]["servers"][0]
+            return found["state"], found["check"]
+
+        await_(lambda: state() == ("ready", "L4OK"), "it is checked")
+        server.close()
+        await_(lambda: state() == ("down", "L4CON"), "it is down")
+
+
+def test_off_the_loopback_without_a_token(make_stand: MakeStand) -> None:
+    # 0.0.0.0 is every address, so the loopback's too.
+    stand = make_stand(http={"listen": f"0.0.0.0:{free_port('0.0.0.0')}"})
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        refused = get(stand, "/api/status")
+        assert refused.status == 404
+        assert "set http.token_file" in refused.body
+        assert get(stand, "/readyz").status == 200
+        assert get(stand, "/metrics").status == 200
+        told = run_cli("status", "-c", stand.settings_file)
+        assert (told.code, "no sidecar was asked" in told.out) == (0, True)
+        assert "set http.token_file" in told.out
+
+
+def test_with_a_token(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    file = stand.folder / "token"
+    data = {**stand.settings_data["http"], "token_file": str(file)}
+    section = stand.settings.http.model_validate(data)
+    stand.settings = stand.settings.model_copy(update={"http": section})
+    stand.settings_file.write_text(json.dumps({**stand.settings_data, "http": data}))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        assert get(stand, "/api/status").status == 503, "the file is not there yet"
+        file.write_text("geheim é\n")
+        denied = get(stand, "/api/status")
+        assert denied.status == 401
+        assert denied.headers["WWW-Authenticate"].startswith("Basic ")
+        assert get(stand, "/api/status", Authorization="Bearer wrong").status == 401
+        assert get(stand, "/api/status", Authorization="Basic !!!").status == 401
+        assert get(stand, "/api/status", Authorization="Negotiate geheim").status == 401
+        basic = base64.b64encode("me:geheim é".encode()).decode()
+        assert get(stand, "/api/status", Authorization=f"Basic {basic}").status == 200
+        assert get(stand, "/healthz").status == 200
+        file.write_text("renewed\n")
+        assert get(stand, "/api/status", Authorization=f"Basic {basic}").status == 401
+        assert get(stand, "/api/status", Authorization="Bearer renewed").status == 200
+        assert "converged" in run_cli("status", "-c", stand.settings_file).out
+
+
+def test_an_unreadable_token_file_is_said_once(
+    make_stand: MakeStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand = make_stand()
+    file = stand.folder / "token"
+    section = stand.settings.http.model_copy(update={"token_file": file})
+    stand.settings = stand.settings.model_copy(update={"http": section})
+    caplog.set_level(logging.INFO)
+
+    def said() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        return [line for line in found if line.startswith("http.token_file ")]
+
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        for _ in range(20):
+            answer = get(stand, "/api/status", Authorization="Bearer secret")
+            assert (answer.status, answer.body) == (
+                503,
+                "http.token_file is empty or cannot be read\n",
+            )
+        assert said() == [
+            f"http.token_file {file} cannot be read: [Errno 2] No such file or directory: '{file}'"
+        ]
+        file.write_text("\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer ").status == 503
+        assert said()[1:] == [f"http.token_file {file} is empty"]
+        file.write_text("secret\n")
+        for _ in range(20):
+            assert get(stand, "/api/status", Authorization="Bearer secret").status == 200
+        assert said()[2:] == [f"http.token_file {file} can be read again"]
+
+
+def test_probes_do_not_wait_for_the_loop(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.settings = stand.settings.model_copy(
+        update={"haproxy": stand.settings.haproxy.model_copy(update={"timeout": 20.0})}
+    )
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        pid = stand.info().pid
+        statuses: list[int] = []
+        askers = [
+            threading.Thread(target=lambda: statuses.append(get(stand, "/api/status").status))
+            for _ in range(WORKERS * 2)
+        ]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await_(lambda: daemon._busy_since, "the loop waits for HAProxy")
+            for asker in askers:
+                asker.start()
+            for _ in range(20):
+                assert get(stand, "/healthz").status == 200
+                assert get(stand, "/readyz").status in (200, 503)
+            assert not statuses, "nobody else was answered meanwhile"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for asker in askers:
+            asker.join(20)
+        assert len(statuses) == len(askers)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "may"),
+    [
+        ("127.0.0.1:8405", "127.0.0.1:8405", True),
+        ("127.0.0.1:8405", "localhost:8405", True),
+        ("127.0.0.1:8405", "LOCALHOST", True),
+        ("[::1]:8405", "[::1]:8405", True),
+        ("localhost:8405", "localhost:8405", True),
+        ("127.0.0.1:8405", "evil.example:8405", False),
+        ("127.0.0.1:8405", "127.0.0.1.evil.example", False),
+        ("127.0.0.1:8405", "[", False),
+        ("127.0.0.1:8405", "", False),
+        ("127.0.0.1:8405", None, False),
+    ],
+)
+def test_a_page_from_elsewhere_cannot_read(listen: str, host: str | None, may: bool) -> None:
+    denied = Access(listen, None).check(host, None)
+    assert (denied is None) == may
+    assert denied is None or denied.status == 403
+
+
+def test_the_loop_answers_between_its_steps() -> None:
+    woken = threading.Event()
+    calls = Calls(woken.set)
+    answers: list[object] = []
+
+    def ask() -> None:
+        answers.append(calls.ask(lambda: threading.current_thread().name, 10))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert woken.wait(10)
+    calls.answer()
+    thread.join()
+    assert answers == [threading.current_thread().name]
+
+
+def test_an_error_is_the_askers() -> None:
+    woken = threading.Event()
+    calls = Calls(woken.set)
+
+    def wrong() -> None:
+        raise ValueError("mine")
+
+    def answer() -> None:
+        woken.wait(10)
+        calls.answer()
+
+    loop = threading.Thread(target=answer)
+    loop.start()
+    with pytest.raises(ValueError, match="mine"):
+        calls.ask(wrong, 10)
+    loop.join()
+
+
+def test_a_loop_without_time() -> None:
+    calls, asked = Calls(lambda: None), []
+    with pytest.raises(BusyError, match=r"no time for 0\.01 s"):
+        calls.ask(lambda: asked.append(1), 0.01)
+    calls.answer()
+    assert not asked, "nobody waits for it any more"
+    calls.close()
+    began = time.monotonic()
+    with pytest.raises(BusyError, match="stopping"):
+        calls.ask(lambda: 1, 60)
+    assert time.monotonic() - began < 60
+
+
+def test_too_many_ask() -> None:
+    calls = Calls(lambda: None)
+    for _ in range(WAITING_MAX):
+        with pytest.raises(BusyError, match="no time"):
+            calls.ask(lambda: 1, 0.001)
+    with pytest.raises(BusyError, match="too many"):
+        calls.ask(lambda: 1, 60)
+
+
+def test_traffic_is_read_by_column_name() -> None:
+    header = (
+        "# pxname,svname,bin,bout,scur,rate,status,check_status,lastchg,stot,econ,wretr,wredis,"
+    )
+    text = (
+        f"{header}\n"
+        "be_tcp-30000,s1,5,6,7,8,UP 1/3,* L4OK,12,9,3,2,1,\n"
+        "be_tcp-30000,s2,0,0,0,0,DOWN 1/2,L4TOUT,3,,,,,\n"
+        "be_tcp-30000,s3,,,,,no check,,,,,,,\n"
+        "other,s1,1,1,1,1,UP,,1,1,1,1,1,\n"
+        "be_tcp-30000,BACKEND,1,1,1,1,UP,,1,9,3,2,1,\n"
+    )
+    found = parse_server_traffic(text)
+    assert found.keys() == {30000}
+    s1, s2, s3 = found[30000].values()
+    assert (s1.counts, s1.up, s1.check, s1.seconds_since_change) == ((7, 8, 5, 6), True, "L4OK", 12)
+    assert s1.attempts == (9, 3, 2, 1)
+    assert parse_attempts(text) == {30000: (9, 3, 2, 1)}
+    assert (s2.up, s2.check) == (False, "L4TOUT")
+    assert (s3.counts, s3.up, s3.check) == ((0, 0, 0, 0), True, "")
+    ports = parse_port_traffic(f"{header}\ntcp-30000,FRONTEND,5,6,7,8,OPEN,,,\nx,FRONTEND,,,,,,,,")
+    assert ports == {30000: (7, 8, 5, 6)}

@@ -1,0 +1,90 @@
+"""What outlives a sidecar: that it cannot be written is said once, and costs nothing else."""
+
+import logging
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cli import run_cli
+from drive import PORT
+from stand import MakeServer, MakeStand, app, await_, await_told, converged, running
+
+from sidecar.common.files import KeptFile
+from sidecar.daemon.persistence import read_programmed
+
+
+def test_a_file_says_once_that_it_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "run"
+    folder.write_text("in the way")
+    file = KeptFile(folder / "servers.state")
+    for _ in range(3):
+        assert not file.write("text")
+    folder.unlink()
+    for _ in range(3):
+        assert file.write("text")
+    folder.joinpath("servers.state").unlink()
+    folder.rmdir()
+    folder.write_text("again")
+    assert not file.write("text")
+    path = folder / "servers.state"
+    levels = [(record.levelname, record.getMessage()) for record in caplog.records]
+    cannot = f"cannot write {path}: File exists; trying again until it works"
+    assert levels == [("ERROR", cannot), ("INFO", f"{path} can be written again"), levels[0]]
+
+
+def test_a_sidecar_goes_on_though_nothing_can_be_saved(
+    make_stand: MakeStand, make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    folder = stand.folder / "full"
+    folder.write_text("in the way")
+    path = folder / "servers.state"
+    stand.write("web.yaml", *app("web", "auto", [a]))
+    with running(stand.daemon(state_file=path)) as daemon:
+        converged(daemon)
+        await_told(caplog, f"cannot write {path}")
+        stand.write("web.yaml", *app("web", "auto", [b]))
+        await_(lambda: stand.ready(PORT) == [b.address], "it drives on")
+        tries_until = time.monotonic() + 3.0
+        await_(lambda: time.monotonic() > tries_until, "it tries again, and again")
+        said = [item.getMessage() for item in caplog.records if "cannot write" in item.getMessage()]
+        assert len(said) == len(set(said)) == 3, "the state, the `auto` ports, which HAProxy it is"
+        folder.unlink()
+        for name in ("servers.state", "auto-ports.json", "programmed.json"):
+            await_told(caplog, f"{folder / name} can be written again")
+        assert read_programmed(folder / "programmed.json") == stand.info().identity
+    assert b.address.ip in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[1, 2, 3]", "nonsense", "{}", "7"])
+def test_what_is_not_ours_is_not_known(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "programmed.json"
+    path.write_text(text)
+    assert read_programmed(path) is None
+    assert read_programmed(tmp_path / "absent") is None
+
+
+def test_hold_says_what_it_could_not_write(make_stand: MakeStand) -> None:
+    stand = make_stand(start=False)
+    # A limit on the size of files fails the write as a full disk does.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        failed = run_cli("hold", PORT, "-c", stand.settings_file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    path = stand.folder / "held-ports.json"
+    assert (failed.code, failed.out) == (2, "")
+    assert failed.err == f"haproxy-sidecar: cannot write {path}: File too large\n"
+    path.write_text("{}")
+    failed = run_cli("hold", PORT, "-c", stand.settings_file)
+    assert failed.code == 2
+    assert failed.err.startswith(f"haproxy-sidecar: {path} is no list of ports: delete it")

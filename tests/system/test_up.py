@@ -1,0 +1,320 @@
+"""`haproxy-sidecar up`, `run` and `make run`'s command line, as processes of their own: what they
+say, what they start, and that nothing of it is left behind.
+"""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from cli import ROOT, Start, command
+from stand import EchoServer, Stand, app, await_, fresh_ip
+
+from sidecar.haproxy.process import answering
+
+MakeStand = Callable[..., Stand]
+MakeServer = Callable[..., EchoServer]
+
+
+@pytest.fixture
+def laptop(make_stand: MakeStand) -> Stand:
+    """Settings with ports of their own, and nothing running."""
+    return make_stand(start=False, pools=[{"ports": ["30000-30003"], "slots": 4}])
+
+
+def up(stand: Stand) -> list[str]:
+    return command("up", "-c", stand.settings_file)
+
+
+def haproxy_pid(stand: Stand) -> int:
+    info = answering(stand.settings.haproxy.socket)
+    assert info, "no HAProxy answers"
+    return info.pid
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no such process runs (a zombie that waits for its parent does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+def await_leads_to(stand: Stand, port: int, server: EchoServer) -> None:
+    def leads() -> bool:
+        try:
+            client = stand.connect(port)
+        except OSError:
+            return False
+        client.close()
+        return client.server == server.name
+
+    await_(leads, f"port {port} leads to {server.name}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up(number: signal.Signals, laptop: Stand, make_server: MakeServer, start: Start) -> None:
+    server = make_server()
+    laptop.write("web.yaml", *app("web", 30000, [server]))
+    process = start(up(laptop))
+    await_leads_to(laptop, 30000, server)
+    await_(lambda: laptop.is_refused(30001), "unclaimed ports are closed")
+    haproxy, config = haproxy_pid(laptop), laptop.settings.haproxy.config
+    for line in (
+        f"✓ rendered {config}: 4 ports, 4 server slots each\n",
+        f"✓ started HAProxy {laptop.info().version}, PID {haproxy};",
+        f"its log, with every connection: {config.with_name('haproxy.log')}\n",
+        f"✓ watching {laptop.manifests}; edit, add or delete a manifest there\n",
+        f"    status:  {sys.executable} -m sidecar status -c {laptop.settings_file}\n",
+        f"    page:    http://{laptop.ip}:8405/\n",
+        "    Ctrl-C stops all of it\n",
+    ):
+        process.await_said(line)
+    process.await_said("port 30000: open -> Route demo/web")
+    # It follows edits.
+    laptop.write("web.yaml", *app("web", 30002, [server]))
+    await_leads_to(laptop, 30002, server)
+    await_(lambda: laptop.is_refused(30000), "closed")
+    assert haproxy_pid(laptop) == haproxy
+
+    process.send(number)
+    assert process.wait() == 0
+    assert process.said.endswith("stopped HAProxy; nothing is left running\n")
+    assert "Traceback" not in process.said
+    assert is_gone(haproxy)
+    assert answering(laptop.settings.haproxy.socket) is None
+
+
+def test_up_with_manifests_of_its_own(laptop: Stand, make_server: MakeServer, start: Start) -> None:
+    server = make_server()
+    laptop.write("web.yaml", *app("web", 30000, [server]))
+    (laptop.manifests / "web.yaml").rename(laptop.folder / "other.yaml")
+    laptop.write("web.yaml", *app("web", 30001, [server]))
+    process = start([*up(laptop), "other.yaml"], cwd=laptop.folder)
+    await_leads_to(laptop, 30000, server)
+    assert laptop.is_refused(30001)
+    process.await_said("watching other.yaml;")
+    process.await_said("Ctrl-C stops all of it")
+    assert "    status:" not in process.said, "it reads source.path"
+
+
+def test_a_second_up_says_what_is_wrong(
+    laptop: Stand, make_server: MakeServer, start: Start
+) -> None:
+    server = make_server()
+    laptop.write("web.yaml", *app("web", 30000, [server]))
+    first = start(up(laptop))
+    await_leads_to(laptop, 30000, server)
+    haproxy = haproxy_pid(laptop)
+    second = start(up(laptop))
+    assert second.wait() == 3
+    where = laptop.settings.haproxy.socket
+    assert f"(PID {haproxy}) answers at {where} already: is `up` running" in second.said
+    assert "rendered" not in second.said
+    # Nor with another socket: a port is taken.
+    data = {**laptop.settings_data}
+    data["haproxy"] = {
+        name: str(laptop.folder / "other" / name) for name in ("socket", "config", "state_file")
+    }
+    other = laptop.folder / "other.yaml"
+    other.write_text(yaml.safe_dump(data))
+    third = start(command("up", "-c", other))
+    assert third.wait() == 3
+    assert f"{laptop.ip} port 30000: Address already in use" in third.said
+    # The first did not notice.
+    assert haproxy_pid(laptop) == haproxy
+    await_leads_to(laptop, 30000, server)
+    first.ctrl_c()
+    assert first.wait() == 0
+
+
+def test_a_busy_port_is_named(laptop: Stand, start: Start) -> None:
+    with socket.create_server((laptop.ip, 30002)):
+        process = start(up(laptop))
+        assert process.wait() == 3
+    assert process.said == (
+        "haproxy-sidecar: HAProxy cannot listen on all ports of the pool:\n"
+        f"  {laptop.ip} port 30002: Address already in use\n"
+        "stop what uses them (ss -ltnp shows it), or take them out of pools.ports\n"
+    )
+    assert not laptop.settings.haproxy.config.exists()
+
+
+def test_the_http_port_is_busy(laptop: Stand, start: Start) -> None:
+    with socket.create_server((laptop.ip, 8405)):
+        process = start(up(laptop))
+        assert process.wait() == 2
+    assert f"'{laptop.ip}:8405' cannot be used (Address already in use)" in process.said
+    assert "Traceback" not in process.said
+    assert answering(laptop.settings.haproxy.socket) is None
+
+
+def test_no_haproxy_here(laptop: Stand, start: Start) -> None:
+    process = start(up(laptop), HAPROXY="/nonexistent")
+    assert process.wait() == 3
+    assert process.said.startswith("haproxy-sidecar: there is no '/nonexistent' here; install")
+    assert not laptop.settings.haproxy.config.exists()
+
+
+def test_a_haproxy_that_cannot_start(laptop: Stand, start: Start) -> None:
+    template = laptop.folder / "own.j2"
+    template.write_text("global\n    nonsense on line two\n")
+    laptop.settings_data["haproxy"]["template"] = str(template)
+    laptop.settings_file.write_text(yaml.safe_dump(laptop.settings_data))
+    process = start(up(laptop))
+    assert process.wait() == 3
+    assert "HAProxy stopped at once (exit code 1)" in process.said
+    assert "unknown keyword 'nonsense'" in process.said
+
+
+def test_broken_settings(laptop: Stand, start: Start) -> None:
+    laptop.settings_file.write_text("pools: [{ports: ['30000'], slotz: 3}]")
+    process = start(up(laptop))
+    assert process.wait() == 2
+    assert "pools[0].slotz: no such key; did you mean slots?" in process.said
+
+
+def test_a_killed_haproxy_is_started_again(
+    laptop: Stand, make_server: MakeServer, start: Start
+) -> None:
+    server = make_server()
+    laptop.write("web.yaml", *app("web", 30000, [server]))
+    process = start(up(laptop))
+    await_leads_to(laptop, 30000, server)
+    before = haproxy_pid(laptop)
+    os.kill(before, signal.SIGKILL)
+    await_(lambda: is_gone(before), "it is gone")
+    await_leads_to(laptop, 30000, server)
+    await_(lambda: laptop.is_refused(30001), "unclaimed ports are closed again")
+    assert haproxy_pid(laptop) != before
+    process.await_said(f"HAProxy (PID {before}) ended with code -9; starting it again")
+    process.await_said("giving everything back")
+    after = haproxy_pid(laptop)
+    process.ctrl_c()
+    assert process.wait() == 0
+    assert is_gone(after)
+
+
+def test_a_killed_sidecar_leaves_no_haproxy(
+    laptop: Stand, make_server: MakeServer, start: Start
+) -> None:
+    server = make_server()
+    laptop.write("web.yaml", *app("web", 30000, [server]))
+    process = start(up(laptop))
+    await_leads_to(laptop, 30000, server)
+    haproxy = haproxy_pid(laptop)
+    process.send(signal.SIGKILL)
+    process.wait()
+    await_(lambda: is_gone(haproxy), "HAProxy ends with it")
+    # And nothing that is left over hinders the next one.
+    again = start(up(laptop))
+    await_leads_to(laptop, 30000, server)
+    again.ctrl_c()
+    assert again.wait() == 0
+
+
+def test_ctrl_c_while_it_loads(laptop: Stand, start: Start) -> None:
+    process = start(up(laptop))
+    await_(lambda: b"sidecar" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "it began")
+    process.ctrl_c()
+    process.wait()
+    await_(lambda: answering(laptop.settings.haproxy.socket) is None, "no HAProxy is left")
+
+
+def test_ctrl_c_at_once(laptop: Stand, start: Start) -> None:
+    """Whenever it comes, no HAProxy stays and no traceback is shown."""
+    process = start(up(laptop))
+    process.await_said("rendered")
+    process.ctrl_c()
+    assert process.wait() == 0
+    assert "Traceback" not in process.said
+    assert process.said.endswith("stopped HAProxy; nothing is left running\n")
+    await_(lambda: answering(laptop.settings.haproxy.socket) is None, "no HAProxy is left")
+
+
+def test_run_leaves_haproxy_as_it_is(
+    make_stand: MakeStand, make_server: MakeServer, start: Start
+) -> None:
+    stand, server = make_stand(), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    before = stand.info().identity
+    process = start(command("run", "-c", stand.settings_file))
+    await_leads_to(stand, 30000, server)
+    process.await_said("port 30000: open -> Route demo/web")
+    process.send(signal.SIGINT)
+    assert process.wait() == 0
+    assert stand.info().identity == before
+    await_leads_to(stand, 30000, server)
+    # Not on a terminal, each line is JSON.
+    lines = [yaml.safe_load(line) for line in process.said.splitlines()]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+
+
+def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
+    """examples/ with the settings and servers of `make run`, on addresses of this test's own."""
+    ip, second = fresh_ip(), fresh_ip()
+
+    def moved(path: str) -> str:
+        return (ROOT / path).read_text().replace("127.0.0.1", ip).replace("127.0.0.2", second)
+
+    (tmp_path / "examples").mkdir()
+    for name in ("egress.yaml", "mysql.yaml", "ottcache-002.yaml", "web.yaml", "servers.py"):
+        (tmp_path / "examples" / name).write_text(moved(f"examples/{name}"))
+    listen = f"http: {{listen: '{ip}:8405'}}\n"
+    (tmp_path / "sidecar.yaml").write_text(moved("manifests/laptop/sidecar.yaml") + listen)
+    demo = [sys.executable, "examples/servers.py", *command("up", "-c", "sidecar.yaml")]
+    process = start(demo, cwd=tmp_path)
+    process.await_said("Ctrl-C stops all of it")
+    process.await_said("demo servers: ")
+    process.await_said("curl ")
+
+    def page() -> str:
+        try:
+            with socket.create_connection((ip, 18080), 5) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return client.makefile().read()
+        except OSError:
+            return ""
+
+    await_(lambda: "hello from web-" in page(), "the web server answers on 18080")
+    with socket.create_connection((ip, 13306), 5) as client, client.makefile("rw") as lines:
+        assert lines.readline() == "mysql-0: say something, it comes back\n"
+        lines.write("hello\n")
+        lines.flush()
+        assert lines.readline() == "mysql-0: hello\n"
+
+    twice = start(demo, cwd=tmp_path)
+    assert twice.wait() == 3
+    assert "is the demo running in another terminal?" in twice.said
+
+    info = answering(str(tmp_path / "run" / "admin.sock"))
+    assert info
+    process.ctrl_c()
+    assert process.wait() == 0
+    assert process.said.endswith("stopped HAProxy; nothing is left running\n")
+    assert "Traceback" not in process.said
+    assert is_gone(info.pid)
+
+
+def test_the_demo_servers_end_with_their_command(tmp_path: Path, start: Start) -> None:
+    ip, second = fresh_ip(), fresh_ip()
+    text = (ROOT / "examples" / "servers.py").read_text()
+    (tmp_path / "servers.py").write_text(text.replace("127.0.0.1", ip).replace("127.0.0.2", second))
+    assert start([sys.executable, "servers.py", "false"], cwd=tmp_path).wait() == 1
+    missing = start([sys.executable, "servers.py", "/nonexistent"], cwd=tmp_path)
+    assert missing.wait() == 2
+    assert missing.said.endswith("/nonexistent cannot be run: No such file or directory\n")
+    stopped = start([sys.executable, "servers.py", "sleep", "60"], cwd=tmp_path)
+    stopped.await_said("demo servers: ")
+    stopped.send(signal.SIGTERM)
+    assert stopped.wait() != 0
+    alone = start([sys.executable, "servers.py"], cwd=tmp_path)
+    alone.await_said("demo servers: ")
+    alone.ctrl_c()
+    assert alone.wait() == 0
+    assert "Traceback" not in alone.said

@@ -1,0 +1,220 @@
+"""`sidecar.settings.schema`: every key of the design is understood; for mistakes see
+test_mistakes."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.model.pool import HealthCheck
+from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings, parse_settings
+
+#: The settings of the design, word for word.
+DESIGN = """\
+router_name: wzh-router-1          # or env WZH_ROUTER_NAME
+haproxy:
+  socket: run/admin.sock           # Runtime API, unix path or host:port
+  config: run/haproxy.cfg          # what render and up write
+  state_file: run/servers.state
+  template: null                   # your own jinja2 template instead of ours; gets the pool
+  maxconn: null                    # HAProxy's own choice
+source:
+  kind: directory                  # or kubernetes
+  path: examples/                  # directory: *.yaml, *.yml, *.json, multi-document, List kinds
+  namespaces: []                   # kubernetes: empty means all; route_labels: selector
+pools:
+  - name: default
+    ports: ["13306", "18080", "6620", "30000-30099"]
+    bind: ["127.0.0.1"]
+    slots: 16
+    balance: leastconn
+    namespaces: ["*"]
+    timeouts: {connect: 500ms, client: 1h, server: 1h}
+    check: {enabled: false, interval: 5s, rise: 1, fall: 3}
+    accept_proxy: false
+    send_proxy: none               # v1, v2
+drain: {deadline: 0s}              # 0: sessions of a removed endpoint end by themselves
+endpoints: {deny: []}              # networks no server may be in; the default denies loopback, link-local, multicast
+http: {listen: "127.0.0.1:8405"}   # /healthz /readyz /metrics
+"""  # noqa: E501
+
+#: All keys, none with its default.
+EVERYTHING = """\
+router_name: edge-2
+haproxy:
+  socket: 127.0.0.1:9999
+  config: /etc/haproxy/haproxy.cfg
+  state_file: /shared/servers.state
+  template: mine.j2
+  maxconn: 5000
+  metrics_listen: "[::1]:8406"
+  timeout: 2s
+source:
+  kind: kubernetes
+  path: /manifests
+  namespaces: [a, b]
+  namespace_labels: team
+  route_labels: "tier=edge,shard in (a, b)"
+  route_fields: spec.host!=x
+  endpoints: endpoints
+  kubeconfig: /kube
+  context: east
+annotations: {router_name: r, port: p, drain_deadline: d, kept_port: k}
+kubernetes:
+  write_status: false
+  events: false
+  lease: {namespace: ingress, name: router.a}
+  publish_service: ingress/edge
+  writes_per_second: 2.5
+pools:
+  - name: brokers
+    ports: [1883, "9092-9094"]
+    bind: [0.0.0.0, "::"]
+    slots: 4
+    balance: source
+    namespaces: [team-a, team-b]
+    auto_ports_per_namespace: 3
+    timeouts: {connect: 1s, client: 30m, server: 1d}
+    check: {enabled: true, interval: 250ms, rise: 2, fall: 5}
+    accept_proxy: true
+    send_proxy: v2
+    maxconn: 300
+drain: {deadline: 90s}
+endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
+dns: {servers: ["10.0.0.10:53", "[fd00::a]:53"], timeout: 2s, keep: 10m}
+http: {listen: null, token_file: run/token}
+timing: {close_after: 0, resync: 1m, grace: 1h}
+log: {format: json, level: debug}
+"""
+
+
+def parse(text: str, environment: Mapping[str, str] | None = None) -> Settings:
+    return parse_settings(text, environment or {}, "sidecar.yaml")
+
+
+def test_the_settings_of_the_design_are_the_defaults() -> None:
+    designed, default = parse(DESIGN), parse("")
+    assert default == Settings()
+    assert designed == default.model_copy(update={"endpoints": designed.endpoints})
+    assert designed.endpoints.deny == ()
+    assert [str(network) for network in default.endpoints.deny] == list(DENIED_BY_DEFAULT)
+    (only,) = designed.pool().classes
+    assert only.ports == (6620, 13306, 18080, *range(30000, 30100))
+    assert (only.name, only.bind, only.slots, only.balance) == (
+        *("default", ("127.0.0.1",), 16, "leastconn"),
+    )
+    assert (only.namespaces, only.check) == (("*",), None)
+    assert only.connect_timeout_seconds == 0.5
+    assert (only.client_timeout_seconds, only.server_timeout_seconds) == (3600.0, 3600.0)
+    assert (only.accept_proxy, only.send_proxy) == (False, "none")
+    assert only.maxconn is None
+
+
+def test_every_key_means_what_it_says() -> None:
+    settings = parse(EVERYTHING)
+    assert settings.model_dump() == {
+        "router_name": "edge-2",
+        "haproxy": {
+            "socket": "127.0.0.1:9999",
+            "config": Path("/etc/haproxy/haproxy.cfg"),
+            "state_file": Path("/shared/servers.state"),
+            "template": Path("mine.j2"),
+            "maxconn": 5000,
+            "metrics_listen": "[::1]:8406",
+            "timeout": 2.0,
+        },
+        "source": {
+            "kind": "kubernetes",
+            "path": Path("/manifests"),
+            "namespaces": ("a", "b"),
+            "namespace_labels": "team",
+            "route_labels": "tier=edge,shard in (a, b)",
+            "route_fields": "spec.host!=x",
+            "endpoints": "endpoints",
+            "kubeconfig": Path("/kube"),
+            "context": "east",
+        },
+        "annotations": {"router_name": "r", "port": "p", "drain_deadline": "d", "kept_port": "k"},
+        "pools": (
+            {
+                "name": "brokers",
+                "ports": (1883, 9092, 9093, 9094),
+                "bind": ("0.0.0.0", "::"),
+                "slots": 4,
+                "balance": "source",
+                "namespaces": ("team-a", "team-b"),
+                "auto_ports_per_namespace": 3,
+                "timeouts": {"connect": 1.0, "client": 1800.0, "server": 86400.0},
+                "check": {"enabled": True, "interval": 0.25, "rise": 2, "fall": 5},
+                "accept_proxy": True,
+                "send_proxy": "v2",
+                "maxconn": 300,
+            },
+        ),
+        "drain": {"deadline": 90.0, "sessions_per_second": 100},
+        "limits": {"max_servers": 1024},
+        "endpoints": {
+            "deny": (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
+        },
+        "dns": {"servers": ("10.0.0.10:53", "[fd00::a]:53"), "timeout": 2.0, "keep": 600.0},
+        "http": {"listen": None, "token_file": Path("run/token")},
+        "kubernetes": {
+            "write_status": False,
+            "events": False,
+            "lease": {"namespace": "ingress", "name": "router.a"},
+            "publish_service": "ingress/edge",
+            "writes_per_second": 2.5,
+        },
+        "timing": {"close_after": 0.0, "resync": 60.0, "grace": 3600.0},
+        "log": {"format": "json", "level": "debug"},
+    }
+    assert settings.pool().classes[0].check == HealthCheck(0.25, 2, 5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "---\n", "{}", "null", "drain:\nhttp:\n", "\ufeff"]
+)
+def test_what_is_left_empty_has_its_defaults(text: str) -> None:
+    assert parse(text) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[6620]", (6620,)),
+        ("6620", (6620,)),
+        ('"30000-30002"', (30000, 30001, 30002)),
+        ('[" 6620 ", 1]', (1, 6620)),
+        # An octal for YAML 1.1, a port for everybody else.
+        ("[06620, 0777]", (777, 6620)),
+        ("[1, 65535]", (1, 65535)),
+        ('["5-5"]', (5,)),
+    ],
+)
+def test_ports_are_taken_as_people_write_them(text: str, expected: tuple[int, ...]) -> None:
+    assert parse(f"pools: [{{ports: {text}}}]").pools[0].ports == expected
+
+
+@pytest.mark.parametrize("written", ["true", "True", "yes", "on"])
+def test_yaml_has_many_words_for_true(written: str) -> None:
+    assert parse(f"pools: [{{ports: [1], accept_proxy: {written}}}]").pools[0].accept_proxy is True
+
+
+def test_the_environment_names_the_router_before_the_file_does() -> None:
+    environment = {"WZH_ROUTER_NAME": "wzh-router-9", "ROUTER_NAME": "not this"}
+    assert parse("router_name: mine", environment).router_name == "wzh-router-9"
+    assert parse("", environment).router_name == "wzh-router-9"
+    assert parse("router_name: mine", {"WZH_ROUTER_NAME": ""}).router_name == "mine"
+
+
+@given(st.lists(st.sets(st.integers(1, 2000), min_size=1), min_size=1, max_size=4))
+def test_pools_may_share_the_ports_out_in_any_way(sets: list[set[int]]) -> None:
+    apart = [ports.difference(*sets[:index]) for index, ports in enumerate(sets)]
+    pools = [{"name": f"p{n}", "ports": sorted(ports)} for n, ports in enumerate(apart) if ports]
+    made = parse(f"pools: {pools}").pool()
+    assert set(made.ports) == set().union(*sets)
+    for item in made.classes:
+        assert {made.by_port[port] for port in item.ports} == {item}
