@@ -12,7 +12,7 @@ from sidecar.cli.screen import terminal_width
 from sidecar.cli.targets import Named, find_port
 from sidecar.common.durations import format_span
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.sessions import Session, parse_port_sessions
+from sidecar.haproxy.sessions import Session, parse_port_sessions, parse_sessions
 from sidecar.model.pool import PortPool
 from sidecar.settings.schema import Settings
 
@@ -28,7 +28,7 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
     named = find_port(settings, target)
     pool = settings.pool().by_port[named.port]
     with connect(settings) as client:
-        found = parse_port_sessions(client.ask(_LIST_ALL), named.port)
+        found = with_ages(client, parse_port_sessions(client.ask(_LIST_ALL), named.port))
     rows = [_row(item, named.pods, pool) for item in _by_age(found)]
     if as_json:
         report = {"port": named.port, "route": named.route, "sessions": rows}
@@ -36,6 +36,14 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
         sys.stdout.write("\n")
         return
     _show(named, rows)
+
+
+def with_ages(client: RuntimeClient, found: Sequence[Session]) -> list[Session]:
+    """``found``, with the ages that HAProxy only writes where it lists sessions in short."""
+    if all(item.age_seconds is not None for item in found):
+        return list(found)
+    ages = {item.id: item.age_seconds for item in parse_sessions(client.ask("show sess"))}
+    return [item._replace(age_seconds=item.age_seconds or ages.get(item.id)) for item in found]
 
 
 def connect(settings: Settings) -> RuntimeClient:

@@ -275,8 +275,7 @@ class Reconciler:
             if number == 0:
                 self._found_drift(drift, work)
             if met:
-                for port in work:
-                    self.history.blame(port, f"HAProxy with PID {info.pid} was met")
+                self.history.met(work, f"HAProxy with PID {info.pid} was met")
             self._settle(claims, observed, plans, work)
             for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)

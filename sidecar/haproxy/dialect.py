@@ -38,9 +38,13 @@ SERVER_IN_USE = "Server still has connections attached to it, cannot remove it."
 PORT_OPENED = frozenset({"", "All sockets are already enabled."})
 PORT_CLOSED = frozenset({"", "All sockets are already disabled."})
 
-#: What HAProxy refuses for ever -> what to do about it.
+#: What HAProxy refuses however often it is asked -> what to do about it.
 REMEDIES = {
     "Frontend was previously shut down, cannot enable.": "only a restart of HAProxy brings it back",
+    "Failed to resume frontend, check logs for precise cause (port conflict?).": (
+        "another process listens there (`ss -ltnp` on HAProxy's machine shows which): end it, or"
+        " take the port out of the pool"
+    ),
 }
 
 #: When ``shutdown session`` worked; a session that ended by itself meanwhile is no failure.

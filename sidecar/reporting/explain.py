@@ -384,9 +384,9 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
             remedy="render haproxy.cfg from these settings and restart HAProxy",
         )
     if seen is not None:
-        yield _seen_link(seen, claimed=verdict is not None)
+        yield _seen_link(seen, world.failures.get(port, ""), claimed=verdict is not None)
     if message := world.failures.get(port):
-        yield Link("sidecar", "bad", f"cannot bring the port to what is desired: {message}")
+        yield Link("sidecar", "bad", f"cannot reconcile the port: {message}")
     if port in world.held:
         yield Link(
             "sidecar",
@@ -396,7 +396,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
         )
 
 
-def _seen_link(seen: ObservedPort, *, claimed: bool) -> Link:
+def _seen_link(seen: ObservedPort, failure: str, *, claimed: bool) -> Link:
     used = [slot for slot in seen.servers.values() if slot.address != PARKED]
     serving = [slot for slot in used if slot.state == "ready" and slot.up]
     lines = tuple(
@@ -416,9 +416,10 @@ def _seen_link(seen: ObservedPort, *, claimed: bool) -> Link:
         return Link("HAProxy", "warn" if seen.open else "info", text, lines)
     if seen.open and serving:
         return Link("HAProxy", "ok", text, lines)
-    remedy = (
-        "no server is up: see their health checks"
-        if used and not serving and seen.open
-        else "it opens as soon as a server is ready"
-    )
+    if failure:
+        remedy = "see what the sidecar says below"
+    elif used and not serving and seen.open:
+        remedy = "no server is up: see their health checks"
+    else:
+        remedy = "it opens as soon as a server is ready"
     return Link("HAProxy", "bad", text, lines, remedy)

@@ -153,7 +153,7 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     down = haproxy(slot("s1", Address("10.0.0.1", 9000), up=False))
     assert "0 of 1 servers take connections" in link(observed=down).text
     assert "health checks" in link(observed=down).remedy
-    assert link(failures={30000: "no"}).text.endswith("to what is desired: no")
+    assert link(failures={30000: "no"}).text == "cannot reconcile the port: no"
     held = explain("30000", replace(world(*GOOD), held=frozenset({30000})))
     assert held.works
     assert held.links[-1].remedy == "haproxy-sidecar release 30000"
