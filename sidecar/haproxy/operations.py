@@ -146,7 +146,7 @@ class DeleteServer:
 
 @dataclass(frozen=True, slots=True)
 class EnableHealth:
-    """Start the checks of an added server; a slot's run by themselves."""
+    """Turn a server's checks on: those of an added one are off, and somebody may turn them off."""
 
     port: int
     server: str

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import intern
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.text import shown
@@ -26,6 +26,10 @@ _FORCED_DRAIN = 0x08
 # srv_op_state: 0 stopped, 1 starting, 2 running, 3 stopping.
 _STOPPED = "0"
 
+# Bits of srv_check_state and srv_agent_state.
+_CHECK_CONFIGURED = 0x02
+_CHECK_ENABLED = 0x04
+
 #: What we need of a server: what is its own, and what it often shares with others.
 _SERVER_COLUMNS = ("be_name", "srv_name", "srv_addr")
 _REST_COLUMNS = (
@@ -34,10 +38,15 @@ _REST_COLUMNS = (
     "srv_op_state",
     "srv_uweight",
     "srv_time_since_last_change",
+    "srv_check_state",
+    "srv_agent_state",
 )
 
-#: Port, state, weight, up, seconds since its last change.
-_Rest = tuple[int, State, int, bool, int]
+#: Whether a server's health is checked: it has no checks, or they are off or on.
+Checks = Literal["none", "off", "on"]
+
+#: Port, state, weight, up, seconds since its last change, checks.
+_Rest = tuple[int, State, int, bool, int, Checks]
 
 #: A named tuple of all its fields, in half the time that calling it takes.
 _new = tuple.__new__
@@ -53,6 +62,7 @@ class ObservedServer(NamedTuple):
     ``seconds_since_change``: how long it has been in its operational state, in whole seconds; for
     one in maint, since it went there.
     ``sessions``: how many it has now; None where nobody asked.
+    ``checks``: where they are not on, its health stays as somebody set it.
     """
 
     name: str
@@ -62,6 +72,7 @@ class ObservedServer(NamedTuple):
     up: bool
     seconds_since_change: int
     sessions: int | None = None
+    checks: Checks = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +176,9 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
                 continue
             if (rest := rests.get(key)) is None:
                 rest = rests[key] = _rest(line.split(" "), others)
-            port, state, weight, up, since = rest
+            port, state, weight, up, since, checks = rest
             own, address = intern(row[name]), _new(Address, (row[ip], port))
-            server = _new(ObservedServer, (own, address, state, weight, up, since, None))
+            server = _new(ObservedServer, (own, address, state, weight, up, since, None, checks))
             slots[own] = server
             if is_unused:
                 unused[own, key] = server
@@ -180,8 +191,16 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
 
 def _rest(row: Sequence[str], columns: Sequence[int]) -> _Rest:
     """``columns``: where the `_REST_COLUMNS` stand in ``row``."""
-    port, admin, operational, weight, since = (row[index] for index in columns)
-    return int(port), state_of(int(admin)), int(weight), operational != _STOPPED, int(since)
+    port, admin, operational, weight, since, check, agent = (row[index] for index in columns)
+    up, checks = operational != _STOPPED, _checks_of(int(check), int(agent))
+    return int(port), state_of(int(admin)), int(weight), up, int(since), checks
+
+
+def _checks_of(check_state: int, agent_state: int) -> Checks:
+    """An agent (of a template of one's own) sets the health as a check does."""
+    if (check_state | agent_state) & _CHECK_ENABLED:
+        return "on"
+    return "off" if check_state & _CHECK_CONFIGURED else "none"
 
 
 def state_of(admin_state: int) -> State:

@@ -7,6 +7,7 @@ from sidecar.haproxy.operations import (
     AddServer,
     ClosePort,
     DeleteServer,
+    EnableHealth,
     OpenPort,
     Operation,
     SetAddress,
@@ -40,6 +41,8 @@ def after(observed: ObservedPort, operations: Iterable[Operation]) -> ObservedPo
                 # HAProxy takes a server that leaves maint for healthy.
                 up = state != "maint" and (was.up or was.state == "maint")
                 servers[name] = was._replace(state=state, up=up)
+            case EnableHealth(server=name):
+                servers[name] = servers[name]._replace(checks="on")
             case SetHealth(server=name, health=health):
                 servers[name] = servers[name]._replace(up=health == "up")
     return replace(observed, open=is_open, servers=servers)

@@ -1,7 +1,7 @@
 """What somebody else changed in HAProxy, in words for the log.
 
 Compares two looks at a port between which the sidecar itself changed nothing. What HAProxy does by
-itself (health, sessions) is no change. Pure.
+itself (sessions, and health where it is checked) is no change. Pure.
 """
 
 from collections.abc import Iterator
@@ -51,6 +51,14 @@ def _differences(was: ObservedServer, now: ObservedServer) -> Iterator[tuple[str
         yield _at(now.address), _at(was.address)
     if now.weight != was.weight:
         yield f"of weight {now.weight}", f"of weight {was.weight}"
+    if (now.checks == "on") != (was.checks == "on"):
+        yield _checked(now), _checked(was)
+    elif now.checks == "none" and now.up != was.up and now.state == was.state:
+        yield ("up", "down") if now.up else ("down", "up")
+
+
+def _checked(server: ObservedServer) -> str:
+    return "checked" if server.checks == "on" else "not checked"
 
 
 def _whole(server: ObservedServer) -> str:

@@ -35,7 +35,7 @@ from sidecar.haproxy.operations import (
     SetState,
     SetWeight,
 )
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import Checks, ObservedPort, ObservedServer
 from sidecar.model.pool import PARKED, Address, PortPool
 from sidecar.planning.slots import Assignment, assign, is_idle
 from sidecar.routing.endpoints import DesiredServer
@@ -102,9 +102,10 @@ def plan(
         reusable=pool.slot_names,
         at_most=desired.servers_max,
         can_add=can_add,
+        unfit=_unfit(pool, slots),
     )
     placed = assignment.placed
-    checked = pool.check is not None and _others_serve(placed, slots)
+    waits = pool.check is not None and _others_serve(placed, slots)
     prepare: list[Operation] = []
     readback: dict[str, Address] = {}
     activate: list[Operation] = []
@@ -119,19 +120,22 @@ def plan(
             readback[name] = server.address
             if server.weight is not None and slot.weight != server.weight:
                 prepare.append(SetWeight(port, name, server.weight))
-            activate += _make_ready(pool, port, name, checked=checked)
+            activate += _make_ready(port, name, slot.checks, waits=waits)
         elif server.state == "ready":
             if server.weight is not None and slot.weight != server.weight:
                 activate.append(SetWeight(port, name, server.weight))
+            if slot.state == "maint":
+                activate += _make_ready(port, name, slot.checks, waits=waits)
+            else:
+                activate += _mend_health(port, slot)
             if slot.state == "drain":
                 activate.append(SetState(port, name, "ready"))
-            elif slot.state == "maint":
-                activate += _make_ready(pool, port, name, checked=checked)
     for name, server in assignment.added.items():
         weight = 0 if server.weight is None else server.weight
         prepare.append(AddServer(port, name, server.address, weight, pool.server_options))
         readback[name] = server.address
-        activate += _make_ready(pool, port, name, checked=checked)
+        checks: Checks = "off" if pool.check else "none"
+        activate += _make_ready(port, name, checks, waits=waits)
     if desired.open and not observed.open:
         activate.append(OpenPort(port))
     retire = list(_retire(observed, assignment, _spared(observed, assignment)))
@@ -141,6 +145,16 @@ def plan(
     tidy = tuple(_tidy(desired, observed, pool, assignment))
     toggles = desired.open != observed.open
     return PortPlan(port, tuple(prepare), readback, tuple(activate), tidy, toggles, assignment)
+
+
+def _unfit(pool: PortPool, slots: Mapping[str, ObservedServer]) -> frozenset[str]:
+    """Servers that somebody else added, and that differ from the pool's in having checks or not:
+    called unhealthy, or dead, one without them would stay so for ever, or be used for ever."""
+    return frozenset(
+        name
+        for name, slot in slots.items()
+        if name not in pool.slot_set and (slot.checks == "none") != (pool.check is None)
+    )
 
 
 def _others_serve(placed: Mapping[str, DesiredServer], slots: Mapping[str, ObservedServer]) -> bool:
@@ -154,16 +168,25 @@ def _others_serve(placed: Mapping[str, DesiredServer], slots: Mapping[str, Obser
     )
 
 
-def _make_ready(pool: PortPool, port: int, name: str, *, checked: bool) -> Iterator[Operation]:
-    """Out of maint. HAProxy takes a server that leaves maint for healthy; with ``checked`` it is
-    called unhealthy while it drains, so that its first good check is what lets traffic in."""
-    if pool.check is not None and name not in pool.slot_set:
-        # The checks of an added server are off until somebody says otherwise; twice does no harm.
+def _make_ready(port: int, name: str, checks: Checks, *, waits: bool) -> Iterator[Operation]:
+    """Out of maint. HAProxy takes a server that leaves maint for healthy; one that has checks and
+    ``waits`` is called unhealthy while it drains, so that its first good check is what lets
+    traffic in."""
+    if checks == "off":
         yield EnableHealth(port, name)
-    if checked:
+    if waits and checks != "none":
         yield SetState(port, name, "drain")
         yield SetHealth(port, name, "down")
     yield SetState(port, name, "ready")
+
+
+def _mend_health(port: int, slot: ObservedServer) -> Iterator[Operation]:
+    """Health is for checks to say: they are turned on where somebody turned them off, and where
+    there are none a server is up."""
+    if slot.checks == "off":
+        yield EnableHealth(port, slot.name)
+    elif slot.checks == "none" and not slot.up:
+        yield SetHealth(port, slot.name, "up")
 
 
 def _trust(

@@ -40,13 +40,14 @@ def assign(
     reusable: Collection[str],
     at_most: int,
     can_add: bool,
+    unfit: Collection[str] = (),
 ) -> Assignment:
     """Give each of ``servers`` a slot, or a server of its own where HAProxy can add some.
 
     ``at_most``: how many servers of a Route may take connections; those that do already go first.
 
     ``reusable``: the pool's own slots. A server that was added for an endpoint goes with it; one
-    that somebody else added may lack the pool's options.
+    that somebody else added may lack the pool's options. ``unfit``: such ones; they hold nothing.
 
     A slot is free when it is in maint, and parked or known to have no session left. Where nothing
     can be added, slots in maint that still have sessions are given away only if nothing else will
@@ -54,7 +55,7 @@ def assign(
     """
     holders: dict[Address, str] = {}
     for name, slot in slots.items():
-        if slot.address == PARKED:
+        if slot.address == PARKED or name in unfit:
             continue
         other = holders.setdefault(slot.address, name)
         if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:

@@ -253,7 +253,7 @@ class Run:
             assert time.monotonic() < deadline, f"not converged: {text}"
             time.sleep(0.01)
 
-    def shown(self) -> dict[int, list[tuple[str, str, int]]]:
+    def shown(self) -> dict[int, list[tuple[str, str, int, bool]]]:
         observed = self.stand.observed()
         return {port: _shown(seen.servers.values(), "s") for port, seen in observed.items()}
 
@@ -310,6 +310,8 @@ class Run:
                 yield f"{name} has weight {slot.weight}, of {takers}"
             if state == "ready" and name != DEAD and not slot.up:
                 yield f"{name} is down"
+            if state == "ready" and (slot.checks == "on") != (seen.port in CHECKED):
+                yield f"{name} has checks: {slot.checks}"
             if state == "drain" and wanted.get(name) != 0:
                 yield f"{name} drains, wanted are {sorted(takers)}"
             away = slot.name[0] == "s" and slot.address == PARKED
@@ -330,10 +332,11 @@ class Run:
                 )
 
 
-def _shown(servers: Iterable[ObservedServer], kinds: str) -> list[tuple[str, str, int]]:
-    """The servers that take connections; ``kinds``: "s" for slots, "x" for added ones."""
+def _shown(servers: Iterable[ObservedServer], kinds: str) -> list[tuple[str, str, int, bool]]:
+    """The servers that take connections; ``kinds``: "s" for slots, "x" for added ones. Health only
+    where it stays as it is."""
     ready = [item for item in servers if item.state == "ready" and item.name[0] in kinds]
-    return [(item.name, item.address.ip, item.weight) for item in ready]
+    return [(s.name, s.address.ip, s.weight, s.up or s.checks == "on") for s in ready]
 
 
 @pytest.mark.timeout(120 + STEPS)

@@ -264,7 +264,8 @@ class Dice:
         dice = self._random
         port, ip = dice.choice(PORTS), f"{{{dice.choice(LIVE)}}}"
         backend = f"be_tcp-{port}"
-        server = f"set server {backend}/{dice.choice(('s1', 's2', 's3', 'x1'))}"
+        name = f"{backend}/{dice.choice(('s1', 's2', 's3', 'x1'))}"
+        server = f"set server {name}"
         choices: list[tuple[str, ...]] = [
             (f"{server} state {dice.choice(('maint', 'drain', 'ready'))}",),
             (f"{server} addr {ip} port 9000",),
@@ -273,10 +274,11 @@ class Dice:
             (f"disable frontend tcp-{port}",),
             (f"enable frontend tcp-{port}",),
             (f"add server {backend}/x2 {ip}:9000", f"set server {backend}/x2 state ready"),
+            (f"add server {backend}/x2 {ip}:9000 check", f"set server {backend}/x2 state ready"),
             (f"set server {backend}/x1 state maint", f"del server {backend}/x1"),
+            (f"{server} health down",),
+            (f"disable health {name}",),
         ]
-        if port in CHECKED:
-            choices.append((f"{server} health down",))
         return Step("drift", (port, *dice.choice(choices)))
 
     def _hold(self) -> Step:

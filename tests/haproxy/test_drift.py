@@ -55,6 +55,10 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
         ("set server {be}/s1 weight 0",),
         "s1 is of weight 0, was of weight 256; repairing",
     ),
+    "called unhealthy": (
+        ("set server {be}/s1 health down",),
+        "s1 is down, was up; repairing",
+    ),
     "re-addressed": (
         ("set server {be}/s1 addr {foreign} port 9000",),
         "s1 is at {foreign}:9000, was at {mine}:9000; repairing",

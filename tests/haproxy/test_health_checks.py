@@ -9,6 +9,7 @@ import pytest
 from cli import run_cli
 from drive import (
     PORT,
+    ByHand,
     Load,
     World,
     app,
@@ -34,10 +35,29 @@ from stand import (
 )
 from stand import app as manifests
 
+from sidecar.haproxy.naming import backend_name
 from sidecar.model.pool import Address
+from sidecar.planning.schedule import TIDY_SECONDS
 
 #: Ten checks a second; down after two bad ones, up after two good ones.
 CHECK = {"enabled": True, "interval": "100ms", "rise": 2, "fall": 2}
+
+#: What is done by hand -> its commands, on a port with an endpoint in s1, before it gets a second
+#: one, {late}.
+BY_HAND: dict[str, tuple[str, ...]] = {
+    "added without checks": ("add server {be}/x1 {late}:9000",),
+    "added without checks, and used": (
+        "add server {be}/x1 {late}:9000",
+        "set server {be}/x1 state ready",
+    ),
+    "added, its checks off, and down": (
+        "add server {be}/x1 {late}:9000 check inter 100ms rise 2 fall 2",
+        "set server {be}/x1 state ready",
+        "set server {be}/x1 health down",
+    ),
+    "checks turned off": ("disable health {be}/s1",),
+    "checks turned off, and down": ("disable health {be}/s1", "set server {be}/s1 health down"),
+}
 
 
 @pytest.fixture
@@ -126,6 +146,26 @@ def test_a_dead_server_stays_down_and_is_not_fought_over(
     assert served_by(checked) == {"a", "b"}
     session.echo()
     again.close()
+
+
+@pytest.mark.parametrize("what", BY_HAND)
+def test_whatever_somebody_does_each_server_is_checked(
+    checked: Stand, make_server: MakeServer, what: str
+) -> None:
+    """Else one that was called unhealthy would never come back, and a dead one never go down."""
+    a, late, hand = make_server("a"), make_server("late"), ByHand(checked)
+    hand.step(*app("web", PORT, a))
+    names = {"be": backend_name(PORT), "late": late.address.ip}
+    replies = checked.client.ask_all([line.format_map(names) for line in BY_HAND[what]])
+    assert {*replies} <= {"", "New server registered."}
+    hand.step(*app("web", PORT, a, late))
+    hand.step(after_seconds=TIDY_SECONDS)
+    for server in (a, late):
+        await_up(checked, server, up=True)
+    assert served_by(checked) == {"a", "late"}
+    for server in (a, late):
+        server.close()
+        await_up(checked, server, up=False)
 
 
 def test_the_status_shows_it(checked: Stand, make_server: MakeServer) -> None:

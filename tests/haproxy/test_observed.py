@@ -62,6 +62,8 @@ NEEDED = (
     "srv_uweight",
     "srv_port",
     "srv_time_since_last_change",
+    "srv_check_state",
+    "srv_agent_state",
 )
 SEEN = ObservedServer(
     "s1",
@@ -70,6 +72,7 @@ SEEN = ObservedServer(
     7,
     up=True,
     seconds_since_change=int(ROW["srv_time_since_last_change"]),
+    checks="on",
 )
 
 

@@ -19,7 +19,7 @@ from sidecar.haproxy.operations import (
     SetState,
     SetWeight,
 )
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import Checks, ObservedPort, ObservedServer
 from sidecar.model.pool import PARKED, Address, HealthCheck, PortPool
 from sidecar.planning.planner import DesiredPort, PortPlan
 from sidecar.planning.planner import plan as plan_port
@@ -82,10 +82,13 @@ class Model:
     log: list[Operation] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, slots: int) -> "Model":
+    def fresh(cls, slots: int, checks: Checks = "none") -> "Model":
         names = [f"s{number}" for number in range(1, slots + 1)]
         return cls(
-            {name: ObservedServer(name, PARKED, "maint", 256, False, 0, 0) for name in names}
+            {
+                name: ObservedServer(name, PARKED, "maint", 256, False, 0, 0, checks)
+                for name in names
+            }
         )
 
     def look(self) -> ObservedPort:
@@ -102,8 +105,10 @@ class Model:
                 self.slots[slot.name] = slot._replace(address=operation.address)
             case AddServer():
                 assert operation.server not in self.slots, "a name that is taken"
-                self.slots[operation.server] = ObservedServer(
-                    operation.server, operation.address, "maint", operation.weight, False, 0, 0
+                name = operation.server
+                checks: Checks = "off" if "check" in operation.options else "none"
+                self.slots[name] = ObservedServer(
+                    name, operation.address, "maint", operation.weight, False, 0, 0, checks
                 )
             case DeleteServer():
                 slot = self.slots.pop(operation.server)
@@ -114,11 +119,14 @@ class Model:
                 left = (slot.sessions or 0) - operation.count
                 self.slots[slot.name] = slot._replace(sessions=left)
             case EnableHealth():
-                assert self.slots[operation.server].state == "maint"
+                slot = self.slots[operation.server]
+                assert slot.checks != "none", "HAProxy refuses that"
+                self.slots[slot.name] = slot._replace(checks="on")
             case SetHealth():
                 slot = self.slots[operation.server]
                 if operation.health == "down":
                     assert slot.state == "drain", "it would have traffic, or forget it on leaving"
+                    assert slot.checks == "on", "it would never come back"
                 self.slots[slot.name] = slot._replace(up=operation.health == "up")
             case SetWeight():
                 slot = self.slots[operation.server]
@@ -132,12 +140,17 @@ class Model:
         return {slot.address for slot in self.slots.values() if slot.state == "ready"}
 
     def converge(
-        self, wanted: DesiredPort, rounds: int = 6, *, can_add: bool = False
+        self,
+        wanted: DesiredPort,
+        rounds: int = 6,
+        *,
+        can_add: bool = False,
+        check: HealthCheck | None = None,
     ) -> list[PortPlan]:
         """Plan and apply until nothing is left to do."""
         plans: list[PortPlan] = []
         for _ in range(rounds):
-            item = plan(wanted, self.look(), can_add=can_add)
+            item = plan(wanted, self.look(), can_add=can_add, check=check)
             if not item:
                 return plans
             plans.append(item)
@@ -451,7 +464,7 @@ def test_sessions_of_a_serving_or_draining_endpoint_never_end() -> None:
 
 
 def test_a_checked_server_waits_for_its_first_good_check_while_others_serve() -> None:
-    model = Model.fresh(3)
+    model = Model.fresh(3, "on")
     first = plan(desired(server(1)), model.look(), check=CHECK)
     assert SetHealth(PORT, "s1", "down") not in first.activate, "there is no other server"
     for operation in first.operations:
@@ -467,10 +480,43 @@ def test_a_checked_server_waits_for_its_first_good_check_while_others_serve() ->
 
 
 def test_a_server_that_is_down_is_not_fought_over() -> None:
-    model = Model.fresh(2)
+    model = Model.fresh(2, "on")
     model.converge(desired(server(1), server(2)))
     model.slots["s1"] = model.slots["s1"]._replace(up=False)
     assert not plan(desired(server(1), server(2)), model.look(), check=CHECK)
+
+
+def test_where_no_check_says_otherwise_a_server_is_up() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(server(1), server(2)))
+    model.slots["s1"] = model.slots["s1"]._replace(up=False)
+    item = plan(desired(server(1), server(2)), model.look())
+    assert item.operations == (SetHealth(PORT, "s1", "up"),)
+
+
+touched = st.tuples(
+    st.none() | numbers,
+    st.sampled_from(["ready", "drain", "maint"]),
+    st.booleans(),
+    st.sampled_from(["none", "off", "on"]),
+)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(("s1", "s2", "s3", "x1", "x2"), touched)), servers_lists)
+def test_in_a_pool_with_checks_no_server_goes_unchecked(
+    slots: dict[str, tuple[int | None, str, bool, Checks]], servers: list[DesiredServer]
+) -> None:
+    """Whatever somebody added, turned off or called unhealthy: a port of three slots."""
+    model = Model.fresh(3, "on")
+    for name, (number, state, up, checks) in slots.items():
+        if name in model.slots and checks == "none":
+            continue  # haproxy.cfg gives checks to each slot
+        where = PARKED if number is None else address(number)
+        model.slots[name] = ObservedServer(name, where, state, 256, up, 0, 0, checks)  # type: ignore[arg-type]
+    model.converge(desired(*servers), can_add=True, check=CHECK)
+    ready = {item.address for item in servers if item.state == "ready"}
+    assert model.usable() == ready
+    assert {slot.checks for slot in model.slots.values() if slot.state == "ready"} <= {"on"}
 
 
 def test_an_added_server_has_every_option_of_the_slots() -> None:
@@ -484,7 +530,7 @@ def test_an_added_server_has_every_option_of_the_slots() -> None:
 
 
 def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves() -> None:
-    model = Model.fresh(3)
+    model = Model.fresh(3, "on")
     model.converge(desired(server(1), server(2), server(3)))
     for name in ("s1", "s2"):
         model.slots[name] = model.slots[name]._replace(up=False)
