@@ -103,6 +103,8 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
         with RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout) as client:
             yield client
     except DisconnectedError as exc:
+        if isinstance(exc.__cause__, PermissionError):
+            raise  # it says what to do
         problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
 

@@ -31,6 +31,7 @@ from sidecar.haproxy.protocol import (
     encode_line,
     reply_text,
 )
+from sidecar.haproxy.refusal import why_refused
 
 _READ_BYTES = 256 * 1024
 
@@ -306,6 +307,9 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
         except BaseException:
             connection.close()
             raise
+    except PermissionError as exc:
+        reason = why_refused(address) if is_unix_socket(address) else _reason(exc)
+        raise DisconnectedError(address, CONNECTING, reason) from exc
     except (OSError, ValueError) as exc:  # a host that cannot be a name
         raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
     else:
