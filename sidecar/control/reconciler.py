@@ -25,7 +25,7 @@ from sidecar.control.history import History
 from sidecar.control.outage import Outage
 from sidecar.control.sampler import Sampler
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
+from sidecar.haproxy.dialect import SERVER_IN_USE, SERVERS_FIXED, Dialect, remedy_of
 from sidecar.haproxy.naming import frontend_name
 from sidecar.haproxy.observer import OTHER_CONFIG, Observer, compare
 from sidecar.haproxy.state import ObservedPort, ProcessInfo
@@ -380,8 +380,7 @@ class Reconciler:
         elif reply == SERVER_IN_USE:
             self._agenda.look_at(port, self._clock() + TIDY_SECONDS)
         else:
-            remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
-            self._fail(port, f"{failure}{remedy}")
+            self._fail(port, "; ".join(filter(None, (str(failure), remedy_of(reply)))))
 
     def _cannot_add(self, port: int, reply: str) -> None:
         """Plan without added servers from now on: more endpoints than slots are left out."""

@@ -15,6 +15,7 @@ from sidecar.common.errors import UsageError
 from sidecar.common.hostport import canonical_ip
 from sidecar.common.text import few
 from sidecar.control.history import EntryReport
+from sidecar.haproxy.dialect import remedy_of
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.model.objects import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.model.pool import PARKED, Address, Pool
@@ -384,7 +385,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
             remedy="render haproxy.cfg from these settings and restart HAProxy",
         )
     if seen is not None:
-        yield _seen_link(seen, claimed=verdict is not None)
+        yield _seen_link(seen, world.failures.get(port, ""), claimed=verdict is not None)
     if message := world.failures.get(port):
         yield Link("sidecar", "bad", f"cannot bring the port to what is desired: {message}")
     if port in world.held:
@@ -396,7 +397,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
         )
 
 
-def _seen_link(seen: ObservedPort, *, claimed: bool) -> Link:
+def _seen_link(seen: ObservedPort, failure: str, *, claimed: bool) -> Link:
     used = [slot for slot in seen.servers.values() if slot.address != PARKED]
     serving = [slot for slot in used if slot.state == "ready" and slot.up]
     lines = tuple(
@@ -416,9 +417,10 @@ def _seen_link(seen: ObservedPort, *, claimed: bool) -> Link:
         return Link("HAProxy", "warn" if seen.open else "info", text, lines)
     if seen.open and serving:
         return Link("HAProxy", "ok", text, lines)
-    remedy = (
-        "no server is up: see their health checks"
-        if used and not serving and seen.open
-        else "it opens as soon as a server is ready"
-    )
+    if failure:
+        remedy = remedy_of(failure) or "see what the sidecar says below; it is tried again"
+    elif used and not serving and seen.open:
+        remedy = "no server is up: see their health checks"
+    else:
+        remedy = "it opens as soon as a server is ready"
     return Link("HAProxy", "bad", text, lines, remedy)

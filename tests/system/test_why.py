@@ -179,7 +179,7 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
         told = run_cli("why", "30000", "-c", stand.settings_file)
         assert told.code == 1
         words = " ".join(told.out.split())
-        assert "frontend tcp-30000 is closed; 1 of 1 servers take connections" in words
+        assert "frontend tcp-30000 is closed" in words
         assert "\N{RIGHTWARDS ARROW} HAProxy: another process may have its address" in words
         assert "as soon as a server is ready" not in words
         squatter.close()
