@@ -17,9 +17,6 @@ from sidecar.control.history import EntryReport
 
 _ENTRIES = TypeAdapter(list[EntryReport])
 
-#: What an operation without an object to blame is done for.
-_BY_ITSELF = "its time had come, or sessions ended"
-
 
 def history(config: Path | None, port: int | None, *, as_json: bool) -> None:
     """Print it, the newest last, where a terminal's eye is. Raises NoSidecarError."""
@@ -47,6 +44,6 @@ def table_of(entries: Iterable[EntryReport]) -> Table:
             f"{entry.duration_seconds * 1000:.1f}ms",
             escape(entry.command),
             reply,
-            escape("; ".join(entry.causes) or _BY_ITSELF),
+            escape("; ".join(entry.causes)),
         )
     return table

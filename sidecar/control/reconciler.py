@@ -21,7 +21,7 @@ from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.common.text import few
 from sidecar.control.applier import Applied, Applier, Failure
-from sidecar.control.history import History
+from sidecar.control.history import History, Met
 from sidecar.control.outage import Outage
 from sidecar.control.sampler import Sampler
 from sidecar.haproxy.client import RuntimeClient
@@ -276,7 +276,8 @@ class Reconciler:
                 self._found_drift(drift, work)
             if met:
                 for port in work:
-                    self.history.blame(port, f"HAProxy with PID {info.pid} was met")
+                    self.history.blame(port, Met(info.pid))
+            self._blame_what_ended(claims, observed, work)
             self._settle(claims, observed, plans, work)
             for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)
@@ -444,6 +445,20 @@ class Reconciler:
                 "repairing" if port in work else "it needs no repair",
                 extra=about(port=port),
             )
+
+    def _blame_what_ended(
+        self, claims: Claims, observed: Mapping[int, ObservedPort], work: Mapping[int, PortPlan]
+    ) -> None:
+        """Say for the history why there is ``work``, where no object changed."""
+        for port, item in work.items():
+            if port in self.failures:
+                self.history.blame(port, "an earlier attempt had failed")
+            elif not self.history.blames(port):
+                reasons = list(self._agenda.reasons(item, claims(port), observed[port]))
+                if port in self.left_out:
+                    reasons = reasons or ["there was room for an endpoint that was left out"]
+                for reason in reasons or ["a compare found it not as desired"]:
+                    self.history.blame(port, reason)
 
     def _is_new(self, info: ProcessInfo) -> bool:
         return self.process is None or info.identity != self.process.identity
