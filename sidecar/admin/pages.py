@@ -54,9 +54,7 @@ def make_site(
         port = query.get("port")
         if port is not None and not re.fullmatch("[0-9]{1,5}", port):
             raise UsageError("port must be a number")
-        return as_json(
-            history_json(live.history.entries(int(port) if port else None), live.history.total)
-        )
+        return as_json(history_json(live.history, int(port) if port else None))
 
     def why(query: Mapping[str, str]) -> Answer:
         return as_json(asdict(live.why(query.get("subject", ""))))

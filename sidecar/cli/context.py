@@ -104,7 +104,7 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
             yield client
     except DisconnectedError as exc:
         if isinstance(exc.__cause__, PermissionError):
-            raise
+            raise  # it says what to do
         problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
 

@@ -12,11 +12,11 @@ from sidecar.cli.screen import terminal_width
 from sidecar.cli.targets import Named, find_port
 from sidecar.common.durations import format_span
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.sessions import Session, parse_port_sessions, parse_sessions
+from sidecar.haproxy.sessions import Session, parse_port_sessions, with_ages
 from sidecar.model.pool import PortPool
 from sidecar.settings.schema import Settings
 
-_LIST_ALL = "show sess all"
+_LISTS = ("show sess all", "show sess")
 
 
 def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
@@ -28,7 +28,8 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
     named = find_port(settings, target)
     pool = settings.pool().by_port[named.port]
     with connect(settings) as client:
-        found = with_ages(client, parse_port_sessions(client.ask(_LIST_ALL), named.port))
+        lists = client.ask_all(_LISTS)
+    found = with_ages(*(parse_port_sessions(text, named.port) for text in lists))
     rows = [_row(item, named.pods, pool) for item in _by_age(found)]
     if as_json:
         report = {"port": named.port, "route": named.route, "sessions": rows}

@@ -4,6 +4,7 @@ Owns who is to blame for the change of a port that is under way. Written by the 
 by any; the loop is never held up. Nothing is decided on it.
 """
 
+import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,21 +30,33 @@ from sidecar.model.pool import PARKED, Address
 OPERATIONS_MAX = 1000
 CAUSES_MAX = 3
 
-#: Of those by which a HAProxy that was not known is brought to what is desired; these are as many
-#: as there are ports, and must not push out what happened on them.
+#: So many of those that only bring a HAProxy that was not known to what is desired: they are as
+#: many as there are ports, and push out nothing that happened.
 MEETING_MAX = 200
+
+
+class Met(NamedTuple):
+    """A HAProxy that was not known was met: a cause."""
+
+    pid: int
+
+    def __str__(self) -> str:
+        return f"HAProxy with PID {self.pid} was met"
+
+
+#: What somebody or something did; or words for what nobody did.
+Blamed = Cause | Met | str
 
 
 class Entry(NamedTuple):
     """One operation. ``at_seconds``: Unix time of its reply. ``duration_seconds``: of all that were
-    sent together. ``causes``: the last ones since the port was last as desired; none where nothing
-    came but a time that was over, or sessions that ended."""
+    sent together. ``causes``: the last ones since the port was last as desired."""
 
     at_seconds: float
     operation: Operation
     outcome: Outcome
     duration_seconds: float
-    causes: tuple[Cause | str, ...]
+    causes: tuple[Blamed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +80,25 @@ class History:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=OPERATIONS_MAX)
-        self._meeting: deque[Entry] = deque(maxlen=MEETING_MAX)
+        # those whose only cause is a meeting
+        self._meetings: deque[Entry] = deque(maxlen=MEETING_MAX)
+        # Unix time of the newest that is not remembered any more
+        self._forgotten_at: float | None = None
         # port -> when it was last changed, Unix time
         self._changed_at: dict[int, float] = {}
         # port -> why it is being changed
-        self._causes: dict[int, deque[Cause | str]] = {}
-        # ports on which nothing is done but what a new HAProxy needs
-        self._restoring: set[int] = set()
+        self._causes: dict[int, deque[Blamed]] = {}
         self._total = 0
 
-    def blame(self, port: int, cause: Cause | str) -> None:
+    def blame(self, port: int, cause: Blamed) -> None:
         """What is done to ``port`` from now on, until `settled`, is because of ``cause``."""
         known = self._causes.setdefault(port, deque(maxlen=CAUSES_MAX))
         if cause not in known:
             known.append(cause)
 
-    def met(self, ports: Iterable[int], cause: str) -> None:
-        """As `blame`, where a HAProxy that was not known is brought to what is desired."""
-        for port in ports:
-            if port not in self._causes:
-                self._restoring.add(port)
-            self.blame(port, cause)
+    def blames(self, port: int) -> bool:
+        """Whether what is done to ``port`` now has a cause."""
+        return port in self._causes
 
     def settled(self, port: int) -> None:
         """The port is as desired: what comes now has other causes."""
@@ -105,10 +116,19 @@ class History:
         with self._lock:
             self._total += len(operations)
             self._changed_at.update(dict.fromkeys(ports, now))
+            if len(operations) > OPERATIONS_MAX:
+                self._forgotten_at = now
             for operation, outcome in zip(*last, strict=True):
-                entry = Entry(now, operation, outcome, duration_seconds, causes[operation.port])
-                restored = operation.port in self._restoring and isinstance(outcome, str)
-                (self._meeting if restored else self._entries).append(entry)
+                self._remember(
+                    Entry(now, operation, outcome, duration_seconds, causes[operation.port])
+                )
+
+    def _remember(self, entry: Entry) -> None:
+        meets = bool(entry.causes) and all(isinstance(cause, Met) for cause in entry.causes)
+        memory = self._meetings if meets else self._entries
+        if len(memory) == memory.maxlen:
+            self._forgotten_at = max(self._forgotten_at or 0.0, memory[0].at_seconds)
+        memory.append(entry)
 
     @property
     def total(self) -> int:
@@ -122,10 +142,16 @@ class History:
         with self._lock:
             return {port: max(0.0, now - at) for port, at in self._changed_at.items()}
 
+    @property
+    def complete_since_seconds(self) -> float | None:
+        """Unix time after which nothing is missing; None where nothing is missing at all."""
+        with self._lock:
+            return self._forgotten_at
+
     def entries(self, port: int | None = None) -> list[EntryReport]:
         """What is remembered, of ``port`` or of all, the newest first."""
         with self._lock:
-            found = sorted([*self._meeting, *self._entries], key=attrgetter("at_seconds"))
+            found = list(heapq.merge(self._meetings, self._entries, key=attrgetter("at_seconds")))
         return [_report(entry) for entry in reversed(found) if port in (None, entry.operation.port)]
 
 
@@ -147,21 +173,10 @@ def _report(entry: Entry) -> EntryReport:
     )
 
 
-def _by_itself(operation: Operation) -> str:
-    """Why something is done though nothing changed, by the setting where there is one."""
-    match operation:
-        case EndSessions() | EndSession():
-            return "its endpoint was removed, and drain.deadline (or the Route's own) is over"
-        case ClosePort():
-            return "without a server for timing.close_after"
-        case OpenPort():
-            return "it may open again, a second after it was closed"
-        case DeleteServer() | SetAddress(address=Address(ip=PARKED.ip, port=PARKED.port)):
-            return "the last session on it ended"
-        case _:
-            return "an earlier attempt had failed, or a slot became free"
-
-
-def history_json(entries: Sequence[EntryReport], total: int) -> dict[str, Any]:
-    """As /api/history has it."""
-    return {"operations_total": total, "entries": [asdict(entry) for entry in entries]}
+def history_json(history: History, port: int | None) -> dict[str, Any]:
+    """As /api/history has it, of ``port`` or of all."""
+    return {
+        "operations_total": history.total,
+        "complete_since_seconds": history.complete_since_seconds,
+        "entries": [asdict(entry) for entry in history.entries(port)],
+    }

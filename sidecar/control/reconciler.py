@@ -21,11 +21,11 @@ from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.common.text import few
 from sidecar.control.applier import Applied, Applier, Failure
-from sidecar.control.history import History
+from sidecar.control.history import History, Met
 from sidecar.control.outage import Outage
 from sidecar.control.sampler import Sampler
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.dialect import REMEDIES, SERVER_IN_USE, SERVERS_FIXED, Dialect
+from sidecar.haproxy.dialect import SERVER_IN_USE, SERVERS_FIXED, Dialect, remedy_of
 from sidecar.haproxy.naming import frontend_name
 from sidecar.haproxy.observer import OTHER_CONFIG, Observer, compare
 from sidecar.haproxy.state import ObservedPort, ProcessInfo
@@ -275,7 +275,9 @@ class Reconciler:
             if number == 0:
                 self._found_drift(drift, work)
             if met:
-                self.history.met(work, f"HAProxy with PID {info.pid} was met")
+                for port in work:
+                    self.history.blame(port, Met(info.pid))
+            self._blame_what_ended(claims, observed, work)
             self._settle(claims, observed, plans, work)
             for port in ports - observed.keys() - self._held:
                 self._absent(port, claims)
@@ -379,8 +381,7 @@ class Reconciler:
         elif reply == SERVER_IN_USE:
             self._agenda.look_at(port, self._clock() + TIDY_SECONDS)
         else:
-            remedy = f"; {REMEDIES[reply]}" if reply in REMEDIES else ""
-            self._fail(port, f"{failure}{remedy}")
+            self._fail(port, "; ".join(filter(None, (str(failure), remedy_of(reply)))))
 
     def _cannot_add(self, port: int, reply: str) -> None:
         """Plan without added servers from now on: more endpoints than slots are left out."""
@@ -444,6 +445,20 @@ class Reconciler:
                 "repairing" if port in work else "it needs no repair",
                 extra=about(port=port),
             )
+
+    def _blame_what_ended(
+        self, claims: Claims, observed: Mapping[int, ObservedPort], work: Mapping[int, PortPlan]
+    ) -> None:
+        """Say for the history why there is ``work``, where no object changed."""
+        for port, item in work.items():
+            if port in self.failures:
+                self.history.blame(port, "an earlier attempt had failed")
+            elif not self.history.blames(port):
+                reasons = list(self._agenda.reasons(item, claims(port), observed[port]))
+                if port in self.left_out:
+                    reasons = reasons or ["there was room for an endpoint that was left out"]
+                for reason in reasons or ["a compare found it not as desired"]:
+                    self.history.blame(port, reason)
 
     def _is_new(self, info: ProcessInfo) -> bool:
         return self.process is None or info.identity != self.process.identity

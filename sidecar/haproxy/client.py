@@ -35,6 +35,7 @@ from sidecar.haproxy.protocol import (
     encode_line,
     reply_text,
 )
+from sidecar.haproxy.refusal import why_refused
 
 _READ_BYTES = 256 * 1024
 
@@ -311,7 +312,8 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
             connection.close()
             raise
     except PermissionError as exc:
-        raise DisconnectedError(address, CONNECTING, _forbidden(address)) from exc
+        reason = why_refused(address) if is_unix_socket(address) else _reason(exc)
+        raise DisconnectedError(address, CONNECTING, reason) from exc
     except (OSError, ValueError) as exc:  # a host that cannot be a name
         raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
     else:

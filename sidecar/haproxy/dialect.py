@@ -38,14 +38,21 @@ SERVER_IN_USE = "Server still has connections attached to it, cannot remove it."
 PORT_OPENED = frozenset({"", "All sockets are already enabled."})
 PORT_CLOSED = frozenset({"", "All sockets are already disabled."})
 
-#: What HAProxy refuses however often it is asked -> what to do about it.
-REMEDIES = {
+# What HAProxy refuses however often it is asked -> what to do about it.
+_REMEDIES = {
     "Frontend was previously shut down, cannot enable.": "only a restart of HAProxy brings it back",
     "Failed to resume frontend, check logs for precise cause (port conflict?).": (
-        "another process listens there (`ss -ltnp` on HAProxy's machine shows which): end it, or"
-        " take the port out of the pool"
+        "another process may have its address: `ss -ltnp` where HAProxy runs shows which; end it,"
+        " and the port opens by itself"
     ),
 }
+
+
+def remedy_of(text: str) -> str:
+    """What to do where ``text`` is, or tells of, one of HAProxy's refusals; "" where only time
+    helps."""
+    return next((remedy for reply, remedy in _REMEDIES.items() if reply in text), "")
+
 
 #: When ``shutdown session`` worked; a session that ended by itself meanwhile is no failure.
 SESSION_ENDED = frozenset({"", "No such session (use 'show sess')."})

@@ -7,7 +7,7 @@ passed over. Sources: management.txt 9.3 ("show sess"), and the output of 2.6, 3
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from sidecar.common.errors import RemoteProtocolError
@@ -84,6 +84,16 @@ def parse_port_sessions(text: str, port: int) -> list[Session]:
     pattern = re.compile(rf"\b(?:fe|frontend)={re.escape(ours)}[\s(]")
     found = (_session(block) for block in _blocks(text) if pattern.search(block))
     return [item for item in found if item.backend in (None, backend_name(port))]
+
+
+def with_ages(found: Iterable[Session], briefly: Iterable[Session]) -> list[Session]:
+    """``found``, of ``show sess all``, as old as ``briefly``, of ``show sess``, says.
+
+    In the former 2.6 subtracts the machine's time from its own, which falls behind with each pause:
+    it says too little, or ``?``.
+    """
+    ages = {item.id: item.age_seconds for item in briefly}
+    return [item._replace(age_seconds=ages.get(item.id, item.age_seconds)) for item in found]
 
 
 def _blocks(text: str) -> Iterator[str]:

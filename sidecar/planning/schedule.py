@@ -6,9 +6,10 @@ and the source say what is), only to be in time. Reads no clock: ``now`` is give
 seconds. Imports no I/O.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from sidecar.common.durations import format_duration
 from sidecar.haproxy.operations import EndSessions
 from sidecar.haproxy.state import ObservedPort, leaving
 from sidecar.model.pool import Address, Pool
@@ -79,6 +80,8 @@ class Agenda:
         self._servers: dict[int, int] = {}
         self._toggled_at: dict[int, float] = {}
         self._ended_at: dict[int, float] = {}
+        # port -> what its opening or closing waits for, in words
+        self._postponed: dict[int, str] = {}
         # port -> since when it is open without a server that takes connections
         self._unusable_since: dict[int, float] = {}
         # port -> slot -> since when it is in maint, not known to be idle
@@ -123,6 +126,7 @@ class Agenda:
         for memory in (self.dirty, self._due, self._unusable_since, self._idle_wait):
             memory.pop(port, None)
         self._left_at.pop(port, None)
+        self._postponed.pop(port, None)
         self._calm.discard(port)
 
     def begin(self, ports: Iterable[int], now: float) -> None:
@@ -134,6 +138,7 @@ class Agenda:
             memory.clear()
         self._idle_wait.clear()
         self._calm.clear()
+        self._postponed.clear()
         self.may_toggle()
 
     def may_toggle(self) -> None:
@@ -155,9 +160,15 @@ class Agenda:
             if now < closes_at:
                 is_open = True
                 self.look_at(port, closes_at)
+                over = format_duration(pace.close_after_seconds)
+                self._postponed[port] = f"timing.close_after ({over}) was over"
         if is_open != observed.open:
             toggle_at = self._toggled_at.get(port, -TOGGLE_SECONDS) + TOGGLE_SECONDS
             if now < toggle_at:
+                self._postponed[port] = (
+                    f"it was {'opened' if observed.open else 'closed'} just before, and rested for"
+                    f" {format_duration(TOGGLE_SECONDS)}"
+                )
                 is_open = observed.open
                 self.look_at(port, toggle_at)
         left = self._left_seconds(observed, now)
@@ -178,8 +189,26 @@ class Agenda:
         self._idle_wait.pop(item.port, None)
         if item.toggles:
             self._toggled_at[item.port] = now
+            self._postponed.pop(item.port, None)
         if any(isinstance(operation, EndSessions) for operation in item.tidy):
             self._ended_at[item.port] = now
+
+    def reasons(
+        self, item: PortPlan, claimed: Claimed | None, observed: ObservedPort
+    ) -> Iterator[str]:
+        """Why ``item``, for a port that is ``observed``, is due though nothing changed: which
+        setting's time was over, or what ended."""
+        if item.toggles and (postponed := self._postponed.get(item.port)):
+            yield postponed
+        for operation in item.tidy:
+            if not isinstance(operation, EndSessions):
+                yield "a removed endpoint has no sessions left"
+            elif self._is_own(observed.servers[operation.server].address):
+                yield "a server led to the router itself"
+            else:
+                own = claimed and claimed.drain_deadline_seconds is not None
+                whose = "the Route's drain-deadline" if own else "drain.deadline"
+                yield f"{whose} ({format_duration(self._drain_deadline(claimed))}) was over"
 
     def _rest(self, port: int, until: float) -> None:
         self._rests_until[port] = max(until, self._rests_until.get(port, until))

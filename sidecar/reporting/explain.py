@@ -15,6 +15,7 @@ from sidecar.common.errors import UsageError
 from sidecar.common.hostport import canonical_ip
 from sidecar.common.text import few
 from sidecar.control.history import EntryReport
+from sidecar.haproxy.dialect import remedy_of
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.model.objects import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.model.pool import PARKED, Address, Pool
@@ -417,7 +418,7 @@ def _seen_link(seen: ObservedPort, failure: str, *, claimed: bool) -> Link:
     if seen.open and serving:
         return Link("HAProxy", "ok", text, lines)
     if failure:
-        remedy = "see what the sidecar says below"
+        remedy = remedy_of(failure) or "see what the sidecar says below; it is tried again"
     elif used and not serving and seen.open:
         remedy = "no server is up: see their health checks"
     else:

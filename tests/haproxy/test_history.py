@@ -1,10 +1,13 @@
 """What the running sidecar remembers of what it did, and whom it blames."""
 
 import contextlib
+import itertools
 import time
 from typing import Any
 
+import pytest
 from stand import (
+    EchoServer,
     MakeServer,
     MakeStand,
     Stand,
@@ -13,17 +16,20 @@ from stand import (
     await_ready,
     await_refused,
     converged,
+    held,
     running,
     slice_,
 )
 from web import get
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
-from sidecar.control.history import CAUSES_MAX, MEETING_MAX, OPERATIONS_MAX, History
+from sidecar.control.history import CAUSES_MAX, MEETING_MAX, OPERATIONS_MAX, History, Met
 from sidecar.haproxy.operations import ClosePort, OpenPort, SetState, SetWeight
 from sidecar.model.change import Change
 from sidecar.model.objects import Cause, Key
 from sidecar.routing.store import Store
+
+DEADLINE = "haproxy.router.openshift.io/drain-deadline"
 
 SLICE = Key("EndpointSlice", "demo", "web-1")
 
@@ -78,7 +84,7 @@ def test_what_was_done_and_because_of_what(
     assert all(item["changed_seconds_ago"] is not None for item in changed["ports"])
 
 
-def test_nobody_is_blamed_for_what_the_time_brings(
+def test_a_time_that_is_over_is_named_by_its_setting(
     make_stand: MakeStand, make_server: MakeServer
 ) -> None:
     stand = make_stand(timing={"close_after": "100ms"})
@@ -94,7 +100,85 @@ def test_nobody_is_blamed_for_what_the_time_brings(
             return [item for item in found if item["command"].startswith("disable")]
 
         await_(closing, "it is told")
-        assert closing()[0]["causes"] == ["without a server for timing.close_after"]
+        assert closing()[0]["causes"][0] == "timing.close_after (100ms) was over"
+
+
+@pytest.mark.parametrize(
+    ("own", "cause"),
+    [
+        (None, "drain.deadline (1s) was over"),
+        ("100ms", "the Route's drain-deadline (100ms) was over"),
+    ],
+)
+def test_whose_deadline_ends_sessions_is_named(
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    own: str | None,
+    cause: str,
+) -> None:
+    stand, a, b = make_stand(drain={"deadline": "1s"}), make_server("a"), make_server("b")
+
+    def serve(*servers: EchoServer) -> None:
+        route, *others = app("web", 30000, list(servers))
+        if own:
+            route["metadata"]["annotations"][DEADLINE] = own
+        stand.write("web.yaml", route, *others)
+
+    serve(a)
+    daemon = files.enter_context(running(stand.daemon()))
+    converged(daemon)
+    held(files, stand, 30000)
+    serve(b)
+    await_(lambda: a.address not in stand.slots(30000), "the slot of the former one is parked")
+    converged(daemon)
+    found = {item["command"]: item["causes"] for item in entries(stand, 30000)}
+    assert found["shutdown sessions server be_tcp-30000/s1"] == [cause]
+
+
+def test_a_slot_that_is_parked_late_and_another_attempt_say_why(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, a, b = make_stand(), make_server("a"), make_server("b")
+    stand.write("web.yaml", *app("web", 30000, [a]))
+    daemon = files.enter_context(running(stand.daemon()))
+    converged(daemon)
+    client = held(files, stand, 30000)
+    stand.write("web.yaml", *app("web", 30000, [b]))
+    await_ready(stand, 30000, b)
+    converged(daemon)
+    assert a.address in stand.slots(30000)
+    client.close()
+    await_(lambda: a.address not in stand.slots(30000), "the slot of the former one is parked")
+    converged(daemon)
+    parked = entries(stand, 30000)[0]
+    assert parked["command"].startswith("set server be_tcp-30000/s1 addr")
+    assert parked["causes"] == ["a removed endpoint has no sessions left"]
+
+    stand.client.ask("shutdown frontend tcp-30001")
+    stand.write("other.yaml", *app("other", 30001, [a]))
+
+    def again() -> bool:
+        return "an earlier attempt had failed" in entries(stand, 30001)[0]["causes"]
+
+    await_(lambda: entries(stand, 30001) and again(), "it is tried again")
+    assert "Route demo/other was added" in entries(stand, 30001)[0]["causes"]
+
+
+def test_meetings_push_nothing_out(make_stand: MakeStand, make_server: MakeServer) -> None:
+    ports = MEETING_MAX + 50
+    stand, server = make_stand(pools=[{"ports": [f"30000-{29999 + ports}"]}]), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        found = get(stand, "/api/history").json
+    # All other ports were closed.
+    closed = [item for item in found["entries"] if item["command"].startswith("disable")]
+    assert len(closed) == MEETING_MAX
+    assert found["operations_total"] > ports
+    assert found["complete_since_seconds"] == closed[0]["at_seconds"]
+    assert any(item["port"] == 30000 for item in found["entries"])
+    assert sorted(found["entries"], key=lambda item: -item["at_seconds"]) == found["entries"]
 
 
 def test_the_last_ones_only() -> None:
@@ -107,11 +191,32 @@ def test_the_last_ones_only() -> None:
     history.record([OpenPort(30001)], [""], 0.5)
     found = history.entries()
     assert len(found) == OPERATIONS_MAX
+    assert history.complete_since_seconds == 1000.0
     assert (found[0].port, found[0].duration_seconds) == (30001, 0.5)
     assert found[-1].command.endswith(f"weight {6 % 257}")
     assert history.total == OPERATIONS_MAX + 6
     assert len(history.entries(30000)) == OPERATIONS_MAX - 1
     assert history.changed_seconds_ago() == {30000: 0.0, 30001: 0.0}
+
+
+def test_what_happened_outlives_meetings() -> None:
+    seconds = itertools.count(1)
+    history = History(clock=lambda: float(next(seconds)))
+    history.blame(30000, cause := Cause(Key("Route", "demo", "web"), "added"))
+    history.record([OpenPort(30000)], [""], 0.1)
+    assert history.complete_since_seconds is None
+    history.blame(30000, Met(7))
+    for _ in range(OPERATIONS_MAX):
+        history.blame(30001, Met(7))
+        history.record([ClosePort(30001)], [""], 0.1)
+    # Whose Route changed meanwhile, too, is no mere meeting.
+    history.record([OpenPort(30000)], [""], 0.1)
+    found = history.entries()
+    assert len(found) == MEETING_MAX + 2
+    assert found[0].causes == (str(cause), "HAProxy with PID 7 was met")
+    assert found[-1].causes == (str(cause),)
+    # The one before the oldest that is left.
+    assert history.complete_since_seconds == found[-2].at_seconds - 1
 
 
 def test_causes_are_of_the_port_until_it_is_as_desired() -> None:

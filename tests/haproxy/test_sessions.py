@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
+import time
 
 import pytest
 from cli import ROOT, clean_environment, command, run_cli
@@ -233,6 +236,34 @@ def test_the_sessions_of_a_port_and_of_a_route(
     # The running sidecar knows the names.
     stand.manifests.rename(stand.manifests.with_name("elsewhere"))
     assert run_cli("sessions", "demo/web", *ours).out.startswith("port 30000 (demo/web): 2 ")
+
+
+def test_ages_are_right_where_haproxy_was_held_up(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand, server = make_stand(), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    converged(files.enter_context(running(stand.daemon())))
+    await_ready(stand, 30000, server)
+    pid = stand.info().pid
+    os.kill(pid, signal.SIGSTOP)
+    # HAProxy's own clock falls behind the machine's by as much.
+    time.sleep(2)
+    os.kill(pid, signal.SIGCONT)
+    held(files, stand, 30000)
+
+    def age() -> int:
+        (found,) = parse_port_sessions(stand.client.ask("show sess"), 30000)
+        assert found.age_seconds is not None
+        return found.age_seconds
+
+    for seconds in range(4):
+        await_(lambda least=seconds: age() >= least, "it grows")
+        before = age()
+        (row,) = listed(stand, 30000)
+        assert row["age_seconds"] in range(before, age() + 1)
+    shown = run_cli("sessions", "30000", "-c", stand.settings_file)
+    assert shown.out.splitlines()[-1].split()[1] != "-"
 
 
 def test_a_port_has_a_number_even_if_nobody_knows_its_name(make_stand: MakeStand) -> None:

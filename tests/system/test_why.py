@@ -1,6 +1,7 @@
 """`why`: each way in which a port may not work is a link that breaks, and says what to do."""
 
 import json
+import socket
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from stand import (
     MakeServer,
     MakeStand,
     app,
+    await_,
     changes,
     converged,
     endpoint,
@@ -153,10 +155,37 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     down = haproxy(slot("s1", Address("10.0.0.1", 9000), up=False))
     assert "0 of 1 servers take connections" in link(observed=down).text
     assert "health checks" in link(observed=down).remedy
-    assert link(failures={30000: "no"}).text == "cannot reconcile the port: no"
+    refused = {30000: "HAProxy answered 'Frontend was previously shut down, cannot enable.' to it"}
+    shut = link(observed=haproxy(is_open=False), failures=refused)
+    assert shut.remedy == "only a restart of HAProxy brings it back"
+    other = link(observed=haproxy(is_open=False), failures={30000: "no"})
+    assert other.remedy.startswith("see what the sidecar says below")
+    assert link(failures={30000: "no"}).text.endswith("to what is desired: no")
     held = explain("30000", replace(world(*GOOD), held=frozenset({30000})))
     assert held.works
     assert held.links[-1].remedy == "haproxy-sidecar release 30000"
+
+
+def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: MakeServer) -> None:
+    stand, server = make_stand(), make_server()
+    with running(stand.daemon()) as daemon, socket.socket() as squatter:
+        converged(daemon)
+        # A paused port stays bound; only who uses SO_REUSEADDR as HAProxy does can take it.
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind((stand.ip, 30000))
+        squatter.listen()
+        stand.write("web.yaml", *app("web", 30000, [server]))
+        await_(lambda: daemon.reconciler.failures, "it cannot be opened")
+        told = run_cli("why", "30000", "-c", stand.settings_file)
+        assert told.code == 1
+        words = " ".join(told.out.split())
+        assert "frontend tcp-30000 is closed" in words
+        assert "\N{RIGHTWARDS ARROW} HAProxy: another process may have its address" in words
+        assert "as soon as a server is ready" not in words
+        squatter.close()
+        # As it says: by itself.
+        await_(lambda: not stand.is_refused(30000), "it opens")
+        await_(lambda: run_cli("why", "30000", "-c", stand.settings_file).code == 0, "it works")
 
 
 @pytest.mark.parametrize("subject", ["", "nobody", "a/b/c", "/x", "x/", "<b>"])
