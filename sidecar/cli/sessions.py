@@ -39,14 +39,6 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
     _show(named, rows)
 
 
-def with_ages(client: RuntimeClient, found: Sequence[Session]) -> list[Session]:
-    """``found``, with the ages that HAProxy only writes where it lists sessions in short."""
-    if all(item.age_seconds is not None for item in found):
-        return list(found)
-    ages = {item.id: item.age_seconds for item in parse_sessions(client.ask("show sess"))}
-    return [item._replace(age_seconds=item.age_seconds or ages.get(item.id)) for item in found]
-
-
 def connect(settings: Settings) -> RuntimeClient:
     return RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
 

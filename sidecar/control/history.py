@@ -7,24 +7,14 @@ by any; the loop is never held up. Nothing is decided on it.
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
-from sidecar.haproxy.operations import (
-    ClosePort,
-    DeleteServer,
-    EndSession,
-    EndSessions,
-    OpenPort,
-    Operation,
-    Outcome,
-    SetAddress,
-)
+from sidecar.haproxy.operations import Operation, Outcome
 from sidecar.model.objects import Cause
-from sidecar.model.pool import PARKED, Address
 
 #: So many operations are remembered, and so many causes of each.
 OPERATIONS_MAX = 1000
@@ -103,7 +93,6 @@ class History:
     def settled(self, port: int) -> None:
         """The port is as desired: what comes now has other causes."""
         self._causes.pop(port, None)
-        self._restoring.discard(port)
 
     def record(
         self, operations: Sequence[Operation], outcomes: Sequence[Outcome], duration_seconds: float
@@ -169,7 +158,7 @@ def _report(entry: Entry) -> EntryReport:
         done=isinstance(outcome, str),
         reply=reply,
         duration_seconds=entry.duration_seconds,
-        causes=tuple(map(str, entry.causes)) or (_by_itself(entry.operation),),
+        causes=tuple(map(str, entry.causes)),
     )
 
 

@@ -4,13 +4,9 @@ Owns the only place where an OSError of that socket becomes our error. Knows not
 slots or plans. Not thread-safe: each thread that talks to HAProxy has a client of its own.
 """
 
-import grp
 import itertools
-import os
-import pwd
 import select
 import socket
-import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -331,36 +327,6 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 
 def _waiting_for(command: bytes) -> str:
     return f"waiting for the reply to {command.decode('ascii').strip()!r}"
-
-
-def _forbidden(path: str) -> str:
-    """Who may use the socket, and who we are."""
-    mine = f"this process is user {_user(os.geteuid())}"
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return f"permission denied, already on its folder; {mine}"
-    owner, group = _user(status.st_uid), _group(status.st_gid)
-    mode = stat.filemode(status.st_mode)
-    return (
-        f"permission denied: the socket belongs to user {owner}, group {group}, with mode {mode};"
-        f" {mine}, groups {', '.join(map(_group, sorted({os.getegid(), *os.getgroups()})))};"
-        " run as that user or in that group"
-    )
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def _reason(error: OSError | ValueError) -> str:
