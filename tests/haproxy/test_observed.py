@@ -12,7 +12,7 @@ from stand import EchoServer, Stand, await_
 
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.hostport import canonical_ip
-from sidecar.haproxy.operations import SetAddress, SetState, SetWeight
+from sidecar.haproxy.operations import AddServer, EnableHealth, SetAddress, SetState, SetWeight
 from sidecar.haproxy.state import (
     ObservedServer,
     ProcessInfo,
@@ -197,6 +197,23 @@ def test_administrative_states(bits: int, expected: str) -> None:
 @pytest.mark.parametrize(("number", "up"), [("0", False), ("1", True), ("2", True), ("3", True)])
 def test_operational_states(number: str, up: bool) -> None:
     assert one(srv_op_state=number).up is up
+
+
+@pytest.mark.parametrize(
+    ("check", "agent", "expected"),
+    [
+        (0, 0, "none"),
+        (0x02, 0, "off"),
+        (0x02 | 0x08, 0, "off"),
+        (0x02 | 0x04, 0, "on"),
+        (0x01 | 0x02 | 0x04, 0, "on"),
+        (0x02 | 0x04 | 0x08, 0, "on"),
+        (0, 0x10, "none"),
+        (0, 0x02 | 0x04 | 0x10, "on"),
+    ],
+)
+def test_whether_checks_run(check: int, agent: int, expected: str) -> None:
+    assert one(srv_check_state=str(check), srv_agent_state=str(agent)).checks == expected
 
 
 @pytest.mark.parametrize(
@@ -462,6 +479,17 @@ def test_states_and_weights(
     assert {server.state for server in stand.port(30000).servers.values()} == {"ready"}
     stand.client.apply([SetState(30000, f"s{n}", "maint") for n in range(1, 7)])
     assert {server.state for server in stand.port(30000).servers.values()} == {"maint"}
+
+
+def test_checks_that_are_on_off_and_not_there(make_stand: Callable[..., Stand]) -> None:
+    pools = [{"ports": ["30000"], "slots": 2, "check": {"enabled": True}}, {"ports": ["30001"]}]
+    stand = make_stand(pools=pools)
+    added = [AddServer(30000, name, PARKED, 1, ("check",)) for name in ("x1", "x2")]
+    stand.client.apply([*added, AddServer(30001, "x1", PARKED, 1, ()), EnableHealth(30000, "x2")])
+    assert stand.client.ask("disable health be_tcp-30000/s2") == ""
+    shown = {name: server.checks for name, server in stand.port(30000).servers.items()}
+    assert shown == {"s1": "on", "s2": "off", "x1": "off", "x2": "on"}
+    assert {server.checks for server in stand.port(30001).servers.values()} == {"none"}
 
 
 def test_a_server_that_a_check_finds_down_is_ready_and_not_up(
