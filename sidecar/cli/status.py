@@ -140,10 +140,9 @@ def _head(found: Look) -> Table:
         else "[red]away[/]",
     )
     head.add_row("source", _source(report))
-    opened = sum(item.state == "open" for item in report.ports)
     head.add_row(
         "pool",
-        f"{opened} open, {report.ports_claimed} claimed,"
+        f"{report.ports_open} open, {report.ports_claimed} claimed,"
         f" {report.ports_total - report.ports_claimed} free ports;"
         f" {report.slots_used} used, {max(0, report.slots_total - report.slots_used)} free slots",
     )

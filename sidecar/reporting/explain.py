@@ -387,7 +387,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
     if seen is not None:
         yield _seen_link(seen, world.failures.get(port, ""), claimed=verdict is not None)
     if message := world.failures.get(port):
-        yield Link("sidecar", "bad", f"cannot bring the port to what is desired: {message}")
+        yield Link("sidecar", "bad", f"cannot reconcile the port: {message}")
     if port in world.held:
         yield Link(
             "sidecar",

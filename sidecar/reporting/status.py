@@ -168,7 +168,7 @@ class Report:
     ``socket``: HAProxy's Runtime API, an absolute path or ``host:port``. ``haproxy``: None while
     it does not answer. ``converged``: None where nobody knows; ``unready`` says why it is not.
     ``changes``: operations that HAProxy carried out since the sidecar started.
-    ``slots_used``: those that have an address.
+    ``ports_open``: of the whole pool, as all totals. ``slots_used``: those that have an address.
     """
 
     router_name: str
@@ -186,6 +186,7 @@ class Report:
     ports_claimed: int
     slots_total: int
     slots_used: int
+    ports_open: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,7 @@ def build_report(facts: Facts) -> Report:
         ports_claimed=len(facts.claims),
         slots_total=sum(item.slots * len(item.ports) for item in facts.pool.classes),
         slots_used=slots_used,
+        ports_open=sum(seen.open for seen in facts.observed.values()),
     )
 
 
@@ -367,7 +369,7 @@ def report_json(report: Report) -> dict[str, Any]:
 def notes(item: PortReport) -> Iterator[str]:
     """What does not go without saying of a port, for a person."""
     if item.failure:
-        yield f"cannot be brought to what is desired: {item.failure}"
+        yield f"cannot be reconciled: {item.failure}"
     if item.message:
         known = item.reason in (None, "Admitted")
         yield item.message if known else f"{item.reason}: {item.message}"

@@ -48,7 +48,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     "each second port": pool(ports=[str(port) for port in range(20001, 60000, 2)]),
     "every port by itself": {
         "http": {"listen": None},
-        **pool(ports=[*range(1, 65536)]),
+        **pool(ports=[*range(1, 65536)], slots=1),
     },
     "a long name": pool(name="x" * 63),
     "IPv4 in IPv6": pool(bind=["::ffff:127.0.0.1"]),

@@ -2,21 +2,19 @@
 
 import base64
 import contextlib
-import http.client
 import json
 import logging
 import os
 import signal
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from cli import run_cli
 from stand import (
     MakeServer,
     MakeStand,
-    Stand,
     app,
     await_,
     await_ready,
@@ -25,31 +23,13 @@ from stand import (
     held,
     running,
 )
+from web import get
 
 from sidecar.admin.auth import Access
 from sidecar.admin.server import WORKERS
 from sidecar.common.errors import BusyError
-from sidecar.common.hostport import split_host_port
 from sidecar.control.loop_calls import WAITING_MAX, Calls
 from sidecar.haproxy.stats import parse_attempts, parse_port_traffic, parse_server_traffic
-
-
-class Answer(NamedTuple):
-    status: int
-    body: str
-    headers: dict[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def get(stand: Stand, path: str, **headers: str) -> Answer:
-    host, port = split_host_port(stand.settings.http.listen or "")
-    with contextlib.closing(http.client.HTTPConnection(host, port, timeout=10)) as connection:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        return Answer(answer.status, answer.read().decode(), dict(answer.headers))
 
 
 def test_figures_follow_haproxy(

@@ -20,7 +20,7 @@ from stand import (
     held,
     running,
 )
-from test_api import get
+from web import get
 
 from sidecar.haproxy.attempts import NONE, Attempts, Notes, server_since
 

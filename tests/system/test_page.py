@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, browser_in
 from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
-from test_api import get
+from web import get
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 

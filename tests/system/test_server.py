@@ -25,7 +25,7 @@ from sidecar.admin.server import WORKERS, Limits, serving
 pytestmark = pytest.mark.serial
 
 PORT = 8405
-CROWD = Path(__file__).with_name("crowd.py")
+CROWD = Path(__file__).parents[1] / "support/crowd.py"
 
 
 class Got(NamedTuple):

@@ -16,12 +16,13 @@ from stand import MakeServer, MakeStand, Stand, app, await_, await_leads_to, hel
 
 from sidecar.common.supervisor import pause_seconds
 
+pytestmark = pytest.mark.serial
+
 #: A command that does as its first argument says, in place of the sidecar.
 SCRIPT = """
 import os, signal, sys, time
 from sidecar.common.supervisor import supervise
 
-pytestmark = pytest.mark.serial
 before = supervise()
 print("worker", before.count, before.last, flush=True)
 {}

@@ -160,7 +160,7 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     assert shut.remedy == "only a restart of HAProxy brings it back"
     other = link(observed=haproxy(is_open=False), failures={30000: "no"})
     assert other.remedy.startswith("see what the sidecar says below")
-    assert link(failures={30000: "no"}).text.endswith("to what is desired: no")
+    assert link(failures={30000: "no"}).text == "cannot reconcile the port: no"
     held = explain("30000", replace(world(*GOOD), held=frozenset({30000})))
     assert held.works
     assert held.links[-1].remedy == "haproxy-sidecar release 30000"

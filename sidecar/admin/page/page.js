@@ -93,11 +93,10 @@ function showHead() {
   byId("unready").hidden = report.converged;
   byId("unready").textContent = report.unready;
   const {haproxy, source} = report;
-  const opened = report.ports.filter((port) => port.state === "open").length;
   const facts = [
     ["HAProxy", haproxy ? `${haproxy.version}, PID ${haproxy.pid}, up ${age(haproxy.uptime_seconds)}` : "away"],
     ["Source", `${source.kind} ${source.where}, ` + (source.missing.length ? `not synced yet: ${source.missing.join(", ")}` : `changed ${age(source.changed_seconds_ago)} ago`)],
-    ["Ports", `${opened} open, ${report.ports_claimed} claimed, ${report.ports_total - report.ports_claimed} free`],
+    ["Ports", `${report.ports_open} open, ${report.ports_claimed} claimed, ${report.ports_total - report.ports_claimed} free`],
     ["Slots", `${report.slots_used} used, ${Math.max(0, report.slots_total - report.slots_used)} free`],
   ];
   byId("facts").replaceChildren(...facts.map(([name, value]) => {
@@ -138,7 +137,7 @@ function failed(attempts) {
 
 function notesOf(port) {
   const found = [];
-  if (port.failure) found.push(["bad", `cannot be brought to what is desired: ${port.failure}`]);
+  if (port.failure) found.push(["bad", `cannot be reconciled: ${port.failure}`]);
   if (port.message) found.push(["warn", port.reason && port.reason !== "Admitted" ? `${port.reason}: ${port.message}` : port.message]);
   if (port.left_out) found.push(["warn", `${port.left_out} endpoints left out; see limits.max_servers and pools.slots`]);
   if (port.drift) found.push(["bad", `changed by somebody else: ${port.drift}; repaired at the next compare`]);
@@ -213,11 +212,15 @@ function showCharts() {
   drawLine(byId("sessions-chart"), overTime((sample) => sample.total), 300, 60);
   const now = Date.now() / 1000;
   const counts = new Array(60).fill(0);
-  for (const entry of operations.entries) {
+  const {entries, operations_total} = operations;
+  const oldest = entries.length < operations_total ? now - entries.at(-1).at_seconds : CHANGES_SECONDS;
+  for (const entry of entries) {
     const column = 59 - Math.floor(((now - entry.at_seconds) / CHANGES_SECONDS) * 60);
     if (column >= 0 && column < 60) counts[column] += 1;
   }
-  byId("changes-now").textContent = amount(counts.reduce((sum, count) => sum + count, 0));
+  const sum = counts.reduce((all, count) => all + count, 0);
+  // Only the last ones are remembered.
+  byId("changes-now").textContent = oldest < CHANGES_SECONDS ? `${amount(sum)} in ${age(oldest)}, and earlier ones` : amount(sum);
   drawColumns(byId("changes-chart"), counts, 300, 60);
 }
 
