@@ -39,4 +39,5 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     try:
         write_holds(path, ports | {port} if held else ports - {port})
     except OSError as exc:
-        raise UsageError(cannot_write(path, exc)) from exc
+        kept = f"port {port} is {'not held' if held else 'still held'}"
+        raise UsageError(f"{kept}: {cannot_write(path, exc)}") from exc

@@ -1,6 +1,7 @@
 """Files that other processes read: replaced as a whole, never seen half written."""
 
 import contextlib
+import errno
 import logging
 import os
 import tempfile
@@ -51,6 +52,22 @@ class KeptFile:
         return True
 
 
+_FULL = "make room in {folder}"
+_FORBIDDEN = "{folder} must be writable for who runs this, user {uid}"
+
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: "{folder} must be on a volume that is writable here",
+}
+
+
 def cannot_write(path: Path, error: OSError) -> str:
-    """What went wrong, for a user."""
-    return f"cannot write {path}: {error.strerror or error}"
+    """What went wrong, for a user, and what to do where that is known."""
+    found = f"cannot write {path}: {error.strerror or error}"
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return found
+    return f"{found}; {remedy.format(folder=path.parent, uid=os.geteuid())}"

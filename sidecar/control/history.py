@@ -70,7 +70,7 @@ class History:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=OPERATIONS_MAX)
-        # those whose only cause is a meeting
+        # those that went well, and whose only cause is a meeting
         self._meetings: deque[Entry] = deque(maxlen=MEETING_MAX)
         # Unix time of the newest that is not remembered any more
         self._forgotten_at: float | None = None
@@ -113,8 +113,8 @@ class History:
                 )
 
     def _remember(self, entry: Entry) -> None:
-        meets = bool(entry.causes) and all(isinstance(cause, Met) for cause in entry.causes)
-        memory = self._meetings if meets else self._entries
+        met = bool(entry.causes) and all(isinstance(cause, Met) for cause in entry.causes)
+        memory = self._meetings if met and isinstance(entry.outcome, str) else self._entries
         if len(memory) == memory.maxlen:
             self._forgotten_at = max(self._forgotten_at or 0.0, memory[0].at_seconds)
         memory.append(entry)

@@ -161,7 +161,7 @@ class Agenda:
                 is_open = True
                 self.look_at(port, closes_at)
                 over = format_duration(pace.close_after_seconds)
-                self._postponed[port] = f"timing.close_after ({over}) was over"
+                self._postponed[port] = f"without a server for timing.close_after ({over})"
         if is_open != observed.open:
             toggle_at = self._toggled_at.get(port, -TOGGLE_SECONDS) + TOGGLE_SECONDS
             if now < toggle_at:

@@ -100,7 +100,7 @@ def test_a_time_that_is_over_is_named_by_its_setting(
             return [item for item in found if item["command"].startswith("disable")]
 
         await_(closing, "it is told")
-        assert closing()[0]["causes"][0] == "timing.close_after (100ms) was over"
+        assert closing()[0]["causes"][0] == "without a server for timing.close_after (100ms)"
 
 
 @pytest.mark.parametrize(
@@ -165,22 +165,6 @@ def test_a_slot_that_is_parked_late_and_another_attempt_say_why(
     assert "Route demo/other was added" in entries(stand, 30001)[0]["causes"]
 
 
-def test_meetings_push_nothing_out(make_stand: MakeStand, make_server: MakeServer) -> None:
-    ports = MEETING_MAX + 50
-    stand, server = make_stand(pools=[{"ports": [f"30000-{29999 + ports}"]}]), make_server()
-    stand.write("web.yaml", *app("web", 30000, [server]))
-    with running(stand.daemon()) as daemon:
-        converged(daemon)
-        found = get(stand, "/api/history").json
-    # All other ports were closed.
-    closed = [item for item in found["entries"] if item["command"].startswith("disable")]
-    assert len(closed) == MEETING_MAX
-    assert found["operations_total"] > ports
-    assert found["complete_since_seconds"] == closed[0]["at_seconds"]
-    assert any(item["port"] == 30000 for item in found["entries"])
-    assert sorted(found["entries"], key=lambda item: -item["at_seconds"]) == found["entries"]
-
-
 def test_the_last_ones_only() -> None:
     history = History(clock=lambda: 1000.0)
     history.record(
@@ -231,7 +215,7 @@ def test_causes_are_of_the_port_until_it_is_as_desired() -> None:
     assert closed.causes == ()
     history.settled(30000)
     history.record([ClosePort(30000)], [""], 0.1)
-    assert history.entries()[0].causes == ()
+    assert history.entries()[0].causes == closed.causes
 
 
 def test_what_could_not_be_done() -> None:
@@ -256,3 +240,42 @@ def test_a_change_says_what_became_of_the_object() -> None:
     changed = store.apply([Change(item.key, slice_("web", ["10.0.0.2"]))])
     assert str(changed[SLICE]) == "EndpointSlice demo/web-1 was changed"
     assert store.apply([Change(item.key, None)])[SLICE].what == "removed"
+
+
+def test_a_meeting_pushes_nothing_out_that_happened(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    ports = 2 * MEETING_MAX
+    stand, server = make_stand(pools=[{"ports": [f"30000-{30000 + ports - 1}"]}]), make_server()
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        entries = daemon.reconciler.history.entries()
+        assert len(entries) == MEETING_MAX
+        assert all("was met" in entry.causes[0] for entry in entries)
+        assert get(stand, "/api/history").json["complete_since_seconds"] == entries[0].at_seconds
+        stand.write("web.yaml", *app("web", 30000, [server]))
+        await_ready(stand, 30000, server)
+        converged(daemon)
+        entries = daemon.reconciler.history.entries()
+        happened = [entry for entry in entries if "was met" not in entry.causes[0]]
+        assert [entry.port for entry in happened] == [30000] * len(happened)
+        assert len(entries) == MEETING_MAX + len(happened)
+
+
+def test_what_nobody_asked_for_says_which_setting_did(
+    make_stand: MakeStand, make_server: MakeServer
+) -> None:
+    stand, server = make_stand(timing={"close_after": "100ms"}), make_server()
+    stand.write("web.yaml", *app("web", 30000, [server]))
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        stand.write("web.yaml", *app("web", 30000, []))
+        await_refused(stand, 30000)
+        await_(lambda: not stand.slots(30000), "its slot is parked")
+
+        def causes() -> set[str]:
+            found = daemon.reconciler.history.entries(30000)
+            return {cause for entry in found for cause in entry.causes}
+
+        await_(lambda: "without a server for timing.close_after (100ms)" in causes(), "it says why")
+        await_(lambda: "a removed endpoint has no sessions left" in causes(), "it says why")

@@ -346,6 +346,11 @@ def test_status(
     assert (report["converged"], report["unready"]) == (True, "")
     assert (report["ports_total"], report["ports_claimed"]) == (10, 3)
     assert (report["slots_total"], report["slots_used"]) == (20, 4)
+    # What is narrowed has the totals of the whole pool, all of them.
+    assert report["ports_open"] == 2
+    narrowed = run_cli("status", "30001", *ours).out
+    assert "30000" not in narrowed
+    assert lines[3] in narrowed
     assert report["problems"] == []
     assert report["haproxy"].keys() == {"version", "pid", "uptime_seconds", "connections"}
     assert report["haproxy"]["pid"] == info.pid

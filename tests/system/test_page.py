@@ -4,6 +4,7 @@ text is more than text there."""
 import contextlib
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from browser import Browser, browser_in
 from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
 from web import get
+
+from sidecar.control.history import OPERATIONS_MAX
+from sidecar.haproxy.operations import OpenPort
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -84,6 +88,24 @@ def test_it_follows_what_happens(
     browser.await_text("away")
     daemon.stop()
     browser.await_text("the sidecar does not answer")
+
+
+def test_more_changes_than_are_remembered(browser: Browser, make_stand: MakeStand) -> None:
+    stand = make_stand()
+    with running(stand.daemon()) as daemon:
+        converged(daemon)
+        opened(browser, stand)
+        now = "document.getElementById('changes-now').textContent"
+        await_(lambda: browser.run(now) == "10", "all ports were closed at the start", 30)
+        floor = "document.querySelector('#changes-chart .floor').getAttribute('x1')"
+        assert browser.run(floor) == "0"
+        history = daemon.reconciler.history
+        for _ in range(OPERATIONS_MAX + 5):
+            history.record([OpenPort(30000)], [""], 0.0)
+        await_(lambda: str(browser.run(now)).startswith("1,0"), "they are counted", 30)
+        assert re.fullmatch(r"1,0[01]\d\+ \(since \d+s\)", str(browser.run(now)))
+        # What is older is not known, which is not the same as none.
+        assert float(str(browser.run(floor))) > 250
 
 
 def test_users_text_is_text(browser: Browser, make_stand: MakeStand) -> None:

@@ -1,9 +1,11 @@
 """What outlives a sidecar: that it cannot be written is said once, and costs nothing else."""
 
+import contextlib
 import logging
 import resource
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,20 +72,36 @@ def test_what_is_not_ours_is_not_known(tmp_path: Path, text: str) -> None:
     assert read_programmed(tmp_path / "absent") is None
 
 
-def test_hold_says_what_it_could_not_write(make_stand: MakeStand) -> None:
-    stand = make_stand(start=False)
-    # A limit on the size of files fails the write as a full disk does.
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """A limit on the size of files fails the write as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     try:
-        failed = run_cli("hold", PORT, "-c", stand.settings_file)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, former)
+
+
+def test_hold_says_what_it_could_not_write(make_stand: MakeStand) -> None:
+    stand = make_stand(start=False)
+    with no_room():
+        failed = run_cli("hold", PORT, "-c", stand.settings_file)
     path = stand.folder / "held-ports.json"
     assert (failed.code, failed.out) == (2, "")
-    assert failed.err == f"haproxy-sidecar: cannot write {path}: File too large\n"
+    assert (
+        failed.err
+        == f"haproxy-sidecar: port {PORT} is not held: cannot write {path}: File too large\n"
+    )
+    path.write_text(f"[{PORT}]")
+    with no_room():
+        failed = run_cli("release", PORT, "-c", stand.settings_file)
+    assert failed.err.startswith(
+        f"haproxy-sidecar: port {PORT} is still held: cannot write {path}: "
+    )
+    assert path.read_text() == f"[{PORT}]"
     path.write_text("{}")
     failed = run_cli("hold", PORT, "-c", stand.settings_file)
     assert failed.code == 2

@@ -64,11 +64,12 @@ function drawLine(svg, points, width, height) {
   svg.replaceChildren(...parts);
 }
 
-function drawColumns(svg, counts, width, height) {
+// first: the column from which on something is known.
+function drawColumns(svg, counts, width, height, first) {
   const most = Math.max(1, ...counts);
   const step = width / counts.length;
   svg.replaceChildren(
-    shape("line", {class: "floor", x1: 0, x2: width, y1: height, y2: height}),
+    shape("line", {class: "floor", x1: first * step, x2: width, y1: height, y2: height}),
     ...counts.flatMap((count, index) => {
       if (!count) return [];
       const tall = Math.max(2, (count / most) * (height - 2));
@@ -212,16 +213,17 @@ function showCharts() {
   drawLine(byId("sessions-chart"), overTime((sample) => sample.total), 300, 60);
   const now = Date.now() / 1000;
   const counts = new Array(60).fill(0);
-  const {entries, operations_total} = operations;
-  const oldest = entries.length < operations_total ? now - entries.at(-1).at_seconds : CHANGES_SECONDS;
-  for (const entry of entries) {
-    const column = 59 - Math.floor(((now - entry.at_seconds) / CHANGES_SECONDS) * 60);
-    if (column >= 0 && column < 60) counts[column] += 1;
+  // Only the last ones are remembered: since when all are.
+  const known = Math.max(now - CHANGES_SECONDS, operations.complete_since_seconds ?? 0);
+  const columnOf = (at) => 59 - Math.floor(((now - at) / CHANGES_SECONDS) * 60);
+  for (const {at_seconds} of operations.entries) {
+    const column = columnOf(at_seconds);
+    if (at_seconds >= known && column >= 0 && column < 60) counts[column] += 1;
   }
   const sum = counts.reduce((all, count) => all + count, 0);
-  // Only the last ones are remembered.
-  byId("changes-now").textContent = oldest < CHANGES_SECONDS ? `${amount(sum)} in ${age(oldest)}, and earlier ones` : amount(sum);
-  drawColumns(byId("changes-chart"), counts, 300, 60);
+  const whole = known <= now - CHANGES_SECONDS;
+  byId("changes-now").textContent = whole ? amount(sum) : `${sum.toLocaleString("en")}+ (since ${age(now - known)})`;
+  drawColumns(byId("changes-chart"), counts, 300, 60, whole ? 0 : Math.max(0, columnOf(known)));
 }
 
 async function ask(path) {

@@ -1,5 +1,6 @@
 """Files that others read are replaced as a whole."""
 
+import errno
 import os
 import resource
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.common.files import write_atomically
+from sidecar.common.files import cannot_write, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -126,3 +127,18 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
         signal.signal(signal.SIGXFSZ, former)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["servers.state"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "; make room in /run/h"),
+        (errno.EDQUOT, "; make room in /run/h"),
+        (errno.EACCES, f"; /run/h must be writable for who runs this, user {os.geteuid()}"),
+        (errno.EROFS, "; /run/h must be on a volume that is writable here"),
+        (errno.EFBIG, ""),
+    ],
+)
+def test_what_to_do_where_nothing_can_be_written(number: int, remedy: str) -> None:
+    error = OSError(number, "No")
+    assert cannot_write(Path("/run/h/a.json"), error) == f"cannot write /run/h/a.json: No{remedy}"
