@@ -99,7 +99,7 @@ class Site:
         if guarded := self.guarded.get(path):
             return lambda: _made(lambda: self._denied(host, request) or guarded(_asked(query)))
         there_are = ", ".join([*self.probes, *self.open, *self.guarded])
-        return text(404, f"there are {there_are}")
+        return text(404, f"not found; available: {there_are}")
 
     def _denied(self, host: str | None, request: Request) -> Answer | None:
         denied = self.access.check(host, request.authorization)
@@ -142,4 +142,4 @@ def _made(work: Work) -> Answer:
         return text(503, str(exc))
     except Exception:
         log.exception("a request could not be answered")
-        return text(500, "the sidecar made a mistake; its log has more")
+        return text(500, "internal error; see the sidecar's log")

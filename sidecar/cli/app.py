@@ -29,7 +29,7 @@ Config = Annotated[
 ]
 JSON = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
 
-Yes = Annotated[bool, typer.Option("--yes", help="Change what is asked for without asking back.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def _version(value: bool) -> None:

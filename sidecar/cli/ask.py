@@ -45,7 +45,7 @@ def ask_sidecar(settings: Settings, path: str, query: Mapping[str, str]) -> Any:
                 raise NoSidecarError(f"{listen} answers {answer.status_code}: {said}")
             return answer.json()
         except requests.exceptions.JSONDecodeError as exc:
-            raise NoSidecarError(f"what answers at {listen} is no sidecar") from exc
+            raise NoSidecarError(f"what answers at {listen} is not a sidecar") from exc
         except requests.RequestException as exc:
             raise NoSidecarError(f"none answers at {listen}: {_reason(exc)}") from exc
 

@@ -26,7 +26,7 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     settings = load_settings(config)
     pool = settings.pool()
     if held and port not in pool:
-        raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
+        raise UsageError(f"port {port} is in no pool; available ports: {format_ports(pool.ports)}")
     path = holds_file(settings.haproxy.state_file)
     try:
         ports = read_holds(path)

@@ -107,7 +107,7 @@ def _list(client: RuntimeClient, port: int) -> list[Session]:
 
 def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody is there to ask; say --yes")
+        raise UsageError(f"{question} stdin is not a terminal; use --yes")
     return typer.confirm(question, err=True)
 
 

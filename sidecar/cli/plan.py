@@ -69,7 +69,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
     if held:
-        sys.stderr.write(f"left out, since they are held: {format_ports(held)}\n")
+        sys.stderr.write(f"skipped (held): {format_ports(held)}\n")
     for problem in snapshot.problems:
         sys.stderr.write(f"problem: {problem}\n")
 

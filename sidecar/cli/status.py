@@ -152,12 +152,12 @@ def _head(found: Look) -> Table:
 def _converged(found: Look) -> str:
     if found.no_sidecar:
         return (
-            "[yellow]no sidecar was asked[/], but HAProxy and the source:"
+            "[yellow]no running sidecar[/]; read from HAProxy and the source:"
             f" {escape(found.no_sidecar)}"
         )
     if found.report.converged:
         return "[green]converged[/]"
-    return f"[red]not as desired[/]: {escape(found.report.unready)}"
+    return f"[red]not converged[/]: {escape(found.report.unready)}"
 
 
 def _source(report: Report) -> str:

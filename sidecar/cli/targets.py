@@ -61,7 +61,7 @@ def find_port(settings: Settings, text: str) -> Named:
 def _by_number(settings: Settings, port: int) -> Named:
     pool = settings.pool()
     if port not in pool:
-        raise UsageError(f"port {port} is in no pool; there are {format_ports(pool.ports)}")
+        raise UsageError(f"port {port} is in no pool; available ports: {format_ports(pool.ports)}")
     try:
         report = look(settings).report
     except SidecarError as exc:

@@ -110,7 +110,7 @@ def _probed(settings: Settings, report: WhyReport) -> WhyReport:
 
 def _screen(report: WhyReport, no_sidecar: str) -> Iterator[RenderableType]:
     if no_sidecar:
-        told = f"no sidecar was asked, but HAProxy and the source: {no_sidecar}"
+        told = f"no running sidecar; read from HAProxy and the source: {no_sidecar}"
         yield Text(told + "\n", "yellow")
     chain = Table.grid(padding=(0, 1))
     chain.add_column(no_wrap=True)

@@ -27,7 +27,7 @@ def read_holds(path: Path) -> frozenset[int]:
     except ValueError:
         data = None
     if not isinstance(data, list) or not all(type(port) is int for port in data):
-        raise ValueError(f"{path} is no list of ports")
+        raise ValueError(f"{path} is not a list of ports")
     return frozenset(data)
 
 

@@ -44,8 +44,8 @@ class Calls:
             # So that the loop need not work for somebody who went away.
             answer.cancel()
             raise BusyError(
-                f"the sidecar's loop had no time for {timeout_seconds:g} s; /healthz says whether"
-                " it is stuck"
+                f"the reconcile loop did not answer within {timeout_seconds:g} s; /healthz says"
+                " whether it is stuck"
             ) from None
 
     def answer(self) -> None:

@@ -370,6 +370,7 @@ class Reconciler:
             if (took := self._agenda.applied(port, now)) is not None:
                 self._metrics.applied_seconds.observe(took)
         for port, failure in applied.failed.items():
+            self._agenda.refused(port)
             self._stopped_by(port, failure)
         return applied
 
@@ -388,7 +389,7 @@ class Reconciler:
         self._fixed.add(port)
         self._agenda.look_at(port, self._clock())
         log.warning(
-            "port %d: HAProxy adds no server (%s); its backend stays at the slots that it has",
+            "port %d: HAProxy cannot add servers (%s); limited to the configured slots",
             port,
             reply,
             extra=about(port=port),
@@ -475,7 +476,7 @@ class Reconciler:
         else:
             self._metrics.restarts.inc()
             log.warning(
-                "HAProxy was restarted (PID %d, was %d): giving everything back",
+                "HAProxy was restarted (PID %d, was %d): restoring its state",
                 info.pid,
                 self.process.pid,
                 extra=about(pid=info.pid, version=info.version),

@@ -343,7 +343,9 @@ class Daemon:
         now = time.monotonic()
         if self._leaves_at == float("inf"):
             grace = self.settings.timing.grace
-            log.info("stopping: unready, and driving on for %s at most", format_duration(grace))
+            log.info(
+                "shutting down: not ready; reconciling for up to %s more", format_duration(grace)
+            )
             self._leaves_at = now + grace
             self.reconciler.leave()
         return now >= self._leaves_at or self.reconciler.gone or bool(self._inbox.missing())
@@ -398,9 +400,9 @@ class Daemon:
             log.error("%d more problems; `haproxy-sidecar status` shows all", more)
         mended = [line for line in before if line not in now]
         for line in mended[:_PROBLEMS_SAID]:
-            log.info("mended: %s", line.split(": ", 1)[0])
+            log.info("resolved: %s", line.split(": ", 1)[0])
         if len(mended) > _PROBLEMS_SAID:
-            log.info("mended: %d more", len(mended) - _PROBLEMS_SAID)
+            log.info("resolved: %d more", len(mended) - _PROBLEMS_SAID)
 
     def _count_on_scrape(self) -> None:
         """Gauges that are computed when somebody asks, not at each change."""

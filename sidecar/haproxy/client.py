@@ -193,7 +193,7 @@ class RuntimeClient:
             raise DisconnectedError(self.address, "while idle", "HAProxy closed the connection")
         if data or not self._framing.idle:
             came = data[:80] if data else self._framing.unfinished
-            raise RemoteProtocolError(f"{self.address} sent what nobody asked for: {came!r}")
+            raise RemoteProtocolError(f"{self.address} sent unsolicited data: {came!r}")
 
     def _enter_interactive_mode(self, connection: socket.socket) -> None:
         """Send ``prompt`` and take its answer, which is nothing but the first prompt.
@@ -237,7 +237,7 @@ class RuntimeClient:
                 return replies
             came = self._next_replies(connection, waiting[0])
             if len(came) > len(waiting):
-                raise RemoteProtocolError(f"a reply to nothing: {came[len(waiting)][:80]!r}")
+                raise RemoteProtocolError(f"unexpected reply: {came[len(waiting)][:80]!r}")
             in_flight_bytes -= sum(len(waiting.popleft()) for _ in came)
             replies += came
 

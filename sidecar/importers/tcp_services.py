@@ -68,12 +68,12 @@ def parse_line(outside: str, value: object) -> Line:
     field = Field(f"data[{shown(outside)}]", value)
     rule = 'write "namespace/service:port", with ":PROXY" or "::PROXY" behind it if need be'
     if not _PORT_NUMBER.fullmatch(outside) or not 1 <= int(outside) <= 65535:
-        raise ObjectError(field.path, f"{shown(outside)} is no port from 1 to 65535")
+        raise ObjectError(field.path, f"{shown(outside)} is not a valid port from 1 to 65535")
     text = field.word(rule)
     target, *rest = text.split(":")
     namespace, slash, service = target.partition("/")
     if not slash or not rest or not rest[0] or len(rest) > 3:
-        raise field.wrong(rule, "is no such line")
+        raise field.wrong(rule, "is not a valid line")
     words = [word.upper() for word in rest[1:]]
     if not {"", "PROXY"}.issuperset(words):
         raise field.wrong("behind the port there may be PROXY twice, and nothing else", "says more")
@@ -142,7 +142,9 @@ def _target_port(
         )
     if not tcp:
         there = ", ".join(f"{port.name or '-'} ({port.port})" for port in service.ports[:10])
-        return given, (f"the Service has no port {shown(wanted)}; there are {there or 'none'}",)
+        return given, (
+            f"the Service has no port {shown(wanted)}; available ports: {there or 'none'}",
+        )
     return tcp[0].name or None, ()  # only a single port may be without a name
 
 

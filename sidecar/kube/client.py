@@ -145,7 +145,7 @@ class KubeClient:
         except (ValueError, RecursionError) as exc:
             raise ApiUnreachableError(self.host, asked, "the answer is not JSON") from exc
         if not isinstance(data, dict):
-            raise ApiUnreachableError(self.host, asked, "the answer is no object of the API")
+            raise ApiUnreachableError(self.host, asked, "the answer is not an object of the API")
         return data
 
     def stream(

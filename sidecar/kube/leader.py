@@ -168,9 +168,9 @@ class Leader:
                 "this replica leads (%s, %s): it writes to the API server", lease, self.identity
             )
         elif self._stop.is_set():
-            log.info("let go of %s", lease)
+            log.info("released %s", lease)
         else:
-            log.warning("this replica leads no more (%s): it writes nothing", lease)
+            log.warning("lost leadership (%s): no longer writing", lease)
         self.changed()
 
     def _complain(self, exc: APIServerError) -> None:
@@ -179,7 +179,7 @@ class Leader:
         if text != self._said:
             self._said = text
             log.error(
-                "Lease %s/%s: %s; nobody writes until that is mended, routing goes on",
+                "Lease %s/%s: %s; nothing is written until this is fixed, routing goes on",
                 self._namespace,
                 self._name,
                 exc,

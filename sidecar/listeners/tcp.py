@@ -43,7 +43,9 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
             f"no pool of this router is open to namespace {route.namespace!r}",
         )
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= 65535:
-        given = "the port annotation is missing" if not text else f"{shown(text)} is no port"
+        given = (
+            "the port annotation is missing" if not text else f"{shown(text)} is not a valid port"
+        )
         return refuse(
             Reason.INVALID_PORT,
             f'{given}; write a number from 1 to 65535, like "13306", or "{AUTO}"',

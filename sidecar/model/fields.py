@@ -78,14 +78,14 @@ class Field:
         """A name of an object or namespace."""
         text = self.text(_NAME_RULE)
         if not _is_name(text):
-            raise self.wrong(_NAME_RULE, "is no name")
+            raise self.wrong(_NAME_RULE, "is not a valid name")
         return text
 
     def host_name(self) -> str:
         """A name in DNS, always an absolute one: a dot at its end changes nothing."""
         text = self.text(_NAME_RULE).removesuffix(".")
         if not _is_name(text):
-            raise self.wrong(_NAME_RULE, "is no name")
+            raise self.wrong(_NAME_RULE, "is not a valid name")
         return text
 
     def label(self) -> str | None:
@@ -118,7 +118,7 @@ class Field:
         rule = f"a protocol is one of {', '.join(_PROTOCOLS)}"
         text = self.optional_text(rule) or "TCP"
         if text not in _PROTOCOLS:
-            raise self.wrong(rule, "is no protocol")
+            raise self.wrong(rule, "is not a valid protocol")
         return text
 
     def flag(self) -> bool | None:

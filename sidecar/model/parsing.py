@@ -333,7 +333,7 @@ def _unix_seconds(field: Field) -> float:
             return datetime.fromisoformat(text).timestamp()
     except ValueError:
         pass
-    raise field.wrong(rule, "is no time")
+    raise field.wrong(rule, "is not a valid time")
 
 
 def _is_vendors(api_version: str) -> bool:

@@ -210,6 +210,11 @@ class Agenda:
                 whose = "the Route's drain-deadline" if own else "drain.deadline"
                 yield f"{whose} ({format_duration(self._drain_deadline(claimed))}) was over"
 
+    def refused(self, port: int) -> None:
+        """HAProxy did not carry out what it was given: whether the port opened or closed is not
+        known, and that it did must not put off trying again."""
+        self._toggled_at.pop(port, None)
+
     def _rest(self, port: int, until: float) -> None:
         self._rests_until[port] = max(until, self._rests_until.get(port, until))
 

@@ -134,7 +134,7 @@ def _title(key: Key) -> str:
 def _explain_port(port: int, world: World) -> Why:
     if port not in world.pool:
         ports = few([item.shown_ports for item in world.pool.classes], _NAMES_MAX, "; ")
-        text = f"no pool has port {port}; there are {ports}"
+        text = f"no pool has port {port}; available ports: {ports}"
         remedy = "use one of these, or give a pool this port and restart HAProxy"
         return _why(str(port), port, [Link("pool", "bad", text, (), remedy)])
     queue = world.routing.queue(port)
@@ -353,7 +353,7 @@ def _endpoint_line(
     where = str(Address(canonical, port)) if canonical else repr(ip[:60])
     who = f"{where} {endpoint.pod or item.name}"
     if canonical is None:
-        return Line("bad", f"{who}: no IP address")
+        return Line("bad", f"{who}: not a valid IP address")
     if denial := world.routing.denied(Address(canonical, port)):
         return Line("bad", f"{who}: {_DENIALS[denial]}")
     if not serves(endpoint):

@@ -283,7 +283,7 @@ def _part(endpoint_set: EndpointSet, wanted: Wanted, target: RouteTarget, denied
     for ip, port, end in _endpoints(endpoint_set, wanted, target):
         canonical = canonical_ip(ip)
         if canonical is None:
-            left_out.append(f"{shown(ip)} is no IP address")
+            left_out.append(f"{shown(ip)} is not a valid IP address")
             continue
         address = Address(canonical, port)
         if denial := denied(address):
@@ -362,7 +362,7 @@ def _absence(route: Route, lookup: Lookup, own: OwnAddresses, left_out: Sequence
     )
     return Refusal(
         Reason.TARGET_PORT_NOT_FOUND,
-        f"{fault}; there are {few(sorted(there_are), _PORTS_SHOWN_MAX)}",
+        f"{fault}; available ports: {few(sorted(there_are), _PORTS_SHOWN_MAX)}",
     )
 
 

@@ -421,7 +421,7 @@ def _problem(error: Any) -> str:
         case "value_error":
             remedy = str(error["ctx"]["error"])
         case "model_type":
-            remedy = f"write keys below it; there are {', '.join(_known_keys(location))}"
+            remedy = f"write keys below it; valid keys: {', '.join(_known_keys(location))}"
         case "tuple_type":
             value = error["input"]
             remedy = f"write a list, like {[value] if isinstance(value, str) else '[a, b]'}"
@@ -467,7 +467,7 @@ def _suggestion(location: Sequence[int | str]) -> str:
     known = _known_keys(location[:-1])
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}there are {', '.join(known)}"
+    return f"{meant}valid keys: {', '.join(known)}"
 
 
 def _known_keys(section: Sequence[int | str]) -> list[str]:

@@ -267,7 +267,9 @@ def _ports(value: object) -> object:
     for item in items:
         found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(item).strip())
         if isinstance(item, bool) or not found:
-            raise ValueError(f'{shown(item)} is no port; write "13306" or a range "30000-30099"')
+            raise ValueError(
+                f'{shown(item)} is not a valid port; write "13306" or a range "30000-30099"'
+            )
         low, high = int(found[1]), int(found[2] or found[1])
         if not 1 <= low <= high <= 65535:
             fault = "runs backwards" if low > high else "is outside 1-65535"

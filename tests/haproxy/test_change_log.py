@@ -94,7 +94,7 @@ def test_a_route_that_flaps_has_a_line_a_second_which_says_how_often(told: Told)
     )
     # It is said how it is at last, and no more.
     told.change(route(port="w"))
-    assert "'w' is no port" in told.lines(1.0)[0]
+    assert "'w' is not a valid port" in told.lines(1.0)[0]
     assert told.lines(1.0) == []
 
 

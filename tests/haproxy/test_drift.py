@@ -386,7 +386,7 @@ def test_a_held_port_outlives_a_restart_of_haproxy(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("hold", 40000), "port 40000 is in no pool; there are 30000-30009"),
+        (("hold", 40000), "port 40000 is in no pool; available ports: 30000-30009"),
         (("hold", 0), "port 0 is in no pool"),
         (("hold", "web"), "Invalid value for 'PORT'"),
         (("hold",), "Missing argument"),

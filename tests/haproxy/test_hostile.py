@@ -374,7 +374,7 @@ def test_what_a_source_lets_through_does_not_reach_haproxy_either(
     assert not daemon.reconciler.failures
     verdict = daemon._routing.verdict(route("web").key)
     assert verdict is not None
-    assert "is no IP address" in verdict.message
+    assert "is not a valid IP address" in verdict.message
     assert not [line for line in relay.commands if "evil" in line.lower()]
     for line in relay.commands:
         assert ALLOWED.fullmatch(line), line

@@ -357,7 +357,7 @@ def test_a_backend_that_refuses_added_servers_has_its_slots(
     assert len(fixed.ready(PORT)) == 2
     assert names(fixed) == {"s1", "s2"}
     assert daemon.reconciler.left_out == {PORT: 2}
-    assert f"port {PORT}: HAProxy adds no server" in caplog.text
+    assert f"port {PORT}: HAProxy cannot add servers" in caplog.text
     refused = caplog.text.count("adds no server")
     # Who waits gets the next slot that is idle; nothing is refused again.
     first = [server for server in servers if server.address in fixed.ready(PORT)]

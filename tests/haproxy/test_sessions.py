@@ -223,7 +223,7 @@ def test_the_sessions_of_a_port_and_of_a_route(
     assert run_cli("sessions", "30002", *ours).out == "port 30002: 0 sessions\n"
 
     for target, code, told in [
-        ("9", 2, "port 9 is in no pool; there are 30000-30009"),
+        ("9", 2, "port 9 is in no pool; available ports: 30000-30009"),
         ("demo", 2, "'demo' is neither a port, like 13306, nor NAMESPACE/ROUTE"),
         ("demo/nope", 2, "no Route 'demo/nope' names this router (wzh-router-1)"),
         ("demo/late", 1, "Route demo/late has no port: PortAlreadyClaimed: "),

@@ -32,7 +32,9 @@ def open_on(name: str = "web", port: int = 30000, **more: Any) -> Mapping[Key, S
     return {key: Standing(verdict, port, verified=True, open=True, **more)}
 
 
-def refused(name: str = "web", message: str = "'x' is no port") -> Mapping[Key, Standing | None]:
+def refused(
+    name: str = "web", message: str = "'x' is not a valid port"
+) -> Mapping[Key, Standing | None]:
     key = Key("Route", "demo", name)
     return {key: Standing(Verdict(key, None, Reason.INVALID_PORT, message))}
 

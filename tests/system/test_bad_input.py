@@ -70,13 +70,17 @@ def bad_slice(**changed: Any) -> list[dict[str, Any]]:
 BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     "port of letters": (
         list(app("bad", "abc", ["10.1.2.3"])),
-        '\'abc\' is no port; write a number from 1 to 65535, like "13306", or "auto"',
+        '\'abc\' is not a valid port; write a number from 1 to 65535, like "13306", or "auto"',
         1,
     ),
-    "port 0": (list(app("bad", "0", ["10.1.2.3"])), "'0' is no port; write a number from 1", 1),
+    "port 0": (
+        list(app("bad", "0", ["10.1.2.3"])),
+        "'0' is not a valid port; write a number from 1",
+        1,
+    ),
     "port 70000": (
         list(app("bad", "70000", ["10.1.2.3"])),
-        "'70000' is no port; write a number",
+        "'70000' is not a valid port; write a number",
         1,
     ),
     "port in no pool": (
@@ -102,7 +106,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "address is no IP": (
         list(app("bad", 30001, ["db.example.com"])),
-        "1 left out: 'db.example.com' is no IP address",
+        "1 left out: 'db.example.com' is not a valid IP address",
         0,
     ),
     "address denied": (
@@ -140,7 +144,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "name with a command in it": (
         list(app("bad; shutdown frontend tcp-30005", 30001, ["10.1.2.3"])),
-        "'bad; shutdown frontend tcp-30005' is no name",
+        "'bad; shutdown frontend tcp-30005' is not a valid name",
         1,
     ),
     "spec is a list": (
@@ -222,7 +226,7 @@ def test_a_broken_file_keeps_what_it_had(
         assert f"\nproblems\n  {path}" in checked.out
         stand.write("web.yaml", *app("web", 30001, [web]))
         await_(lambda: stand.ready(30001) == [web.address], "mended")
-        await_(lambda: "mended: " in caplog.text, "the log says that it is mended")
+        await_(lambda: "resolved: " in caplog.text, "the log says that it is mended")
 
 
 def test_hundreds_of_problems_do_not_fill_the_log(
@@ -238,7 +242,7 @@ def test_hundreds_of_problems_do_not_fill_the_log(
         await_(lambda: "150 more problems" in caplog.text, "they are counted")
         assert caplog.text.count("wrong.yaml") == 50
         stand.write("wrong.yaml")
-        await_(lambda: "mended: 150 more" in caplog.text, "and mended")
+        await_(lambda: "resolved: 150 more" in caplog.text, "and mended")
 
 
 def test_two_objects_of_one_name(

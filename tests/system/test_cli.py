@@ -192,9 +192,10 @@ def test_check(settings_file: Path) -> None:
         ["30000", "demo/many", "Admitted", "10"],
         ["30001", "demo/web", "Admitted", "1"],
     ]
+    rule = 'write a number from 1 to 65535, like "13306", or "auto"'
     assert why.splitlines() == [
         "why",
-        '  demo/bad: \'abc\' is no port; write a number from 1 to 65535, like "13306", or "auto"',
+        f"  demo/bad: 'abc' is not a valid port; {rule}",
         "  demo/empty: no ready endpoint in Service 'empty'",
         "  demo/many: 2 endpoints left out, limits.max_servers is 8",
     ]
@@ -339,7 +340,9 @@ def test_status(
         "  30001 demo/waits: NoEndpoints: no ready endpoint in Service 'waits'",
         "  30002 demo/many: 1 endpoint left out; see limits.max_servers and pools.slots",
     ]
-    assert waiting.startswith("without a port\n  demo/bad: InvalidPort: '70000' is no port")
+    assert waiting.startswith(
+        "without a port\n  demo/bad: InvalidPort: '70000' is not a valid port"
+    )
 
     report = json.loads(run_cli("status", *ours, "--json").out)
     assert (report["router_name"], report["asked"]) == ("wzh-router-1", "sidecar")
@@ -436,7 +439,7 @@ def test_status_without_a_sidecar_and_beside_another(
         assert "demo/web" not in told.out, "which is none of that router's"
     alone = run_cli("status", "-c", stand.settings_file)
     assert alone.code == 0
-    assert "no sidecar was asked, but HAProxy and the source: none answers at" in alone.out
+    assert "no running sidecar; read from HAProxy and the source: none answers at" in alone.out
     assert "Connection refused" in alone.out
     direct = json.loads(run_cli("status", "-c", stand.settings_file, "--json").out)
     assert (direct["asked"], direct["converged"], direct["changes"]) == ("haproxy", None, None)
@@ -524,7 +527,7 @@ def test_nothing_is_wider_than_a_terminal_and_nothing_is_folded_in_a_pipe(
     code, text = on_a_terminal(60, "check", "-c", settings_file, manifests)
     assert code == 1
     assert all(len(line) <= 60 for line in text.splitlines())
-    assert "'abc' is no port; write a number" in " ".join(text.split())
+    assert "'abc' is not a valid port; write a number" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 200])

@@ -210,7 +210,7 @@ def test_other_requests(make_stand: MakeStand) -> None:
         await_ready(stand)
         missing = get(stand, "/nothing")
         assert missing.status == 404
-        assert missing.body.startswith("there are /healthz, /readyz, /metrics, /, ")
+        assert missing.body.startswith("not found; available: /healthz, /readyz, /metrics, /, ")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
         assert get(stand, "/readyz", method="POST").status == 405

@@ -55,7 +55,7 @@ def test_it_follows_what_happens(
     info = stand.info()
     browser.await_text(f"{info.version}, PID {info.pid}")
     browser.await_text("1 open, 1 claimed, 9 free")
-    browser.await_text("demo/bad: InvalidPort: '70000' is no port")
+    browser.await_text("demo/bad: InvalidPort: '70000' is not a valid port")
     assert "demo/web" in row(browser, 30000)
     assert "ready 1" in row(browser, 30000)
 

@@ -105,4 +105,4 @@ def test_hold_says_what_it_could_not_write(make_stand: MakeStand) -> None:
     path.write_text("{}")
     failed = run_cli("hold", PORT, "-c", stand.settings_file)
     assert failed.code == 2
-    assert failed.err.startswith(f"haproxy-sidecar: {path} is no list of ports: delete it")
+    assert failed.err.startswith(f"haproxy-sidecar: {path} is not a list of ports: delete it")

@@ -54,19 +54,19 @@ def test_what_a_line_says(value: str, line: Line) -> None:
 @pytest.mark.parametrize(
     ("outside", "value", "problem"),
     [
-        ("http", "a/b:1", "'http' is no port from 1 to 65535"),
-        ("0", "a/b:1", "'0' is no port from 1 to 65535"),
-        ("65536", "a/b:1", "'65536' is no port from 1 to 65535"),
+        ("http", "a/b:1", "'http' is not a valid port from 1 to 65535"),
+        ("0", "a/b:1", "'0' is not a valid port from 1 to 65535"),
+        ("65536", "a/b:1", "'65536' is not a valid port from 1 to 65535"),
         ("9000", 8080, '8080 is a number; write "namespace/service:port"'),
         ("9000", None, "missing; write"),
         ("9000", "", "'' is empty; write"),
-        ("9000", "b:1", "'b:1' is no such line"),
-        ("9000", "a/b", "'a/b' is no such line"),
-        ("9000", "a/b:", "'a/b:' is no such line"),
-        ("9000", "A/b:1", "data['9000'], namespace: 'A' is no name"),
-        ("9000", "a/b c:1", "data['9000'], Service: 'b c' is no name"),
+        ("9000", "b:1", "'b:1' is not a valid line"),
+        ("9000", "a/b", "'a/b' is not a valid line"),
+        ("9000", "a/b:", "'a/b:' is not a valid line"),
+        ("9000", "A/b:1", "data['9000'], namespace: 'A' is not a valid name"),
+        ("9000", "a/b c:1", "data['9000'], Service: 'b c' is not a valid name"),
         ("9000", "a/b:1:PROXY-V1", "says more; behind the port there may be PROXY twice"),
-        ("9000", "a/b:1:::a/secret", "is no such line"),
+        ("9000", "a/b:1:::a/secret", "is not a valid line"),
     ],
 )
 def test_what_a_line_cannot_say(outside: str, value: object, problem: str) -> None:
@@ -130,7 +130,7 @@ def test_the_route_of_a_line() -> None:
         ("8080", None, 8080, "8080 is the Service's port, while a Route names that of the"),
         ("8080", [ServicePort("", 8080, "TCP", "80")], None, ""),
         ("http", [ServicePort("http", 8080, "TCP", "80")], "http", ""),
-        ("9", [ServicePort("", 8080, "TCP", "80")], 9, "no port '9'; there are - (8080)"),
+        ("9", [ServicePort("", 8080, "TCP", "80")], 9, "no port '9'; available ports: - (8080)"),
         (
             "53",
             [ServicePort("udp", 53, "UDP", "53"), ServicePort("dns", 53, "TCP", "53")],
@@ -243,8 +243,8 @@ def test_import_says_what_is_not_carried_over(tmp_path: Path) -> None:
     for start, text in [
         ("look at 9000: 80 is the Service's port", "give its manifest too"),
         ("ConfigMap ingress-nginx/udp-services: 1 UDP line left out", "TCP only"),
-        ("ConfigMap ingress-nginx/tcp-services: data['9003']: ", "'nonsense' is no such line"),
-        ("ConfigMap ingress-nginx/tcp-services: data['x']: ", "'x' is no port"),
+        ("ConfigMap ingress-nginx/tcp-services: data['9003']: ", "'nonsense' is not a valid line"),
+        ("ConfigMap ingress-nginx/tcp-services: data['x']: ", "'x' is not a valid port"),
         ("9000: its clients speak the PROXY protocol", "accept_proxy: true"),
         ("9002: port 9002 is in no pool of this router", "pools[].ports"),
     ]:

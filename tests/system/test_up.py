@@ -193,7 +193,7 @@ def test_a_killed_haproxy_is_started_again(
     await_(lambda: laptop.is_refused(30001), "unclaimed ports are closed again")
     assert haproxy_pid(laptop) != before
     process.await_said(f"HAProxy (PID {before}) ended with code -9; starting it again")
-    process.await_said("giving everything back")
+    process.await_said("restoring its state")
     after = haproxy_pid(laptop)
     process.ctrl_c()
     assert process.wait() == 0

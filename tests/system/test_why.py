@@ -80,7 +80,7 @@ def test_a_port_that_works(subject: str) -> None:
         ([route(port=None)], "demo/web", "port", "annotation is missing"),
         ([route(port=40000)], "demo/web", "port", "annotation is '40000'"),
         ([], "30000", "claim", "no Route has it"),
-        ([], "40000", "pool", "no pool has port 40000; there are 30000-30002; 31000-31001"),
+        ([], "40000", "pool", "no pool has port 40000; available ports: 30000-30002; 31000-31001"),
         ([route(port=31000)], "31000", "claim", "no Route has it"),
         ([GOOD[0]], "demo/web", "Service", "web: ServiceNotFound"),
         ([GOOD[0], service("web", *(ServicePort(n, 1, "TCP", "") for n in "ab"))],
@@ -136,7 +136,7 @@ def test_each_endpoint_says_why_it_is_no_server() -> None:
         "not ready": "bad",
         "not ready, terminating": "bad",
         "its network is in endpoints.deny": "bad",
-        "no IP address": "bad",
+        "not a valid IP address": "bad",
         "ready, and not in HAProxy: no room, or not yet": "warn",
         "ready, in slot s2 (ready), but its health check fails": "warn",
         "none of its ports is meant; it has admin/TCP": "bad",
@@ -182,6 +182,13 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
         assert "frontend tcp-30000 is closed" in words
         assert "\N{RIGHTWARDS ARROW} HAProxy: another process may have its address" in words
         assert "as soon as a server is ready" not in words
+
+        def tried_again() -> bool:
+            failure = daemon.reconciler.failures.get(30000)
+            assert failure, "it passes for done, and is not"
+            return bool(failure.attempts > 2)
+
+        await_(tried_again, "it is tried again")
         squatter.close()
         # As it says: by itself.
         await_(lambda: not stand.is_refused(30000), "it opens")
@@ -223,7 +230,7 @@ def test_of_a_running_sidecar_and_without(make_stand: MakeStand, make_server: Ma
         assert run_cli("history", "--json", *ours).code == 0
     offline = run_cli("why", "30000", *ours)
     assert offline.code == 0
-    assert offline.out.startswith("no sidecar was asked, but HAProxy and the source: ")
+    assert offline.out.startswith("no running sidecar; read from HAProxy and the source: ")
     assert run_cli("why", "nobody", *ours).code == 2
     assert run_cli("history", *ours).code == 3
     stand.stop_haproxy()

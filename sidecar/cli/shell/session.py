@@ -58,7 +58,7 @@ class Modes:
                 setattr(self, name[1:], value == "on")
                 return f"{name[1:]} is {value}"
             case _:
-                raise UsageError(f"no such line; there are\n{_HELP}")
+                raise UsageError(f"no such command; available:\n{_HELP}")
 
 
 def shell(

@@ -62,7 +62,7 @@ def admitted(standing: Standing | None, *, stuck: str = "") -> Admitted | Litera
     if not verdict.admitted:
         return Admitted("False", verdict.reason.value, bounded(verdict.message))
     if standing.failure:
-        told = f"port {verdict.port}: HAProxy does not do it yet: {standing.failure}"
+        told = f"port {verdict.port}: not yet programmed in HAProxy: {standing.failure}"
         return Admitted("False", NOT_PROGRAMMED, bounded(told))
     if not standing.verified:
         return KEEP

@@ -329,7 +329,7 @@ class Writer:
         metadata = {"resourceVersion": status.resource_version, "annotations": annotations}
         self._patch("port", key, status, _path(key), {"metadata": metadata})
         self._contention.wrote(contended, str(port), now)
-        log.info("Route %s/%s: port %d is given to it", key.namespace, key.name, port)
+        log.info("Route %s/%s: port %d was assigned to it", key.namespace, key.name, port)
 
     def _write_status(
         self,

@@ -92,7 +92,7 @@ def read_answers(path: Path) -> list[DNSAnswer]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError) as exc:
-        log.error("%s: %s; names outside are unknown until DNS answers", path, exc)  # noqa: TRY400
+        log.error("%s: %s; external names stay unresolved until DNS answers", path, exc)  # noqa: TRY400
         return []
 
 

@@ -87,7 +87,7 @@ def read_event(line: bytes) -> Happened | Bookmark | Lost:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
-        return Lost(f"{shown(line[:60])} is no event")
+        return Lost(f"{shown(line[:60])} is not an event")
     match event:
         case {"type": "ERROR", "object": {"code": int(code), "message": str(message)}}:
             return Lost(f"the watch was ended with {code}: {shown(message)}")
@@ -99,7 +99,7 @@ def read_event(line: bytes) -> Happened | Bookmark | Lost:
         }:
             return Happened(data, kind == "DELETED")
         case _:
-            return Lost(f"{shown(line[:60])} is no event that we know")
+            return Lost(f"{shown(line[:60])} is not a known event")
 
 
 #: (namespace, name)
@@ -184,7 +184,7 @@ class Collection:
         try:
             objects = self._project(data | implied if isinstance(data, dict) else data)
         except ObjectError as exc:
-            meanwhile = "keeping its last good version" if last else "left out until it is mended"
+            meanwhile = "keeping its last good version" if last else "ignored until fixed"
             key = Key(resource.kind, *place)
             message = f"{exc.problem}; {meanwhile}"
             return last, Problem(resource.path, key, exc.field, message)

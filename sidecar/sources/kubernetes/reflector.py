@@ -284,7 +284,7 @@ class Reflector:
 
     def _no_list(self, problem: str) -> ApiUnreachableError:
         asked = f"GET {self.collection.resource.path}"
-        return ApiUnreachableError(self._client.host, asked, f"the answer is no list: {problem}")
+        return ApiUnreachableError(self._client.host, asked, f"the answer is not a list: {problem}")
 
     def _troubled(self, error: APIServerError, stop: threading.Event) -> Iterator[list[Change]]:
         """Say what keeps us from the server: to the sink, once it has all objects."""

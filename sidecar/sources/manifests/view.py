@@ -211,7 +211,7 @@ def _second(item: Good, first: Held) -> Problem:
 
 def _wrong(item: Wrong, used: Held | None) -> Problem:
     if used is None:
-        meanwhile = "left out until it is mended"
+        meanwhile = "ignored until fixed"
     elif used.where == item.where:
         meanwhile = "keeping its last good version"
     else:

@@ -100,14 +100,14 @@ def test_what_is_no_object_is_refused(data: object, message: str) -> None:
         ({"generateName": "web-"}, "metadata.name: missing;"),
         ({"name": 5}, "metadata.name: 5 is a number; a name is lower-case letters, digits,"),
         ({"name": True}, "metadata.name: True is a boolean;"),
-        ({"name": "Web"}, "metadata.name: 'Web' is no name; a name is lower-case letters"),
-        ({"name": ""}, "metadata.name: '' is no name;"),
-        ({"name": "web; shutdown"}, "metadata.name: 'web; shutdown' is no name;"),
-        ({"name": "web\nset server"}, "metadata.name: 'web\\nset server' is no name;"),
-        ({"name": "web\n"}, "metadata.name: 'web\\n' is no name;"),
-        ({"name": "-web"}, "metadata.name: '-web' is no name;"),
+        ({"name": "Web"}, "metadata.name: 'Web' is not a valid name; a name is lower-case letters"),
+        ({"name": ""}, "metadata.name: '' is not a valid name;"),
+        ({"name": "web; shutdown"}, "metadata.name: 'web; shutdown' is not a valid name;"),
+        ({"name": "web\nset server"}, "metadata.name: 'web\\nset server' is not a valid name;"),
+        ({"name": "web\n"}, "metadata.name: 'web\\n' is not a valid name;"),
+        ({"name": "-web"}, "metadata.name: '-web' is not a valid name;"),
         ({"name": "a" * 254}, "metadata.name: 'aaaa"),
-        ({"name": "web", "namespace": "A"}, "metadata.namespace: 'A' is no name;"),
+        ({"name": "web", "namespace": "A"}, "metadata.namespace: 'A' is not a valid name;"),
         ({"name": "web", "namespace": 1}, "metadata.namespace: 1 is a number;"),
     ],
 )
@@ -257,7 +257,7 @@ def test_only_our_annotations_must_be_right() -> None:
         (route({"to": None}), "spec.to: missing; name the Service to publish"),
         (route({"to": "web"}), "spec.to: 'web' is text; write a mapping"),
         (route({"to": {}}), "spec.to.name: missing; a name is lower-case letters"),
-        (route({"to": {"name": "web 1"}}), "spec.to.name: 'web 1' is no name;"),
+        (route({"to": {"name": "web 1"}}), "spec.to.name: 'web 1' is not a valid name;"),
         (
             route({"to": {"name": "web", "weight": 257}}),
             "spec.to.weight: 257 is out of range; write a whole number from 0 to 256",
@@ -294,7 +294,7 @@ def test_only_our_annotations_must_be_right() -> None:
         (
             route(creationTimestamp="yesterday"),
             (
-                "metadata.creationTimestamp: 'yesterday' is no time;"
+                "metadata.creationTimestamp: 'yesterday' is not a valid time;"
                 " write a time like 2024-01-31T12:00:00Z"
             ),
         ),
@@ -350,13 +350,16 @@ def test_an_external_name_is_one_by_its_type() -> None:
         (service(ports=[{"port": "80"}]), "spec.ports[0].port: '80' is text; write a whole number"),
         (
             service(ports=[{"port": 80, "protocol": "tcp"}]),
-            "spec.ports[0].protocol: 'tcp' is no protocol; a protocol is one of TCP, UDP, SCTP",
+            "spec.ports[0].protocol: 'tcp' is not a valid protocol; a protocol is one of TCP,",
         ),
         (service(ports=[{"port": 80, "targetPort": 0}]), "spec.ports[0].targetPort: 0 is out of"),
         (service(ports=[{"port": 80, "name": 80}]), "spec.ports[0].name: 80 is a number;"),
         (service(ports="80"), "spec.ports: '80' is text; write a list"),
         (service(type="ExternalName"), "spec.externalName: missing;"),
-        (service(type="ExternalName", externalName="a b"), "spec.externalName: 'a b' is no name;"),
+        (
+            service(type="ExternalName", externalName="a b"),
+            "spec.externalName: 'a b' is not a valid name;",
+        ),
     ],
 )
 def test_a_wrong_service_is_refused(data: object, message: str) -> None:

@@ -60,12 +60,12 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             Admitted(
                 "False",
                 NOT_PROGRAMMED,
-                "port 30000: HAProxy does not do it yet: HAProxy answered 'no'",
+                "port 30000: not yet programmed in HAProxy: HAProxy answered 'no'",
             ),
         ),
         (
-            standing(Reason.INVALID_PORT, "'x' is no port"),
-            Admitted("False", "InvalidPort", "'x' is no port"),
+            standing(Reason.INVALID_PORT, "'x' is not a valid port"),
+            Admitted("False", "InvalidPort", "'x' is not a valid port"),
         ),
         (standing(Reason.PORT_PENDING, "in a moment"), KEEP),
         (None, None),
@@ -171,7 +171,7 @@ def test_writing_settles_and_touches_nobody_else(
 CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready")
 CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out")
 ELSEWHERE = Admitted("True", "Admitted", "port 30001")
-POOR = Admitted("False", "InvalidPort", "'x' is no port")
+POOR = Admitted("False", "InvalidPort", "'x' is not a valid port")
 
 
 @pytest.mark.parametrize(

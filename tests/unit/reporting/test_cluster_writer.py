@@ -62,7 +62,10 @@ def test_status_is_written_once_and_nobody_elses_is_touched(
     with replica() as one:
         one.tell({**open_on(), **refused("bad")})
         await_(lambda: says(api) == ADMITTED, "web is admitted")
-        await_(lambda: says(api, "bad") == ("False", "InvalidPort", "'x' is no port"), "bad is not")
+        await_(
+            lambda: says(api, "bad") == ("False", "InvalidPort", "'x' is not a valid port"),
+            "bad is not",
+        )
         assert ingress(api)[0] == other
         await_(lambda: events(api) == ["InvalidPort", "PortOpened"], "both have their Event")
         # Told again, and again by the watch of what we wrote: nothing is to be written.
@@ -251,7 +254,7 @@ def test_whoever_loses_the_lease_writes_no_more(
         lease = api.get(LEASE)
         api.apply({**lease, "spec": {**lease["spec"], "holderIdentity": "thief"}})
         await_(lambda: not one.leader.leads(), "it noticed", 20)
-        await_told(caplog, "leads no more")
+        await_told(caplog, "lost leadership")
         one.tell(open_on())
         one.look()
         looks = len(api.asked("get", "leases"))
@@ -293,7 +296,7 @@ def test_a_lease_that_may_not_be_written_is_said_and_routing_goes_on(
     api.forbidden = {("create", "leases")}
     with replica() as one:
         one.tell(open_on())
-        await_told(caplog, "nobody writes until that is mended")
+        await_told(caplog, "nothing is written until this is fixed")
         assert not one.leader.leads()
         api.forbidden = set()
         await_(lambda: says(api) == ADMITTED, "it works once it is permitted")

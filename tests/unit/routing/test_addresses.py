@@ -64,7 +64,7 @@ def test_what_is_no_address_is_left_out_and_told(ip: str) -> None:
     found = web(ip, "10.0.0.1")
     assert servers(found) == {"10.0.0.1:9000": ("ready", 256)}
     assert shown(ip) in found.message
-    assert "no IP address" in found.message
+    assert "not a valid IP address" in found.message
     assert len(found.message) < 200
 
 

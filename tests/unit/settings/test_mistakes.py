@@ -139,22 +139,22 @@ CONTROL: list[tuple[str, str, list[str]]] = [
 PORTS = [
     (pool(f"ports: {value}"), "pools[0].ports", words)
     for value, words in (
-        ("[abc]", ["'abc' is no port", '"13306"', '"30000-30099"']),
+        ("[abc]", ["'abc' is not a valid port", '"13306"', '"30000-30099"']),
         ("['0']", ["'0' is outside 1-65535"]),
         ("[65536]", ["65536 is outside 1-65535"]),
         ("['65000-70000']", ["'65000-70000' is outside 1-65535"]),
         ("['30099-30000']", ["'30099-30000' runs backwards"]),
-        ("[-1]", ["-1 is no port"]),
-        ("[10:30]", ["'10:30' is no port"]),
-        ("[6620.0]", ["6620.0 is no port"]),
-        ("[yes]", ["True is no port"]),
-        ("['\uff11\uff13']", ["is no port"]),
-        (f"['{'9' * 5000}']", ["is no port"]),
+        ("[-1]", ["-1 is not a valid port"]),
+        ("[10:30]", ["'10:30' is not a valid port"]),
+        ("[6620.0]", ["6620.0 is not a valid port"]),
+        ("[yes]", ["True is not a valid port"]),
+        ("['\uff11\uff13']", ["is not a valid port"]),
+        (f"['{'9' * 5000}']", ["is not a valid port"]),
         ("[6620, 6620]", ["repeats 6620", "each port once"]),
         ("['1-9', '5-20']", ["'5-20' repeats 5-9"]),
         ("[]", ["must not be empty"]),
-        ("null", ["is no port"]),
-        ("{a: 1}", ["is no port"]),
+        ("null", ["is not a valid port"]),
+        ("{a: 1}", ["is not a valid port"]),
     )
 ]
 ADDRESSES: list[tuple[str, str, list[str]]] = [

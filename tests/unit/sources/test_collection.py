@@ -111,7 +111,7 @@ def test_a_wrong_object_counts_as_its_last_good_version() -> None:
 def test_an_object_that_never_was_right_is_left_out() -> None:
     collection, changes = listed(service("a", "x"), service("b"), {"metadata": 7}, "odd", None)
     assert summary(changes) == {"b": 80}
-    assert "left out until it is mended" in collection.problems[0].message
+    assert "ignored until fixed" in collection.problems[0].message
     assert len(collection.problems) == 2  # what has no name is one
     assert collection.happened(Happened(service("a", "x"), gone=True)) == []
     relisted(collection, service("b"))

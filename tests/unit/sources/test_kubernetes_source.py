@@ -313,7 +313,7 @@ def test_a_wrong_object_is_a_problem_of_its_own(world: World) -> None:
     world.start().synced()
     world.await_names("web")
     assert f"{ROUTES}: Route demo/bad: spec.to: " in world.sink.told("routes")
-    assert "left out until it is mended" in world.sink.told("routes")
+    assert "ignored until fixed" in world.sink.told("routes")
     world.api.apply(route_manifest("bad", 30001))
     world.await_names("web", "bad")
     assert world.sink.told("routes") == ""

@@ -166,7 +166,7 @@ def test_the_current_folder_may_be_named_by_a_dot(tmp_path: Path) -> None:
     assert found.problems == [
         (
             f'./a.yaml, document 1: Route default/a: metadata.annotations["{PORT}"]: 1 is a number;'
-            ' annotations are strings, write "1"; left out until it is mended'
+            ' annotations are strings, write "1"; ignored until fixed'
         )
     ]
 

@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_listed_keeps_all_below_it() -> None:
         ),
         (
             [files(a="web!")],
-            ["a, document 1: Service default/web: spec: bad; left out until it is mended"],
+            ["a, document 1: Service default/web: spec: bad; ignored until fixed"],
         ),
         (
             [files(a="web1"), files(a="web!")],
