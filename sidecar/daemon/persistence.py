@@ -20,9 +20,11 @@ from sidecar.settings.schema import Settings
 
 log = logging.getLogger(__name__)
 
-#: All is written at most this often, and in at most one part of this many of the time.
+#: All is written at most this often, and in at most one part of this many of the time; but what
+#: changed is not left unsaved for long because HAProxy or a disk was slow once.
 _SAVE_SECONDS = 1.0
 _SAVE_SHARE = 50
+_SAVE_MOST_SECONDS = 5.0
 
 _NEVER_SECONDS = 3600.0
 
@@ -79,7 +81,7 @@ class Persistence:
         if reconciler.programmed != self._programmed:
             self._save_programmed()
         ended = time.monotonic()
-        pause = max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started))
+        pause = min(_SAVE_MOST_SECONDS, max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started)))
         self._save_at = ended + pause
         return pause
 

@@ -1,105 +1,24 @@
-"""What a chaos run needs beside the stand: a sidecar that can be killed, a relay that can be cut
-in the middle of a batch, and clients that know what they were promised.
+"""What a chaos run needs beside the stand: a relay that can be cut in the middle of a batch, and
+clients that know what they were promised.
 """
 
 import contextlib
-import os
-import pickle
 import random
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from relay import Relay
 from stand import Client, Stand
 from world import PORTS
 
-from sidecar.model.change import Change
+from sidecar.common.hostport import split_host_port
 
 STAYING_MAX = 60
 _CHANGING = (b"set ", b"add ", b"del ", b"enable ", b"disable ", b"shutdown ")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(10)
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-
-
-class Sidecar:
-    """A sidecar process. The next one is always waiting, so that a restart takes no time.
-
-    ``everything``: what it is told at first.
-    """
-
-    def __init__(
-        self, stand: Stand, socket_path: str, everything: Callable[[], Sequence[Change]]
-    ) -> None:
-        self._settings = stand.folder / "chaos.yaml"
-        haproxy = stand.settings_data["haproxy"] | {"socket": socket_path, "timeout": "500ms"}
-        self._settings.write_text(yaml.safe_dump({**stand.settings_data, "haproxy": haproxy}))
-        self.log = stand.folder / "sidecar.log"
-        self._ready_url = f"http://{stand.settings.http.listen}/readyz"
-        self._everything = everything
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._spare = self._spawn()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(Path(__file__).with_name("fed.py")), str(self._settings)]
-        path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        with self.log.open("ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, env=path)
-
-    def start(self) -> None:
-        """Nothing if one runs already."""
-        with self._lock:
-            if self._process is None:
-                self._process, self._spare = self._spare, self._spawn()
-                self.publish(self._everything())
-
-    def publish(self, changes: Sequence[Change]) -> None:
-        process = self._process
-        if process is not None and process.stdin is not None:
-            # It may have been killed this instant.
-            with contextlib.suppress(BrokenPipeError):
-                pickle.dump(changes, process.stdin)
-                process.stdin.flush()
-
-    def kill(self) -> None:
-        with self._lock:
-            process, self._process = self._process, None
-            if process is not None:
-                end(process)
-
-    def not_ready(self) -> str:
-        """What /readyz says; "" if all is as desired."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            raise AssertionError(f"the sidecar ended by itself:\n{self.log.read_text()[-3000:]}")
-        try:
-            with urllib.request.urlopen(self._ready_url, timeout=5) as answer:
-                said: str = answer.read().decode().strip()
-                return "" if said == "ok" else said
-        except urllib.error.HTTPError as exc:
-            with exc:
-                return exc.read().decode().strip()
-        except OSError as exc:
-            return str(exc)
-
-    def close(self) -> None:
-        self.kill()
-        end(self._spare)
 
 
 class Tripwire(Relay):
@@ -114,6 +33,8 @@ class Tripwire(Relay):
         self._readdressed: set[str] = set()
         #: Servers that were made ready before HAProxy was asked for their new address.
         self.too_soon: list[str] = []
+        #: All that was ever to be a server: IP and port.
+        self.addressed: set[tuple[str, int]] = set()
         super().__init__(path, target)
 
     def trip(self, after: int, then: Callable[[], None] | None = None) -> None:
@@ -166,8 +87,11 @@ class Tripwire(Relay):
     def _note(self, command: str) -> None:
         self.commands.append(command)
         match command.split():
-            case ["set", "server", server, "addr", *_]:
+            case ["set", "server", server, "addr", ip, "port", port]:
                 self._readdressed.add(server)
+                self.addressed.add((ip, int(port)))
+            case ["add", "server", _, address, *_]:
+                self.addressed.add(split_host_port(address))
             case ["show", "servers", "state", *_]:
                 self._readdressed.clear()
             case ["set", "server", server, "state", "ready"] if server in self._readdressed:
@@ -180,9 +104,9 @@ class Promise:
 
     ``wanted``: the servers it should have now. ``last_wanted``: server -> when it was still
     wanted. ``right_at``: when HAProxy was seen to have just what is wanted. ``steady``: at every
-    moment since then there was a server for them. ``lasting``: servers that HAProxy used then, and
-    that were wanted ever since. ``tampered``: by hand, so that anything goes; ``tamperings``: from
-    when to when it was so.
+    moment since then there was a server for them, and room. ``lasting``: servers that HAProxy used
+    then, and that were wanted ever since. ``tampered``: by hand, so that anything goes;
+    ``tamperings``: from when to when it was so.
     """
 
     wanted: frozenset[str] = frozenset()
@@ -229,8 +153,9 @@ class Staying:
 class Clients(threading.Thread):
     """Clients of all ports: some that stay, and, in this thread, short ones without a pause.
 
-    ``faults``: promises that were broken. ``process``, ``quiet``: the number of HAProxy's process
-    and of the quiet point; a promise holds within one.
+    ``faults``: promises that were broken. ``process``, ``quiet``, ``frozen``: the number of
+    HAProxy's process, of the quiet point, and of the times that HAProxy was stopped or went on; a
+    promise holds within one of each.
     """
 
     def __init__(self, stand: Stand) -> None:
@@ -238,9 +163,13 @@ class Clients(threading.Thread):
         self.promises = {port: Promise() for port in PORTS}
         self.staying: list[Staying] = []
         self.faults: list[str] = []
-        self.served = self.process = self.quiet = 0
+        self.served = self.process = self.quiet = self.frozen = 0
         self._stand = stand
         self._over = threading.Event()
+
+    @property
+    def era(self) -> tuple[int, int, int]:
+        return self.process, self.quiet, self.frozen
 
     def run(self) -> None:
         dice = random.Random(1)
@@ -258,7 +187,7 @@ class Clients(threading.Thread):
     def _connect(self, port: int) -> Client | None:
         """A connection that echoes, if there is one to be had; broken promises are noted."""
         promise = self.promises[port]
-        era, since, steady = (self.process, self.quiet), promise.right_at[-1], promise.steady
+        era, since, steady = self.era, promise.right_at[-1], promise.steady
         anything_goes = promise.tampered
         client = None
         try:
@@ -272,7 +201,7 @@ class Clients(threading.Thread):
             if client:
                 client.close()
             steady = steady and promise.steady and not (anything_goes or promise.tampered)
-            if steady and era == (self.process, self.quiet):
+            if steady and era == self.era:
                 self.faults.append(f"port {port}: {exc!r} instead of one of {promise.wanted}")
             return None
         return client

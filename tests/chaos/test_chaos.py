@@ -7,61 +7,65 @@ that the port has, or had since it was last seen to be right; a session ends onl
 HAProxy's death, or by the drain deadline. At quiet points HAProxy shows just what `world` says.
 """
 
-import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stand
 from cli import run_cli
-from rig import Clients, Sidecar, Tripwire, end
+from comparison import Comparison, shown_of
+from crowds import HAPROXY_MAXCONN, PORT_MAXCONN, FullPort, HTTPCrowd
+from processes import Freezer, end
+from sources import Cluster, Feed, Origin
 from stand import EchoServer, Stand
-from world import CHECKED, DEAD, LIVE, PLAIN, PORTS, Dice, Fact, Route, Slice, Step, World
+from world import (
+    BESIDE,
+    CHECKED,
+    DEAD,
+    HTTP_PORT,
+    ITSELF,
+    LIVE,
+    MARK_PORT,
+    NEAR,
+    NEAR_PORT,
+    PLAIN,
+    PORTS,
+    SERVERS,
+    Dice,
+    Fact,
+    Step,
+)
 
-from sidecar.daemon.persistence import auto_ports_file
-from sidecar.haproxy.state import ObservedPort, ObservedServer, parse_servers_state
-from sidecar.model.change import Change
-from sidecar.model.pool import PARKED
+from sidecar.haproxy.state import parse_servers_state
 
 pytestmark = pytest.mark.serial
 
 STEPS = int(os.environ.get("CHAOS_STEPS") or 2000)
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 
-_CONDITIONS: dict[str, dict[str, bool]] = {
-    "ready": {},
-    "leaving": {"ready": False, "serving": True, "terminating": True},
-    "unready": {"ready": False, "serving": False},
-}
 
-
-class Run:
+class Run(Comparison):
     """One run: does the steps, and compares."""
 
-    def __init__(self, its_stand: Stand, ips: dict[str, str]) -> None:
-        self.stand, self.settings = its_stand, its_stand.settings
-        self.ips, self.names = ips, {ip: name for name, ip in ips.items()}
-        self.world = World()
-        #: Held port -> how it was at the last quiet point, if nobody touched it since.
-        self.held: dict[int, object] = {}
+    def __init__(self, its_stand: Stand, ips: dict[str, str], source: Origin) -> None:
+        super().__init__(its_stand, ips, source)
         self.old_haproxy: subprocess.Popen[bytes] | None = None
-        self.relay = Tripwire(its_stand.folder / "relay.sock", self.settings.haproxy.socket)
-        self.sidecar = Sidecar(its_stand, self.relay.path, self.everything)
-        self.clients = Clients(its_stand)
+        self.freezer = Freezer(self.clients)
+        self.full_port = FullPort(its_stand, self.clients)
+        self.http_crowd = HTTPCrowd((its_stand.ip, HTTP_PORT), lambda: self.sidecar.steady)
 
     def close(self) -> None:
-        for part in (self.clients, self.sidecar, self.relay):
+        self.freezer.await_thaw()
+        self.http_crowd.leave()
+        for part in (self.clients, self.full_port, self.sidecar, self.relay, self.source):
             part.close()
         if self.old_haproxy:
             end(self.old_haproxy)
@@ -72,18 +76,18 @@ class Run:
         """Publish facts, batch after batch, without a pause."""
         for facts in batches:
             self.promise()
+            self.unsettle(() if self.source.in_order else self.world.touched(facts))
             self.world.take(facts)
             self.promise()
             self.clients.doom()
-            self.sidecar.publish([self.change(fact) for fact in facts])
+            self.source.publish(tuple(facts))
 
     def relist(self) -> None:
         self.tell(tuple(self.world.facts.values()))
 
     def drift(self, port: int, *lines: str) -> None:
         """Somebody else's commands to HAProxy."""
-        self.clients.promises[port].tamper(time.time())
-        self.clients.doom(port)
+        self.unsettle([port])
         self.held = {**self.held, port: None} if port in self.held else self.held
         self.stand.client.ask_all([line.format_map(self.ips) for line in lines])
 
@@ -99,14 +103,21 @@ class Run:
         self.clients.doom(port)
         assert run_cli(command, "-c", self.stand.settings_file, port).code == 0
 
-    def trip(self, after: int, kill: bool) -> None:
+    def trip(self, after: int, what: str) -> None:
         """In the middle of a batch, after some more commands that change something, the sidecar
-        loses its connection, or its life."""
-        self.relay.trip(after, self.sidecar.kill if kill else None)
+        loses its connection, or its life, with or without its parent."""
+        deeds = {"worker": self.sidecar.kill_worker, "sidecar": self.sidecar.kill}
+        self.relay.trip(after, deeds.get(what))
+
+    def freeze_haproxy(self, seconds: float) -> None:
+        if self.stand._process:
+            self.freezer.freeze(self.stand._process, seconds)
 
     def kill_haproxy(self, gently: bool) -> None:
         """And start it again, on its state file. ``gently``: the old one goes on with its sessions
         beside the new one."""
+        self.freezer.await_thaw()
+        self.full_port.close()
         process, clients = self.stand._process, self.clients
         state = self.settings.haproxy.state_file
         saved_at = state.stat().st_mtime if state.exists() else 0.0
@@ -133,9 +144,13 @@ class Run:
         """Await that HAProxy shows what is wanted; from then on clients are promised just that.
         ``thorough``: also that what is left is put away."""
         clients, world = self.clients, self.world
+        self.freezer.await_thaw()
+        self.source.calm()
         self.relay.trip(0)
         self.relay.fault("pass")
         self.sidecar.start()
+        self.mark += 1
+        self.source.mark(self.mark)
         kept = world.given
         self.until_no(lambda: next(self.problems(kept, thorough), ""))
         clients.look_after(self.settings.drain.deadline)
@@ -143,20 +158,21 @@ class Run:
         clients.quiet += 1
         observed = self.stand.observed()
         self.check_slots(observed)
+        self.check_loops(len(self.full_port))
         assert not self.relay.too_soon, f"ready before its read-back: {self.relay.too_soon}"
         for port, promise in clients.promises.items():
             if port in self.held:
-                shown = (observed[port].open, _shown(observed[port].servers.values(), "sx"))
+                shown = (observed[port].open, shown_of(observed[port].servers.values(), "sx"))
                 assert self.held[port] in (None, shown), f"held port {port} changed"
                 self.held[port] = shown
             else:
                 promise.be_right(time.time())
-                promise.steady = world.serves(port)
+                promise.steady = world.serves(port) and port != self.full_port.port
                 promise.lasting = self.used(observed[port])
         for item in clients.staying:
             if item.doomed_at and item.client.server in world.takers(item.port):
                 item.doomed_at = None
-        for port in set(PORTS) - self.held.keys():
+        for port in set(PORTS) - self.held.keys() - {self.full_port.port}:
             if world.serves(port):
                 clients.stay(port)
             elif not world.takers(port):
@@ -170,7 +186,7 @@ class Run:
 
         def unsaved() -> str:
             saved = parse_servers_state(state.read_text()) if state.exists() else {}
-            before = {port: _shown(servers.values(), "s") for port, servers in saved.items()}
+            before = {port: shown_of(servers.values(), "s") for port, servers in saved.items()}
             differ = [
                 port
                 for port, shown in self.shown().items()
@@ -183,7 +199,7 @@ class Run:
         self.sidecar.kill()
         self.kill_haproxy(gently=False)
         for port in set(PORTS) - self.held.keys():
-            if any(self.names.get(ip) in LIVE for _, ip, *_ in shown[port]):
+            if any(self.names.get(address) in LIVE for _, address, *_ in shown[port]):
                 client = self.stand.connect(port)
                 client.close()
                 assert client.server in self.world.wanted(port), f"port {port}: {client.server}"
@@ -204,7 +220,19 @@ class Run:
         log = self.sidecar.log.read_text()
         assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
 
+    def look(self) -> None:
+        """After each step: who must answer, answers."""
+        if self.clients.frozen % 2 == 0:
+            self.full_port.look()
+        self.http_crowd.look()
+
     # What the facts mean.
+
+    def unsettle(self, ports: Iterable[int]) -> None:
+        """Nobody knows what these lead to until the next quiet point."""
+        for port in ports:
+            self.clients.promises[port].tamper(time.time())
+            self.clients.doom(port)
 
     def promise(self) -> None:
         """Clients are promised what the facts say now."""
@@ -220,129 +248,14 @@ class Run:
             limited = len(world.takers(port)) > self.settings.limits.max_servers
             promise.lasting = frozenset() if limited else promise.lasting & promise.wanted
 
-    def change(self, fact: Fact) -> Change:
-        """As a source says it."""
-        if isinstance(fact, Slice):
-            ends = [
-                stand.endpoint(self.ips.get(name, name), **_CONDITIONS[state])
-                for name, state in fact.ends or ()
-            ]
-            item: Any = stand.slice_(fact.service, ends, name=f"{fact.service}-{fact.part}")
-            exists = fact.ends is not None
-        elif isinstance(fact, Route):
-            (first, weight), *also = fact.targets
-            router = stand.ROUTER if fact.ours else "another"
-            who: dict[str, Any] = {"uid": fact.uid, "router_name": router}
-            who["created_seconds"] = float(fact.born)
-            item = stand.route(fact.name, fact.port, first, weight=weight, also=also, **who)
-            exists = fact.exists
-        else:
-            item, exists = stand.service(fact.name), fact.exists
-        return Change(item.key, item if exists else None)
-
-    def everything(self) -> list[Change]:
-        """As a source says it at first: what is gone is not there."""
-        found = map(self.change, self.world.facts.values())
-        return [change for change in found if change.object is not None]
-
-    # What is not as it should be.
-
-    def until_no(self, problem: Callable[[], str]) -> None:
-        deadline = time.monotonic() + 20
-        while (text := problem()) and not self.clients.faults:
-            assert time.monotonic() < deadline, f"not converged: {text}"
-            time.sleep(0.01)
-
-    def shown(self) -> dict[int, list[tuple[str, str, int, bool]]]:
-        observed = self.stand.observed()
-        return {port: _shown(seen.servers.values(), "s") for port, seen in observed.items()}
-
-    def used(self, seen: ObservedPort) -> frozenset[str]:
-        """The servers whose sessions HAProxy thinks of."""
-        used = [item.address.ip for item in seen.servers.values() if item.state != "maint"]
-        return frozenset(self.names.get(ip, ip) for ip in used)
-
-    def problems(self, kept: Mapping[str, int], thorough: bool) -> Iterator[str]:
-        """``kept``: `auto` Routes with the ports that they must have still."""
-        if said := self.sidecar.not_ready():
-            yield f"/readyz: {said}"
-        yield from self.auto_problems(kept)
-        for port, seen in self.stand.observed().items():
-            if port not in self.held:
-                yield from (f"port {port}: {text}" for text in self.port_problems(seen, thorough))
-
-    def auto_problems(self, kept: Mapping[str, int]) -> Iterator[str]:
-        """Which `auto` Route has which port, the sidecar says; here is judged if that can be."""
-        file, world = auto_ports_file(self.settings), self.world
-        given = world.given = json.loads(file.read_text()) if file.exists() else {}
-        if not given.keys() <= world.autos.keys():
-            yield f"auto ports of Routes that are gone: {given.keys() - world.autos.keys()}"
-        for uid, port in kept.items():
-            if given.get(uid) != port:
-                yield f"auto Route {uid} had port {port}, has {given.get(uid)}"
-        for uid, port in given.items():
-            owner = world.owner(port)
-            if owner is None or owner.uid != uid or port not in PLAIN:
-                yield f"auto Route {uid} has port {port}, whose owner is {owner}"
-        free = [port for port in PLAIN if world.owner(port) is None]
-        if free and world.autos.keys() - given.keys():
-            yield f"auto Routes {world.autos.keys() - given.keys()} have no port, {free} are free"
-
-    def port_problems(self, seen: ObservedPort, thorough: bool) -> Iterator[str]:
-        wanted, takers = self.world.wanted(seen.port), self.world.takers(seen.port)
-        largest = max(takers.values(), default=Fraction(1))
-        names = {s.name: self.names.get(s.address.ip, str(s)) for s in seen.servers.values()}
-        ready = [names[s.name] for s in seen.servers.values() if s.state == "ready"]
-        enough = min(len(takers), self.settings.limits.max_servers)
-        if len(ready) != enough or not set(ready) <= takers.keys() or len(set(ready)) != enough:
-            yield f"ready: {sorted(ready)}, wanted are {sorted(takers)}"
-        elif seen.open != bool(takers):
-            yield f"open: {seen.open}, wanted are {sorted(takers)}"
-        promise = self.clients.promises[seen.port]
-        if not (promise.tampered or promise.lasting <= self.used(seen)):
-            yield f"{promise.lasting - self.used(seen)} were given up, wanted are {wanted}"
-        for slot in seen.servers.values():
-            name, state = names[slot.name], slot.state
-            if (
-                state == "ready"
-                and abs(slot.weight - max(1.0, float(256 * takers[name] / largest))) > 1
-            ):
-                yield f"{name} has weight {slot.weight}, of {takers}"
-            if state == "ready" and name != DEAD and not slot.up:
-                yield f"{name} is down"
-            if state == "ready" and (slot.checks == "on") != (seen.port in CHECKED):
-                yield f"{name} has checks: {slot.checks}"
-            if state == "drain" and wanted.get(name) != 0:
-                yield f"{name} drains, wanted are {sorted(takers)}"
-            away = slot.name[0] == "s" and slot.address == PARKED
-            if thorough and state == "maint" and not slot.sessions and not away:
-                yield f"{slot} is idle and not put away"
-
-    def check_slots(self, observed: dict[int, ObservedPort]) -> None:
-        """No slot got another address while a session was left on it."""
-        sessions = self.stand.client.ask("show sess")
-        found = re.findall(r"src=[^ ]*:(\d+) fe=tcp-(\d+) .*?srv=(\w+)", sessions)
-        slots = {(int(source), int(port)): name for source, port, name in found}
-        for item in self.clients.staying:
-            slot = slots.get((item.client.socket.getsockname()[1], item.port))
-            if slot and item.doomed_at != 0.0:
-                address = observed[item.port].servers[slot].address
-                assert address.ip == self.ips[item.client.server], (
-                    f"port {item.port}: {slot} has a session on {item.client.server}, and {address}"
-                )
-
-
-def _shown(servers: Iterable[ObservedServer], kinds: str) -> list[tuple[str, str, int, bool]]:
-    """The servers that take connections; ``kinds``: "s" for slots, "x" for added ones. Health only
-    where it stays as it is."""
-    ready = [item for item in servers if item.state == "ready" and item.name[0] in kinds]
-    return [(s.name, s.address.ip, s.weight, s.up or s.checks == "on") for s in ready]
-
 
 @pytest.mark.timeout(120 + STEPS)
-@pytest.mark.parametrize(("deadline", "steps"), [("0s", STEPS), ("1s", STEPS // 4)])
+@pytest.mark.parametrize(
+    ("deadline", "make_source", "steps"), [("0s", Feed, STEPS), ("1s", Cluster, STEPS // 4)]
+)
 def test_chaos(
     deadline: str,
+    make_source: Callable[[Path, dict[str, str]], Origin],
     steps: int,
     tmp_path: Path,
     make_stand: Callable[..., Stand],
@@ -351,20 +264,29 @@ def test_chaos(
 ) -> None:
     with capsys.disabled():
         sys.stderr.write(f"\nchaos: seed {SEED}, {steps} steps, drain deadline {deadline}\n")
-    ips = {name: make_server(name).address.ip for name in LIVE} | {DEAD: stand.fresh_ip()}
-    quick = {"slots": 3, "timeouts": {"connect": "200ms"}}
+    quick = {"slots": 3, "timeouts": {"connect": "200ms"}, "maxconn": PORT_MAXCONN}
     check = {"enabled": True, "interval": "500ms"}
     # Its `auto` Routes are all of one namespace.
     plain = {"ports": [*PLAIN], "auto_ports_per_namespace": len(PLAIN), **quick}
     its_stand = make_stand(
-        pools=[plain, {"ports": [*CHECKED], **quick, "check": check}],
+        pools=[plain, {"ports": [*CHECKED], **quick, "check": check}, {"ports": [MARK_PORT]}],
         drain={"deadline": deadline},
         endpoints={"deny": ["169.254.0.0/16"]},
         # One that is left out may lose its sessions to the deadline: not in that run.
         limits={"max_servers": 8 if deadline == "0s" else 1024},
         timing={"close_after": "300ms", "resync": "1s"},
+        haproxy={
+            "maxconn": HAPROXY_MAXCONN,
+            "metrics_listen": f"{stand.fresh_ip()}:8404",
+        },
     )
-    dice, run, log = Dice(SEED), Run(its_stand, ips), tmp_path / "steps.log"
+    own = its_stand.ip, f"::ffff:{its_stand.ip}", "0.0.0.0"
+    ips = {DEAD: stand.fresh_ip(), **dict(zip(ITSELF, own, strict=True))}
+    for name in SERVERS:
+        ips[name] = make_server(name, ip=own[0] if name == BESIDE else None).address.ip
+    ips[NEAR] = make_server(NEAR, port=NEAR_PORT).address.ip
+    run = Run(its_stand, ips, make_source(its_stand.folder, ips))
+    dice, log = Dice(SEED), tmp_path / "steps.log"
     last: deque[str] = deque(maxlen=40)
 
     def do(step: Step) -> None:
@@ -372,6 +294,7 @@ def test_chaos(
         with log.open("a") as file:
             file.write(last[-1])
         attrgetter(step.action)(run)(*step.arguments)
+        run.look()
         assert not run.clients.faults, run.clients.faults[:5]
 
     try:

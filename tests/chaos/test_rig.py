@@ -1,24 +1,68 @@
-"""What a chaos run leans on, where it once gave way."""
+"""What a chaos run leans on, where it once gave way; and that it sees what it looks for."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
+import pytest
+import stand
 from rig import Promise
-from stand import Stand
+from sources import Feed
+from stand import MakeServer, MakeStand
 from test_chaos import Run
-from world import PORTS
+from world import DEAD, ITSELF, MARK_PORT, PORTS, SERVERS, Route, Service, Slice
+
+#: What HAProxy has for one port; the crowd knows of more.
+ROOM = 10
 
 
-def test_somebodys_commands_pass_while_others_take_all_connections(
-    make_stand: Callable[..., Stand],
-) -> None:
+@pytest.fixture
+def run(make_stand: MakeStand, make_server: MakeServer) -> Iterator[Run]:
+    """One in which the first port has a server."""
+    its_stand = make_stand(pools=[{"ports": [*PORTS, MARK_PORT], "slots": 2, "maxconn": ROOM}])
+    ips = {SERVERS[0]: make_server(SERVERS[0]).address.ip, DEAD: stand.fresh_ip()}
+    ips[ITSELF[0]] = its_stand.ip
+    run = Run(its_stand, ips, Feed(its_stand.folder, ips))
+    run.tell([Service("a", exists=True), Slice("a", 0, ((SERVERS[0], "ready"),))])
+    run.tell([Route("r0", 0, True, True, str(PORTS[0]), 1, (("a", 1),))])
+    yield run
+    run.close()
+
+
+def test_somebodys_commands_pass_while_others_take_all_connections(run: Run) -> None:
     """Also of those who had a connection to a HAProxy that is gone."""
-    run = Run(make_stand(pools=[{"ports": [*PORTS]}]), {})
-    try:
-        run.kill_haproxy(gently=False)
-        run.relay.fault("full")
-        run.drift(PORTS[0], f"enable frontend tcp-{PORTS[0]}")
-    finally:
-        run.close()
+    run.kill_haproxy(gently=False)
+    run.relay.fault("full")
+    run.drift(PORTS[0], f"enable frontend tcp-{PORTS[0]}")
+
+
+def test_a_port_that_is_full_too_soon_is_seen(run: Run) -> None:
+    run.be_quiet(thorough=True)
+    run.full_port.come(PORTS[0])
+    (fault,) = run.clients.faults
+    assert fault.endswith(f" at {ROOM} connections")
+
+
+def test_a_router_that_was_its_own_server_for_a_moment_is_seen(run: Run) -> None:
+    run.be_quiet(thorough=True)
+    run.check_loops(0)
+    ip = run.stand.ip
+    for command in (
+        f"set server be_tcp-30001/s1 addr {ip} port {PORTS[0]}",
+        f"add server be_tcp-30001/x1 {ip}:{PORTS[0]} weight 1",
+    ):
+        run.relay.addressed.clear()
+        run.relay._note(command)
+        with pytest.raises(AssertionError, match="the router itself was to be a server"):
+            run.check_loops(0)
+
+
+def test_a_haproxy_that_is_stopped_goes_on_and_nothing_is_lost(run: Run) -> None:
+    run.be_quiet(thorough=True)
+    run.freeze_haproxy(1.2)
+    run.tell([Route("r0", 0, True, True, str(PORTS[1]), 1, (("a", 1),))])
+    run.be_quiet(thorough=True)
+    assert run.clients.frozen == 2
+    run.clients.look_after(0.0)
+    assert not run.clients.faults
 
 
 def test_a_haproxy_that_comes_back_may_be_as_somebody_made_it() -> None:

@@ -11,15 +11,35 @@ from typing import Any, Literal, NamedTuple
 
 PLAIN, CHECKED = tuple(range(30000, 30006)), (31000, 31001)
 PORTS = (*PLAIN, *CHECKED)
+#: A port whose server shows how far HAProxy is.
+MARK_PORT = 32000
 SERVICES = "abcde"
-#: Servers that listen always, also while nobody has them: who is led astray is greeted.
-LIVE = tuple(f"e{number}" for number in range(18))
+#: Servers that listen always, also while nobody has them: who is led astray is greeted. One is on
+#: the router's own address, beside its ports.
+BESIDE = "beside"
+SERVERS = (*(f"e{number}" for number in range(17)), BESIDE)
+#: One that has a port of the pool, on an address of its own.
+NEAR, NEAR_PORT = "near", PORTS[0]
+LIVE = (*SERVERS, NEAR)
+#: The router itself, where the port is one of its own.
+ITSELF = ("itself", "itself, mapped", "any address")
+HTTP_PORT = 8405
+OWN_PORTS = (*PORTS, HTTP_PORT)
 #: One that refuses; only one, since HAProxy's retries may go to and fro between two.
 DEAD = "dead"
 _NO_SERVERS = ("no-ip", "169.254.7.7", "10.0.0.1; disable frontend tcp-30000", "::ffff:169.254.1.1")
 _NO_PORTS = ("70000", "29999", "http", "30000\nshow info", "-1", "")
 AUTO = "auto"
+LOOP = 2
 QUIET_EVERY = 25
+HTTP_CROWD = 300
+#: Who loses what in the middle of a batch: the sidecar its connection, or a process its life.
+_TRIPS = ("cut", "cut", "worker", "sidecar")
+#: Some are longer than the sidecar waits for a reply.
+_FROZEN_SECONDS = (0.05, 0.3, 0.8, 1.2)
+#: What an API server does to those who watch it: it forgets what they know (as a status, or as an
+#: event), breaks off, ends a watch, fails, closes without an answer, lists slowly, is away.
+STORMS = ("410", "410 event", "break", "end", "500", "drop", "slow list", "away")
 
 #: ``leaving``: terminating, and serves on. ``unready``: of no use.
 State = Literal["ready", "leaving", "unready"]
@@ -27,11 +47,17 @@ _STATES: tuple[State, ...] = ("ready", "ready", "leaving", "unready")
 
 
 class Slice(NamedTuple):
-    """An EndpointSlice; ``ends`` is None when it is gone."""
+    """An EndpointSlice; ``ends`` is None when it is gone. All of `LOOP` have a port of the router:
+    what leads there leads back to it, but for `NEAR` at its own port."""
 
     service: str
     part: int
     ends: tuple[tuple[str, State], ...] | None
+    port: int = 9000
+
+    @property
+    def exists(self) -> bool:
+        return self.ends is not None
 
 
 class Service(NamedTuple):
@@ -76,13 +102,26 @@ class World:
 
     def take(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
-            self.facts[fact[:2] if isinstance(fact, Slice) else fact[:1]] = fact
+            self.facts[_key(fact)] = fact
         owners = {port: self.owner(port) for port in self.given.values()}
         self.given = {
             uid: port
             for uid, port in self.given.items()
             if (owner := owners[port]) and owner.uid == uid and owner.port == AUTO
         }
+
+    def touched(self, facts: Iterable[Fact]) -> set[int]:
+        """The ports that may change, in whatever order each of ``facts`` becomes known."""
+        facts = [fact for fact in facts if self.facts.get(_key(fact)) != fact]
+        routes = [item for item in (*self.facts.values(), *facts) if isinstance(item, Route)]
+        changed = {item.name for item in facts if isinstance(item, Route)}
+        services = {item[0] for item in facts if not isinstance(item, Route)}
+        ports: set[int] = set()
+        for item in routes:
+            if item.name in changed or any(name in services for name, _ in item.targets):
+                ports.update(PLAIN if item.port == AUTO else ())
+                ports.update(port for port in PORTS if item.port == str(port))
+        return ports
 
     @property
     def routes(self) -> list[Route]:
@@ -130,13 +169,17 @@ class World:
         """The Service's servers that are of use; one that is in two states is ready."""
         known = self.facts.get((service,))
         found: dict[str, State] = {}
-        for part in (0, 1):
+        for part in (0, 1, LOOP):
             item = self.facts.get((service, part))
             ends = item.ends if isinstance(item, Slice) else None
             for name, state in ends or ():
                 if name in (*LIVE, DEAD) and state != "unready" and found.get(name) != "ready":
                     found[name] = state
         return found if isinstance(known, Service) and known.exists else {}
+
+
+def _key(fact: Fact) -> tuple[object, ...]:
+    return fact[:2] if isinstance(fact, Slice) else fact[:1]
 
 
 class Dice:
@@ -146,13 +189,14 @@ class Dice:
         self._random = random.Random(seed)
         self._world = World()
         self._held: set[int] = set()
+        self._crowds: set[str] = set()
         self._count = 0
 
     def first(self) -> Step:
         """Something to begin with."""
         facts: list[Fact] = [Service(name, exists=True) for name in SERVICES]
         for name in SERVICES:
-            ends = self._random.sample(LIVE, 3)
+            ends = self._random.sample(SERVERS, 3)
             facts.append(Slice(name, 0, tuple((end, "ready") for end in ends)))
         for number, name in enumerate(SERVICES[:4]):
             targets = ((name, 1),)
@@ -173,14 +217,18 @@ class Dice:
             lambda: Step("relist"): 2,
             lambda: Step("clients.stay", (dice.choice(PORTS),)): 20,
             lambda: Step("clients.hang_up", (dice.randrange(1000),)): 9,
-            lambda: Step("relay.await_commands", (dice.choice((1, 3, 10, 30)),)): 14,
+            lambda: Step("relay.await_commands", (dice.choice((1, 3, 10, 30)),)): 10,
             self._drift: 6,
             self._hold: 3,
             self._fault: 5,
-            lambda: Step("trip", (dice.randrange(1, 12), dice.random() < 0.5)): 4,
-            lambda: Step("sidecar.kill"): 2,
-            lambda: Step("sidecar.start"): 5,
+            lambda: Step("trip", (dice.randrange(1, 12), dice.choice(_TRIPS))): 4,
+            self._kill_worker: 2,
+            lambda: Step("sidecar.kill"): 1,
+            lambda: Step("sidecar.start"): 4,
             lambda: Step("kill_haproxy", (dice.random() < 0.3,)): 1,
+            lambda: Step("freeze_haproxy", (dice.choice(_FROZEN_SECONDS),)): 1,
+            self._crowd: 3,
+            lambda: Step("source.storm", (dice.choice(STORMS),)): 4,
         }
         return dice.choices(list(draws), list(draws.values()))[0]()
 
@@ -196,7 +244,10 @@ class Dice:
     def _flap(self) -> Step:
         """One thing changes to and fro."""
         one = self._slice()
-        other = self._slice()._replace(service=one.service, part=one.part)
+        other = self._slice()
+        while other.part != one.part:
+            other = self._slice()
+        other = other._replace(service=one.service)
         self._world.take([other])
         return Step("tell", ([one], [other]) * self._random.randrange(5, 20))
 
@@ -208,18 +259,20 @@ class Dice:
 
     def _slice(self) -> Slice:
         dice = self._random
-        service, part = dice.choice(SERVICES), dice.choice((0, 0, 1))
+        service, part = dice.choice(SERVICES), dice.choice((*[0] * 10, *[1] * 5, LOOP))
+        if part == LOOP:
+            return self._loop(service)
         known, kind = self._world.facts.get((service, part)), dice.random()
         if kind < 0.05:
             return Slice(service, part, None)
         if kind < 0.15:
-            names = dice.sample((*LIVE, DEAD), dice.choice((0, 1, 2, 4, 8)))
+            names = dice.sample((*SERVERS, DEAD), dice.choice((0, 1, 2, 4, 8)))
             return Slice(service, part, tuple((name, "ready") for name in names))
         ends = dict((known.ends if isinstance(known, Slice) else None) or ())
         for _ in range(dice.randrange(1, 4)):
             kind = dice.random()
             if kind < 0.4 or not ends:
-                ends[dice.choice((*LIVE, DEAD))] = "ready"
+                ends[dice.choice((*SERVERS, DEAD))] = "ready"
             elif kind < 0.7:
                 ends[dice.choice(list(ends))] = dice.choice(_STATES)
             elif kind < 0.97:
@@ -227,6 +280,17 @@ class Dice:
             else:
                 ends[dice.choice(_NO_SERVERS)] = "ready"
         return Slice(service, part, tuple(ends.items()))
+
+    def _loop(self, service: str) -> Slice:
+        dice = self._random
+        if dice.random() < 0.3:
+            return Slice(service, LOOP, None)
+        port = dice.choice((*OWN_PORTS, NEAR_PORT, NEAR_PORT))
+        names = dice.sample(ITSELF, dice.choice((1, 1, 3)))
+        if port == NEAR_PORT and dice.random() < 0.7:
+            names.append(NEAR)
+        ends: tuple[tuple[str, State], ...] = tuple((name, dice.choice(_STATES)) for name in names)
+        return Slice(service, LOOP, ends, port)
 
     def _service(self) -> Service:
         return Service(self._random.choice(SERVICES), exists=self._random.random() < 0.7)
@@ -262,7 +326,7 @@ class Dice:
     def _drift(self) -> Step:
         """``{e1}`` stands for that server's IP."""
         dice = self._random
-        port, ip = dice.choice(PORTS), f"{{{dice.choice(LIVE)}}}"
+        port, ip = dice.choice(PORTS), f"{{{dice.choice(SERVERS)}}}"
         backend = f"be_tcp-{port}"
         name = f"{backend}/{dice.choice(('s1', 's2', 's3', 'x1'))}"
         server = f"set server {name}"
@@ -289,6 +353,23 @@ class Dice:
         port = self._random.choice(PORTS)
         self._held.add(port)
         return Step("hold", (port,))
+
+    def _kill_worker(self) -> Step:
+        """Some in a row, each so long after its birth."""
+        dice = self._random
+        lives = [dice.choice((0.0, 0.01, 0.05, 0.2)) for _ in range(dice.choice((1, 1, 1, 2, 3)))]
+        return Step("sidecar.kill_worker", (lives,))
+
+    def _crowd(self) -> Step:
+        """One comes, or goes."""
+        dice = self._random
+        which = dice.choice(("full_port", "http_crowd"))
+        if which in self._crowds:
+            self._crowds.remove(which)
+            return Step(f"{which}.leave")
+        self._crowds.add(which)
+        where = dice.choice(PORTS) if which == "full_port" else HTTP_CROWD
+        return Step(f"{which}.come", (where,))
 
     def _fault(self) -> Step:
         modes = (

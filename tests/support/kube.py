@@ -12,9 +12,11 @@ import socket
 import ssl
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -430,8 +432,9 @@ class FakeAPI:
                 self._watches.remove(watch)
 
     def _told(self, place: Place, selection: Selection, seen: int) -> Iterator[bytes]:
-        for logged in self._objects.log:
-            if logged.version > seen and logged.collection == place.collection:
+        log = self._objects.log
+        for logged in log[bisect_right(log, seen, key=attrgetter("version")) :]:
+            if logged.collection == place.collection:
                 event = self._objects.event(logged, selection)
                 if event is not None:
                     yield (json.dumps(event).encode() + b"\n") * self.repeats

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli import run_cli
 from drive import PORT
+from relay import Relay
 from stand import MakeServer, MakeStand, app, await_, await_told, converged, running
 
 from sidecar.common.files import KeptFile
@@ -62,6 +64,36 @@ def test_a_sidecar_goes_on_though_nothing_can_be_saved(
             await_told(caplog, f"{folder / name} can be written again")
         assert read_programmed(folder / "programmed.json") == stand.info().identity
     assert b.address.ip in path.read_text()
+
+
+class Slow(Relay):
+    """A HAProxy whose answers take their time while ``pause_seconds`` is above 0."""
+
+    pause_seconds = 0.0
+
+    def _pass_commands(self, sidecar: socket.socket, haproxy: socket.socket) -> None:
+        while data := sidecar.recv(65536):
+            time.sleep(self.pause_seconds)
+            haproxy.sendall(data)
+
+
+def test_a_haproxy_that_was_slow_once_does_not_keep_us_from_saving(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    stand = make_stand()
+    relay = Slow(stand.folder / "relay.sock", stand.settings.haproxy.socket)
+    files.callback(relay.close)
+    stand.write("web.yaml", *app("web", PORT, [make_server("a")]))
+    daemon = files.enter_context(running(stand.daemon(socket=relay.path)))
+    converged(daemon)
+    saved = stand.settings.haproxy.state_file.with_name("auto-ports.json")
+    relay.pause_seconds = 0.6  # as if it were stopped, but for less than we wait for a reply
+    stand.write("more.yaml", *app("more", "auto", [make_server("b")]))
+    await_(lambda: saved.exists() and "more" in saved.read_text(), "the slow save began")
+    await_(lambda: daemon._persistence._saved_changes == daemon.reconciler.changes, "it ended")
+    relay.pause_seconds = 0.0
+    stand.write("last.yaml", *app("last", "auto", [make_server("c")]))
+    await_(lambda: "last" in saved.read_text(), "what changed since is saved")
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "[1, 2, 3]", "nonsense", "{}", "7"])
