@@ -84,7 +84,7 @@ def test_it_follows_what_happens(
     browser.await_text("demo/bad")
 
     stand.stop_haproxy()
-    browser.await_text("not as desired")
+    browser.await_text("not converged")
     browser.await_text("away")
     daemon.stop()
     browser.await_text("the sidecar does not answer")

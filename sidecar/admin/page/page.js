@@ -89,7 +89,7 @@ function showHead() {
   byId("router").textContent = report.router_name;
   document.title = `${report.router_name}: haproxy-sidecar`;
   const mark = byId("converged");
-  mark.textContent = report.converged ? "converged" : "not as desired";
+  mark.textContent = report.converged ? "converged" : "not converged";
   mark.className = `mark ${report.converged ? "good" : "bad"}`;
   byId("unready").hidden = report.converged;
   byId("unready").textContent = report.unready;
