@@ -56,9 +56,8 @@ class Sampler:
         """port -> what to compare its counters with."""
         return self._notes.bases(self._clock())
 
-    def attempts(self) -> Mapping[int, Attempts]:
-        """port -> what was attempted lately, as of the last sample."""
-        bases = self.bases()
+    def attempts(self, bases: Mapping[int, Base]) -> Mapping[int, Attempts]:
+        """port -> what was attempted since ``bases``, as of the last sample."""
         return {
             port: it.since(bases[port].port) for port, it in self._attempts.items() if port in bases
         }

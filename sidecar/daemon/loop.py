@@ -290,6 +290,7 @@ class Daemon:
     def facts(self) -> Facts:
         """How everything is now; for the loop's thread."""
         reconciler, unready = self.reconciler, self.ready()
+        bases = reconciler.sampler.bases()
         return Facts(
             router_name=self.settings.router_name,
             asked="sidecar",
@@ -314,8 +315,8 @@ class Daemon:
             left_out=dict(reconciler.left_out),
             verified=frozenset(filter(reconciler.verified, reconciler.observed)),
             connections=reconciler.sampler.connections,
-            attempts=reconciler.sampler.attempts(),
-            bases=reconciler.sampler.bases(),
+            attempts=reconciler.sampler.attempts(bases),
+            bases=bases,
             reachable=reconciler.connection_error is None,
         )
 
