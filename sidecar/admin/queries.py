@@ -19,8 +19,9 @@ from sidecar.haproxy.observer import Observer
 from sidecar.haproxy.state import ObservedPort
 from sidecar.model.pool import Pool
 from sidecar.planning.drift import changes, summary
-from sidecar.reporting.explain import Why, WhyReport, World, explain
+from sidecar.reporting.explain import World, explain
 from sidecar.reporting.explain_traffic import extended
+from sidecar.reporting.explanation import Why, WhyReport
 from sidecar.reporting.figures import with_traffic
 from sidecar.reporting.status import Facts, Report, build_report
 from sidecar.settings.schema import Settings

@@ -22,7 +22,8 @@ from sidecar.common.errors import RuntimeAPIError
 from sidecar.control.holds import holds_file, read_holds
 from sidecar.haproxy.observer import Observer
 from sidecar.haproxy.state import ObservedPort
-from sidecar.reporting.explain import Line, Link, Mark, WhyReport, World, explain
+from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explanation import Line, Link, Mark, WhyReport
 from sidecar.settings.schema import Settings
 
 _WHY = TypeAdapter(WhyReport)

@@ -7,7 +7,6 @@ Owns the process's lifetime: threads and wake-ups. What is decided, `sidecar.rou
 import contextlib
 import gc
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,8 @@ from sidecar.daemon.persistence import (
     read_auto_ports,
     read_programmed,
 )
-from sidecar.haproxy.client import RuntimeClient, readable
+from sidecar.daemon.wakeup import Wakeup
+from sidecar.haproxy.client import RuntimeClient
 from sidecar.model.change import Problem, Source
 from sidecar.model.pool import format_ports
 from sidecar.reporting.change_log import Teller
@@ -64,39 +64,6 @@ _PROBLEMS_SAID = 50
 #: How often, at least, two files are looked at that tell nobody: the held ports, and the socket,
 #: which a new HAProxy takes while the old one still answers.
 _LOOK_SECONDS = 1.0
-
-
-class Wakeup:
-    """An event that can be waited for together with HAProxy's socket."""
-
-    def __init__(self) -> None:
-        self._read, self._write = socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
-
-    def set(self) -> None:
-        try:
-            self._write.send(b"!")
-        except BlockingIOError:
-            pass  # it is full of wake-ups already
-        except OSError:
-            log.debug("woken after the end")
-
-    def wait(self, seconds: float, also: int | None) -> bool:
-        """Sleep until `set` is called or ``also`` is readable; whether it was ``also``."""
-        mine = self._read.fileno()
-        found = readable([mine] if also is None else [mine, also], seconds)
-        if mine in found:
-            try:
-                while self._read.recv(4096):
-                    pass
-            except BlockingIOError:
-                pass
-        return also in found
-
-    def close(self) -> None:
-        self._read.close()
-        self._write.close()
 
 
 class Daemon:

@@ -9,23 +9,19 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 from sidecar.common.errors import UsageError
 from sidecar.common.hostport import canonical_ip
 from sidecar.common.text import few
-from sidecar.control.history import EntryReport
 from sidecar.haproxy.dialect import remedy_of
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.model.objects import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.model.pool import PARKED, Address, Pool
 from sidecar.model.verdicts import Verdict
+from sidecar.reporting.explanation import Line, Link, Mark, Why
 from sidecar.routing.endpoints import Refusal, Wanted, serves, target_sets, wanted_ports
 from sidecar.routing.own_addresses import Denial
 from sidecar.routing.table import Routing
-
-#: ``bad``: here the chain breaks. ``warn``: it holds, not as it should. ``info``: neither.
-Mark = Literal["ok", "warn", "bad", "info"]
 
 #: More lines than this of one link are only counted.
 _LINES_MAX = 40
@@ -38,49 +34,6 @@ _DENIALS = {
     Denial.NETWORK: "its network is in endpoints.deny",
     Denial.ROUTER: "it is this router itself",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A detail of a link."""
-
-    mark: Mark
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One link of the chain. ``name``: what is asked, like ``Service``; ``remedy``: what to do, or
-    ""."""
-
-    name: str
-    mark: Mark
-    text: str
-    lines: tuple[Line, ...] = ()
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """``subject``: the port or Route. ``port``: which one it is about, if any. ``works``: whether
-    connections get to a server."""
-
-    subject: str
-    port: int | None
-    works: bool
-    links: tuple[Link, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WhyReport:
-    """The same for programs: ``/api/why`` and ``why --json``. ``asked``: as of `Report`.
-    ``operations``: the last ones on the port, the newest first."""
-
-    router_name: str
-    asked: str
-    socket: str
-    why: Why
-    operations: tuple[EntryReport, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from sidecar.common.errors import UsageError
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.model.objects import EndpointSet, Route, Service, ServicePort
 from sidecar.model.pool import PARKED, Address
-from sidecar.reporting.explain import Link, Why, World, explain
+from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explanation import Link, Why
 from sidecar.routing.table import Routing
 
 GOOD = (route(), service(), slice_("web", ["10.0.0.1"]))
