@@ -17,7 +17,8 @@ from sidecar.model.pool import Pool
 from sidecar.reporting.status import problem_lines
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import read_answers
 from sidecar.sources.inbox import Inbox
 from sidecar.sources.interfaces import local_addresses

@@ -22,7 +22,7 @@ from sidecar.common.logs import set_up_logging
 from sidecar.common.supervisor import supervise
 from sidecar.daemon.loop import Daemon
 from sidecar.model.change import Sink
-from sidecar.settings.schema import parse_settings
+from sidecar.settings.parsing import parse_settings
 
 
 class Fed:

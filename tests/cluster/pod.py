@@ -23,7 +23,8 @@ from stand import HAPROXY, Client, await_, fresh_ip, worker_of
 
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.observer import Observer
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 
 NAMESPACE = "haproxy-sidecar"
 ACCOUNT = "haproxy-sidecar"

@@ -15,7 +15,7 @@ from stand import HAPROXY
 
 from sidecar.cli.render import haproxy_cfg as render
 from sidecar.common.errors import SettingsError
-from sidecar.settings.schema import parse_settings
+from sidecar.settings.parsing import parse_settings
 
 INJECTED = "\n    user root\n"
 

@@ -41,7 +41,7 @@ from sidecar.cli.context import make_source
 from sidecar.daemon.loop import Daemon
 from sidecar.haproxy.state import ObservedServer
 from sidecar.model.pool import Address
-from sidecar.settings.schema import parse_settings
+from sidecar.settings.parsing import parse_settings
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,8 @@ from sidecar.haproxy.config import quote, template_path
 from sidecar.haproxy.observer import compare
 from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
 from sidecar.model.pool import Address
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
@@ -267,7 +268,7 @@ def test_rendering_is_deterministic(make_stand: MakeStand) -> None:
     # In another process, with other hashes, too.
     code = (
         "import sys; from sidecar.cli.render import haproxy_cfg;"
-        "from sidecar.settings.schema import parse_settings;"
+        "from sidecar.settings.parsing import parse_settings;"
         "sys.stdout.write(haproxy_cfg(parse_settings(sys.stdin.read(), {}, 'test')))"
     )
     for seed in ("1", "2"):
@@ -401,7 +402,7 @@ def test_the_wheel_renders_without_the_source_tree(tmp_path: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "haproxy/", "bench/"))]
     code = (
         "import sidecar.haproxy.config as t; from sidecar.cli.render import haproxy_cfg;"
-        "from sidecar.settings.schema import parse_settings;"
+        "from sidecar.settings.parsing import parse_settings;"
         "print(t.template_path()); print(haproxy_cfg(parse_settings('', {}, 'test')), end='')"
     )
     done = subprocess.run(

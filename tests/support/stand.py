@@ -41,7 +41,8 @@ from sidecar.model.objects import (
     ServicePort,
 )
 from sidecar.model.pool import PARKED, Address, Pool
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 from sidecar.sources.manifests.source import ManifestSource
 
 #: The fixtures `make_stand` and `make_server`.

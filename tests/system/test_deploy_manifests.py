@@ -19,7 +19,8 @@ from sidecar.common.hostport import split_host_port
 from sidecar.common.metrics import Metrics
 from sidecar.reporting.gauges import Census
 from sidecar.reporting.status import Facts, SourceReport, build_report
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 SETTINGS = [

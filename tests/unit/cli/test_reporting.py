@@ -11,7 +11,7 @@ from sidecar.cli.reporting import lease_name, make_reporter
 from sidecar.common.errors import SettingsError
 from sidecar.common.metrics import Metrics
 from sidecar.model.fields import Field
-from sidecar.settings.schema import parse_settings
+from sidecar.settings.parsing import parse_settings
 
 
 @given(st.text(min_size=1, max_size=400))

@@ -20,7 +20,7 @@ from sidecar.routing.endpoints import denier
 from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, own_addresses
 from sidecar.routing.store import Store
 from sidecar.routing.table import Changed, Routing
-from sidecar.settings.schema import parse_settings
+from sidecar.settings.parsing import parse_settings
 from sidecar.sources.inbox import Inbox
 from sidecar.sources.interfaces import Interfaces, local_addresses
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import SettingsError
-from sidecar.settings.schema import Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import Settings
 
 
 def told(text: str) -> tuple[str, ...]:

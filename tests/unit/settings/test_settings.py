@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.pool import HealthCheck
-from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings, parse_settings
+from sidecar.settings.parsing import parse_settings
+from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings
 
 #: The settings of the design, word for word.
 DESIGN = """\
