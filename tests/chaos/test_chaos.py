@@ -5,6 +5,11 @@
 At all times: whoever connects to a port that has had a server throughout is served, by a server
 that the port has, or had since it was last seen to be right; a session ends only by its client, by
 HAProxy's death, or by the drain deadline. At quiet points HAProxy shows just what `world` says.
+
+Meanwhile workers and sidecars are killed, HAProxy is killed or stopped for a moment, endpoints lead
+back to the router, idle clients fill a port, and slow ones sit on the sidecar's HTTP port. The
+second run has its objects from an API server with bad days: what changes there may be seen in any
+order, so the ports that it touches promise nothing until the next quiet point.
 """
 
 import os
