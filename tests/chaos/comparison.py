@@ -37,8 +37,8 @@ class Comparison:
         self.sidecar = Sidecar(its_stand, self.relay.path, source)
         self.clients = Clients(its_stand)
 
-    def until_no(self, problem: Callable[[], str]) -> None:
-        deadline = time.monotonic() + 20
+    def until_no(self, problem: Callable[[], str], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
         while (text := problem()) and not self.clients.faults:
             assert time.monotonic() < deadline, f"not converged: {text}"
             time.sleep(0.01)

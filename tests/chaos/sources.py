@@ -21,6 +21,9 @@ from sidecar.model.change import Change
 from sidecar.model.objects import Key, Object
 from sidecar.model.parsing import project
 
+#: A storm comes in gusts.
+_STORM_SECONDS = 0.1
+
 _CONDITIONS: dict[str, dict[str, bool]] = {
     "ready": {},
     "leaving": {"ready": False, "serving": True, "terminating": True},
@@ -94,6 +97,10 @@ class Origin(ABC):
 
     def calm(self) -> None:  # noqa: B027
         """All is well again."""
+
+    def unfollowed(self) -> str:
+        """What the sidecar does not follow just now; "" if all is."""
+        return ""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -169,6 +176,8 @@ class Cluster(Origin):
         super().__init__(ips)
         self._api = FakeAPI()
         self._away = False
+        self._storm: threading.Thread | None = None
+        self._calm = threading.Event()
         self._api.start()
         kubeconfig = self._api.kubeconfig(folder / "kubeconfig")
         self.settings: Mapping[str, Any] = {"kind": "kubernetes", "kubeconfig": str(kubeconfig)}
@@ -184,18 +193,45 @@ class Cluster(Origin):
                 self._api.apply(data)
 
     def storm(self, kind: str) -> None:
-        self._back()
+        """From now on, until it is calm again or another storm comes."""
+        self.calm()
+        self._calm.clear()
+        self._storm = threading.Thread(target=self._rage, args=(kind,), daemon=True)
+        self._storm.start()
+
+    def calm(self) -> None:
+        self._calm.set()
+        if self._storm is not None:
+            self._storm.join()
+        if self._away:
+            self._api.start()
+            self._away = False
+        self._api.mend()
+
+    def unfollowed(self) -> str:
+        plurals = ("routes", "services", "endpointslices")
+        return ", ".join(plural for plural in plurals if not self._api.watching(plural))
+
+    def close(self) -> None:
+        self.calm()
+        self._api.stop()
+
+    def _rage(self, kind: str) -> None:
+        while True:
+            self._befall(kind)
+            if self._calm.wait(_STORM_SECONDS):
+                return
+
+    def _befall(self, kind: str) -> None:
         match kind:
             case "410" | "410 event":
                 self._api.gone_in_stream = kind == "410 event"
                 self._api.compact()
                 gone = GONE_EVENT if self._api.gone_in_stream else GONE
-                self._api.fault(gone, verb="watch", times=4)
+                self._api.fault(gone, verb="watch", times=3)
                 self._api.end_watches(how="break")
-            case "break":
-                self._api.end_watches(how="break")
-            case "end":
-                self._api.end_watches()
+            case "break" | "end":
+                self._api.end_watches(how="break" if kind == "break" else "eof")
             case "500" | "drop":
                 self._api.fault(Fault(drop=True) if kind == "drop" else Fault(status=500), times=6)
                 self._api.end_watches()
@@ -203,18 +239,6 @@ class Cluster(Origin):
                 self._api.fault(Fault(slow_seconds=0.005), verb="list", times=3)
                 self._api.fault(GONE, verb="watch", times=3)
                 self._api.end_watches()
-            case _:
+            case _ if not self._away:
                 self._api.stop()
                 self._away = True
-
-    def calm(self) -> None:
-        self._back()
-        self._api.mend()
-
-    def close(self) -> None:
-        self._api.stop()
-
-    def _back(self) -> None:
-        if self._away:
-            self._api.start()
-            self._away = False
