@@ -10,7 +10,9 @@ from stand import await_
 from test_manifests import KEYS, Recorder, load, route, watching
 
 from sidecar.sources.manifests.apart import Apart
-from sidecar.sources.manifests.source import ManifestSource, Reader, Watch
+from sidecar.sources.manifests.source import SECOND_LOOK_SECONDS, ManifestSource, Reader, Watch
+
+pytestmark = pytest.mark.serial
 
 #: Half a second or more of parsing, and nothing that a Route needs.
 PADDING = f"""\
@@ -35,7 +37,8 @@ def finish(watch: Watch, sink: Recorder) -> None:
         watch.step(sink)
         return not watch.is_reading and not watch.view.doubted
 
-    await_(is_read, "all is read", 60)
+    # As often as the source looks: how many looks a file may take is bounded.
+    await_(is_read, "all is read", 60, every_seconds=SECOND_LOOK_SECONDS)
 
 
 def test_what_else_changes_is_published_in_the_same_look(tmp_path: Path, apart: Apart) -> None:

@@ -30,7 +30,7 @@ KEYS = AnnotationKeys(
 )
 
 #: A test that waits longer than this for something has failed.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
 
 
 def route(name: str, port: int, annotation: str | None = None) -> str:
