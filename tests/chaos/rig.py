@@ -26,6 +26,7 @@ class Tripwire(Relay):
 
     def __init__(self, path: Path, target: str) -> None:
         self._moved = threading.Condition()
+        self._tripping = threading.Lock()
         self._left = 0
         self._then: Callable[[], None] | None = None
         self._crowd = contextlib.ExitStack()
@@ -39,8 +40,9 @@ class Tripwire(Relay):
 
     def trip(self, after: int, then: Callable[[], None] | None = None) -> None:
         """Pass ``after`` more commands that change something, then cut, and do ``then``; with 0
-        never."""
-        self._left, self._then = after, then
+        never, and what was being done is done."""
+        with self._tripping:
+            self._left, self._then = after, then
 
     def fault(self, mode: str) -> None:
         """A mode, or "full": others take all of HAProxy's CLI connections, or "slow": each command
@@ -76,11 +78,12 @@ class Tripwire(Relay):
                 if line.startswith(_CHANGING):
                     if self._slow:
                         time.sleep(0.002)
-                    self._left -= 1
-                    if self._left == 0:
-                        if self._then:
-                            self._then()
-                        return
+                    with self._tripping:
+                        self._left -= 1
+                        if self._left == 0:
+                            if self._then:
+                                self._then()
+                            return
             with self._moved:
                 self._moved.notify_all()
 

@@ -1,5 +1,7 @@
 """What a chaos run leans on, where it once gave way; and that it sees what it looks for."""
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +55,21 @@ def test_a_router_that_was_its_own_server_for_a_moment_is_seen(run: Run) -> None
         run.relay._note(command)
         with pytest.raises(AssertionError, match="the router itself was to be a server"):
             run.check_loops(0)
+
+
+def test_whoever_is_killed_in_mid_batch_is_dead_once_the_trip_is_off(run: Run) -> None:
+    """Else it would be thought alive, and be killed after that."""
+    going = threading.Event()
+
+    def slowly() -> None:
+        going.set()
+        time.sleep(0.2)
+        run.sidecar.kill()
+
+    run.relay.trip(1, slowly)
+    run.sidecar.start()
+    assert going.wait(20)
+    run.be_quiet(thorough=False)
 
 
 def test_a_haproxy_that_is_stopped_goes_on_and_nothing_is_lost(run: Run) -> None:
