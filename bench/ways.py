@@ -240,7 +240,7 @@ def _with_servers(lines: Sequence[str], servers: Mapping[int, Servers]) -> str:
     text, port = [], 0
     for line in lines:
         if line.startswith("backend be_tcp-"):
-            port = int(line.rpartition("-")[2])
+            port = int(line.split()[1].rpartition("-")[2])
         if line.startswith("    server-template"):
             text += [
                 f"    server e{number} {ip}:{SERVER_PORT} weight {WEIGHT_MAX}"

@@ -23,6 +23,7 @@ from stand import (
 from web import get
 
 from sidecar.haproxy.attempts import NONE, Attempts, Notes, server_since
+from sidecar.haproxy.stats import parse_server_traffic
 
 counters = st.builds(Attempts, *[st.integers(0, 1000)] * 4)
 
@@ -139,12 +140,20 @@ def test_a_server_that_refuses_while_others_serve_is_named(
     stand.write("web.yaml", *app("web", 30000, [dead, good]))
     with running(stand.daemon()) as daemon:
         converged(daemon)
-        for _ in range(4):
+        clients = 0
+
+        def is_tried() -> bool:
+            nonlocal clients
             with contextlib.closing(Client((stand.ip, 30000))) as client:
                 assert client.server == good.name
+            clients += 1
+            table = stand.client.ask("show stat be_tcp-30000 4 -1")
+            return any(it.attempts.failed for it in parse_server_traffic(table)[30000].values())
+
+        await_(is_tried, "the dead one is tried")
         result = run_cli("why", "-c", stand.settings_file, 30000)
         assert result.code == 0
-        assert "none of 4 connections was lost" in result.out
+        assert f"none of {clients} connections was lost" in result.out
         assert f"{dead.address}: 0 failed" in result.out
         assert f"{good.address}: 0 failed" not in result.out
 
