@@ -17,7 +17,7 @@ from sidecar.control.loop_calls import Calls
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.observer import Observer
 from sidecar.haproxy.state import ObservedPort
-from sidecar.model.pool import Pool
+from sidecar.model.pool import Pool, format_ports
 from sidecar.planning.drift import changes, summary
 from sidecar.reporting.explain import World, explain
 from sidecar.reporting.explain_traffic import extended
@@ -142,6 +142,9 @@ class Live:
             drift = self._drift(facts, traffic.observed)
             self._drifted = {port: traffic.observed[port] for port in drift}
             seen = replace(facts, observed={**facts.observed, **traffic.observed}, drift=drift)
+            if drift:
+                unready = f"changed by somebody else: ports {format_ports(drift)}"
+                seen = replace(seen, converged=False, unready=facts.unready or unready)
             return with_traffic(build_report(seen), traffic, facts.bases)
         except RuntimeAPIError as exc:
             log.debug("no figures: %s", exc)

@@ -192,7 +192,10 @@ def test_a_change_by_hand_shows_at_once(make_stand: MakeStand, make_server: Make
     with running(stand.daemon()) as daemon:
         converged(daemon)
         stand.client.ask("set server be_tcp-30000/s1 state maint")
-        port = get(stand, "/api/status").json["ports"][0]
+        report = get(stand, "/api/status").json
+        assert not report["converged"]
+        assert report["unready"] == "changed by somebody else: ports 30000"
+        port = report["ports"][0]
         assert port["servers"][0]["state"] == "maint"
         assert port["drift"] == "s1 is in maint, was ready"
         result = run_cli("why", "-c", stand.settings_file, 30000)
