@@ -315,9 +315,12 @@ def test_chaos(
         do(Step("restart_alone", (True,)))
         run.finish()
     except BaseException as exc:
+        shown = tmp_path / "haproxy.txt"
+        shown.write_text("\n".join(its_stand.client.ask_all(["show servers state", "show stat"])))
         raise AssertionError(
             f"{exc!r}\nCHAOS_SEED={SEED}, drain deadline {deadline}, {stand.HAPROXY}; all steps:"
-            f" {log}; the sidecar's log: {run.sidecar.log}\nlast steps:\n{''.join(last)}"
+            f" {log}; the sidecar's log: {run.sidecar.log}; what HAProxy showed: {shown}"
+            f"\nlast steps:\n{''.join(last)}"
             "last commands:\n" + "\n".join(run.relay.changing[-40:])
         ) from exc
     finally:
