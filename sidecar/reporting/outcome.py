@@ -14,7 +14,7 @@ from sidecar.model.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Outcome:
     """What became of a Route that names this router.
 
     ``port``: the one that it owns; the rest is only said of a Route that has one. ``verified``:
@@ -37,12 +37,12 @@ class Reporter(AbstractContextManager[Any], Protocol):
     def tell(
         self,
         changes: Sequence[Change],
-        standings: Mapping[Key, Standing | None],
+        outcomes: Mapping[Key, Outcome | None],
         proposed_ports: Mapping[Key, int],
     ) -> None:
         """Take what is new since the last call; returns at once, and never raises.
 
-        ``changes``: as the source had them. ``standings``: None for a Route that does not name
+        ``changes``: as the source had them. ``outcomes``: None for a Route that does not name
         this router. ``proposed_ports``: all that `Routing.proposed_ports` has now.
         """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sidecar.model.verdicts import Reason
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 #: Most of a condition's message, in characters: etcd keeps it for every Route.
 MESSAGE_MAX = 512
@@ -48,27 +48,27 @@ class Admitted:
 KEEP: Literal["keep"] = "keep"
 
 
-def admitted(standing: Standing | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
+def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
     """What to say of a Route; None to say nothing of it, and take away what was said.
 
     ``stuck``: why its ``auto`` port may not be written to it; "" where it may.
     """
-    if standing is None:
+    if outcome is None:
         return None
-    verdict = standing.verdict
+    verdict = outcome.verdict
     if verdict.reason == Reason.PORT_PENDING:
         # It is written to the Route in a moment, where it may be.
         return Admitted("False", verdict.reason.value, bounded(stuck)) if stuck else KEEP
     if not verdict.admitted:
         return Admitted("False", verdict.reason.value, bounded(verdict.message))
-    if standing.failure:
-        told = f"port {verdict.port}: not yet programmed in HAProxy: {standing.failure}"
+    if outcome.failure:
+        told = f"port {verdict.port}: not yet programmed in HAProxy: {outcome.failure}"
         return Admitted("False", NOT_PROGRAMMED, bounded(told))
-    if not standing.verified:
+    if not outcome.verified:
         return KEEP
     reason, notes = verdict.reason.value, [verdict.message] if verdict.message else []
-    if standing.left_out:
-        count = "1 endpoint" if standing.left_out == 1 else f"{standing.left_out} endpoints"
+    if outcome.left_out:
+        count = "1 endpoint" if outcome.left_out == 1 else f"{outcome.left_out} endpoints"
         notes.append(f"{count} left out, more than the router has room for")
         reason = OVER_CAPACITY
     subject = f"port {verdict.port}"

@@ -43,7 +43,7 @@ from sidecar.reporting.cluster.status import (
     said,
     updated,
 )
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Writer:
         self._woken = False
         self._statuses: dict[Key, RouteStatus] = {}
         # None: told that it does not name this router; absent: not told yet
-        self._standings: dict[Key, Standing | None] = {}
+        self._outcomes: dict[Key, Outcome | None] = {}
         self._proposed: Mapping[Key, int] = {}
         # Route -> the port in its annotation
         self._kept: dict[Key, str | None] = {}
@@ -186,13 +186,13 @@ class Writer:
     def tell(
         self,
         changes: Sequence[Change],
-        standings: Mapping[Key, Standing | None],
+        outcomes: Mapping[Key, Outcome | None],
         proposed_ports: Mapping[Key, int],
     ) -> None:
         """See `Reporter.tell`."""
         now = self._clock()
         with self._changed:
-            dirty = set(standings)
+            dirty = set(outcomes)
             ports_changed = False
             for key, new in changes:
                 route = Key("Route", key.namespace, key.name)
@@ -202,16 +202,16 @@ class Writer:
                     former = self._statuses.get(route)
                     if former and former.uid != new.uid:
                         # Another Route of this name: what became of the last one is not its.
-                        ports_changed |= _port(self._standings.pop(route, None)) is not None
+                        ports_changed |= _port(self._outcomes.pop(route, None)) is not None
                     self._statuses[route] = new
                     dirty.add(route)
                 elif key.kind == "RouteStatus":
-                    ports_changed |= _port(self._standings.get(route)) is not None
-                    for memory in (self._statuses, self._standings, self._kept):
+                    ports_changed |= _port(self._outcomes.get(route)) is not None
+                    for memory in (self._statuses, self._outcomes, self._kept):
                         memory.pop(route, None)
                     dirty.add(route)
-            for route, standing in standings.items():
-                ports_changed |= self._take(route, standing)
+            for route, outcome in outcomes.items():
+                ports_changed |= self._take(route, outcome)
             if proposed_ports is not self._proposed:
                 known = self._proposed
                 dirty |= {key for key, port in proposed_ports.items() if known.get(key) != port}
@@ -225,21 +225,21 @@ class Writer:
                 self._woken = True
                 self._changed.notify()
 
-    def _take(self, route: Key, standing: Standing | None) -> bool:
-        """Keep a standing; whether the ports that are open or owned changed by it."""
-        former = self._standings.get(route)
-        if standing is None and route not in self._statuses:
+    def _take(self, route: Key, outcome: Outcome | None) -> bool:
+        """Keep a outcome; whether the ports that are open or owned changed by it."""
+        former = self._outcomes.get(route)
+        if outcome is None and route not in self._statuses:
             # Gone.
-            self._standings.pop(route, None)
+            self._outcomes.pop(route, None)
         else:
-            self._standings[route] = standing
-        return _port(former) != _port(standing)
+            self._outcomes[route] = outcome
+        return _port(former) != _port(outcome)
 
     def _leader_changed(self) -> None:
         with self._changed:
             now = self._clock()
             self._anew = True
-            for key in self._statuses.keys() | self._standings.keys():
+            for key in self._statuses.keys() | self._outcomes.keys():
                 self._queue.add(key, now)
             if self._service:
                 self._queue.add(self._service, now + _PUBLISH_AFTER_SECONDS)
@@ -303,8 +303,8 @@ class Writer:
 
     def _write_route(self, key: Key, now: float) -> None:
         with self._changed:
-            status, standing = self._statuses.get(key), self._standings.get(key)
-            told = key in self._standings
+            status, outcome = self._statuses.get(key), self._outcomes.get(key)
+            told = key in self._outcomes
             port, kept = self._proposed.get(key), self._kept.get(key)
         if (known := self._said.get(key)) and (status is None or known[0] != status.uid):
             # The Route is gone, or another one has its name now.
@@ -314,7 +314,7 @@ class Writer:
         if port is not None and self._permitted("port", key, now):
             self._keep_port(key, status, port, kept, now)
         elif told and status.ingress_json is not None:
-            wanted = admitted(standing, stuck=_NO_AUTO if port is not None else "")
+            wanted = admitted(outcome, stuck=_NO_AUTO if port is not None else "")
             if wanted != KEEP:
                 ingress = json.loads(status.ingress_json)
                 self._write_status(key, status, ingress, wanted, now)
@@ -398,8 +398,8 @@ class Writer:
     def _publish(self, key: Key, now: float) -> None:
         """Bring the Service's ports in step."""
         with self._changed:
-            told = self._told and self._statuses.keys() <= self._standings.keys()
-            ports = dict(found for item in self._standings.values() if (found := _port(item)))
+            told = self._told and self._statuses.keys() <= self._outcomes.keys()
+            ports = dict(found for item in self._outcomes.values() if (found := _port(item)))
         if not told:
             # Of some Routes it is not known yet what they have, which is not the same as nothing.
             self._later(key, now + _PUBLISH_AFTER_SECONDS)
@@ -541,11 +541,11 @@ class _FailedError(Exception):
         self.error = error
 
 
-def _port(standing: Standing | None) -> tuple[int, bool] | None:
+def _port(outcome: Outcome | None) -> tuple[int, bool] | None:
     """The port that a Route has, and whether it is open."""
-    if standing is None or standing.port is None:
+    if outcome is None or outcome.port is None:
         return None
-    return standing.port, standing.open
+    return outcome.port, outcome.open
 
 
 def _port_of(uid: str) -> str:

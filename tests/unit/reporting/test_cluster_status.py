@@ -20,7 +20,7 @@ from sidecar.reporting.cluster.status import (
     said,
     updated,
 )
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 WEB = Key("Route", "demo", "web")
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-06-01T12:00:00Z"
@@ -30,8 +30,8 @@ TRUE = Admitted("True", "Admitted", "port 30000")
 FALSE = Admitted("False", "PortAlreadyClaimed", "port 30000 is claimed by the older Route 'old'")
 
 
-def standing(reason: Reason = Reason.ADMITTED, message: str = "", **rest: Any) -> Standing:
-    return Standing(Verdict(WEB, 30000, reason, message), **rest)
+def outcome(reason: Reason = Reason.ADMITTED, message: str = "", **rest: Any) -> Outcome:
+    return Outcome(Verdict(WEB, 30000, reason, message), **rest)
 
 
 def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = NOW) -> Any:
@@ -41,10 +41,10 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
 @pytest.mark.parametrize(
     ("given_", "expected"),
     [
-        (standing(), KEEP),
-        (standing(verified=True, open=True), TRUE),
+        (outcome(), KEEP),
+        (outcome(verified=True, open=True), TRUE),
         (
-            standing(verified=True, open=True, left_out=2),
+            outcome(verified=True, open=True, left_out=2),
             Admitted(
                 "True",
                 OVER_CAPACITY,
@@ -52,11 +52,11 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             ),
         ),
         (
-            standing(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
+            outcome(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
             Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready"),
         ),
         (
-            standing(failure="HAProxy answered 'no'"),
+            outcome(failure="HAProxy answered 'no'"),
             Admitted(
                 "False",
                 NOT_PROGRAMMED,
@@ -64,14 +64,14 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             ),
         ),
         (
-            standing(Reason.INVALID_PORT, "'x' is not a valid port"),
+            outcome(Reason.INVALID_PORT, "'x' is not a valid port"),
             Admitted("False", "InvalidPort", "'x' is not a valid port"),
         ),
-        (standing(Reason.PORT_PENDING, "in a moment"), KEEP),
+        (outcome(Reason.PORT_PENDING, "in a moment"), KEEP),
         (None, None),
     ],
 )
-def test_what_is_said(given_: Standing | None, expected: Admitted | None) -> None:
+def test_what_is_said(given_: Outcome | None, expected: Admitted | None) -> None:
     assert admitted(given_) == expected
 
 
@@ -85,7 +85,7 @@ def test_what_is_said(given_: Standing | None, expected: Admitted | None) -> Non
 def test_admitted_is_true_only_after_read_back(
     reason: Reason, message: str, verified: bool, opened: bool, failure: str
 ) -> None:
-    told = admitted(standing(reason, message, verified=verified, open=opened, failure=failure))
+    told = admitted(outcome(reason, message, verified=verified, open=opened, failure=failure))
     assert told is not None
     if told == KEEP:
         return
