@@ -15,9 +15,11 @@ from sidecar.model.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a Route that names this router.
+    """What became of a Route that names this router: the `Verdict` that the claims give, and how
+    far HAProxy has got, of which a verdict must know nothing.
 
-    ``port``: the one that it owns; the rest is only said of a Route that has one. ``verified``:
+    ``port``: the one that it owns, even where the verdict is that it is not admitted, as without a
+    Service; the rest is only said of a Route that has one. ``verified``:
     HAProxy was read back and shows what the port should be. ``open``: it takes connections.
     ``failure``: why HAProxy does not get there, tried more than once; "" otherwise. ``left_out``:
     how many of its servers found no room.

@@ -152,12 +152,19 @@ class PortReport:
 
 @dataclass(frozen=True, slots=True)
 class WaitingReport:
-    """A Route without a port. ``port``: the one that it asked for; None when it named none."""
+    """A Route without a port. ``port``: the one that it asked for; None when it named none.
+
+    Not the `Verdict` itself, since its fields are the JSON's: the Route is ``namespace/name``.
+    """
 
     route: str
     port: int | None
     reason: str
     message: str
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        return cls(verdict.route.title, verdict.port, verdict.reason.value, verdict.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +256,7 @@ def build_report(facts: Facts) -> Report:
         changes=facts.changes,
         ports=tuple(ports),
         waiting=tuple(
-            WaitingReport(
-                f"{verdict.route.namespace}/{verdict.route.name}",
-                verdict.port,
-                verdict.reason.value,
-                verdict.message,
-            )
-            for verdict in facts.verdicts
-            if verdict.route not in owners
+            WaitingReport.of(verdict) for verdict in facts.verdicts if verdict.route not in owners
         ),
         problems=facts.problems,
         ports_total=len(facts.pool.by_port),

@@ -8,7 +8,7 @@ of the router that comes up is no news for a Route's author.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sidecar.model.verdicts import Reason
@@ -27,21 +27,23 @@ Entry = Any
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The condition ``Admitted``: all of it but the time of its last transition."""
+    """The condition ``Admitted``: all of it but the time of its last transition.
+
+    ``subject``: ``port 30000``, what is open where the Route is served; no part of what is written,
+    and so of no weight in a comparison with what stands there.
+
+    Not an `Outcome`, since this much, and no more, can be read back of what a former leader wrote.
+    """
 
     status: Literal["True", "False"]
     reason: str
     message: str
+    subject: str = field(default="", compare=False)
 
     @property
     def serves(self) -> bool:
         """The Route's port is open."""
         return self.status == "True" and self.reason in {Reason.ADMITTED, OVER_CAPACITY}
-
-    @property
-    def subject(self) -> str:
-        """``port 30000``, with which the message of a Route begins that has one."""
-        return self.message.partition(":")[0]
 
 
 #: Nothing is to be said yet: what stands there stays.
@@ -73,7 +75,7 @@ def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal[
         reason = OVER_CAPACITY
     subject = f"port {verdict.port}"
     message = f"{subject}: {'; '.join(notes)}" if notes else subject
-    return Admitted("True", reason, bounded(message))
+    return Admitted("True", reason, bounded(message), subject)
 
 
 def our_entry(ingress: Sequence[Entry], router_name: str) -> Entry | None:
@@ -87,7 +89,14 @@ def said(entry: Entry | None) -> Admitted | None:
     status = condition.get("status")
     if status not in ("True", "False"):
         return None
-    return Admitted(status, str(condition.get("reason", "")), str(condition.get("message", "")))
+    message = str(condition.get("message", ""))
+    return Admitted(status, str(condition.get("reason", "")), message, subject_of(message))
+
+
+def subject_of(message: str) -> str:
+    """``port 30000``, with which the message begins that a former leader wrote of a Route that is
+    served: for what we make ourselves, see `Admitted.subject`."""
+    return message.partition(":")[0]
 
 
 def updated(

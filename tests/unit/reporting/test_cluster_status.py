@@ -26,7 +26,7 @@ WEB = Key("Route", "demo", "web")
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-06-01T12:00:00Z"
 OURS = "wzh-router-1"
 
-TRUE = Admitted("True", "Admitted", "port 30000")
+TRUE = Admitted("True", "Admitted", "port 30000", "port 30000")
 FALSE = Admitted("False", "PortAlreadyClaimed", "port 30000 is claimed by the older Route 'old'")
 
 
@@ -154,6 +154,23 @@ ENTRIES = st.lists(
 )
 
 
+@pytest.mark.parametrize(
+    "served",
+    [
+        outcome(verified=True, open=True),
+        outcome(message="a note: of ours", verified=True, open=True),
+        outcome(verified=True, open=True, left_out=1),
+        outcome(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
+    ],
+)
+def test_what_is_open_is_known_of_what_a_former_leader_wrote_too(served: Outcome) -> None:
+    wanted = admitted(served)
+    assert isinstance(wanted, Admitted)
+    stands = said(our_entry(written(wanted), OURS))
+    assert stands is not None
+    assert stands.subject == wanted.subject == "port 30000"
+
+
 @given(ENTRIES, st.sampled_from([TRUE, FALSE, None]))
 def test_writing_settles_and_touches_nobody_else(
     ingress: list[dict[str, Any]], wanted: Admitted | None
@@ -168,9 +185,9 @@ def test_writing_settles_and_touches_nobody_else(
     assert written(wanted, *settled, now="2027-01-01T00:00:00Z") is None
 
 
-CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready")
-CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out")
-ELSEWHERE = Admitted("True", "Admitted", "port 30001")
+CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready", "port 30000")
+CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out", "port 30000")
+ELSEWHERE = Admitted("True", "Admitted", "port 30001", "port 30001")
 POOR = Admitted("False", "InvalidPort", "'x' is not a valid port")
 
 
