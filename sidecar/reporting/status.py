@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from sidecar.common.text import counted
 from sidecar.haproxy.attempts import NONE, Attempts, Base
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.haproxy.stats import Connections
@@ -374,8 +375,8 @@ def notes(item: PortReport) -> Iterator[str]:
         known = item.reason in (None, "Admitted")
         yield item.message if known else f"{item.reason}: {item.message}"
     if item.left_out:
-        count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
-        yield f"{count} left out; see limits.max_servers and pools.slots"
+        endpoints = counted(item.left_out, "endpoint")
+        yield f"{endpoints} left out; see limits.max_servers and pools.slots"
     if item.drift:
         yield f"changed by somebody else: {item.drift}; repaired at the next compare"
     if item.connections_limit and (item.connections or 0) >= item.connections_limit:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sidecar.common.text import counted, one_line
 from sidecar.model.verdicts import Reason
 from sidecar.reporting.outcome import Outcome
 
@@ -60,22 +61,26 @@ def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal[
     verdict = outcome.verdict
     if verdict.reason == Reason.PORT_PENDING:
         # It is written to the Route in a moment, where it may be.
-        return Admitted("False", verdict.reason.value, bounded(stuck)) if stuck else KEEP
+        return _refused(verdict.reason, stuck) if stuck else KEEP
     if not verdict.admitted:
-        return Admitted("False", verdict.reason.value, bounded(verdict.message))
+        return _refused(verdict.reason, verdict.message)
     if outcome.failure:
         told = f"port {verdict.port}: not yet programmed in HAProxy: {outcome.failure}"
-        return Admitted("False", NOT_PROGRAMMED, bounded(told))
+        return _refused(NOT_PROGRAMMED, told)
     if not outcome.verified:
         return KEEP
     reason, notes = verdict.reason.value, [verdict.message] if verdict.message else []
     if outcome.left_out:
-        count = "1 endpoint" if outcome.left_out == 1 else f"{outcome.left_out} endpoints"
-        notes.append(f"{count} left out, more than the router has room for")
+        endpoints = counted(outcome.left_out, "endpoint")
+        notes.append(f"{endpoints} left out, more than the router has room for")
         reason = OVER_CAPACITY
     subject = f"port {verdict.port}"
     message = f"{subject}: {'; '.join(notes)}" if notes else subject
-    return Admitted("True", reason, bounded(message), subject)
+    return Admitted("True", reason, one_line(message, MESSAGE_MAX), subject)
+
+
+def _refused(reason: str, message: str) -> Admitted:
+    return Admitted("False", str(reason), one_line(message, MESSAGE_MAX))
 
 
 def our_entry(ingress: Sequence[Entry], router_name: str) -> Entry | None:
@@ -153,9 +158,3 @@ def _condition(entry: Entry | None) -> Mapping[str, Any]:
         if isinstance(condition, Mapping) and condition.get("type") == "Admitted":
             return condition
     return {}
-
-
-def bounded(text: str) -> str:
-    """One line of at most `MESSAGE_MAX` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= MESSAGE_MAX else line[: MESSAGE_MAX - 1] + "…"
