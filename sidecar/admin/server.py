@@ -24,6 +24,7 @@ import h11
 from sidecar.admin.answers import Answer, Request, Site, Work, target_too_long, text
 from sidecar.common.errors import SettingsError
 from sidecar.common.hostport import split_host_port
+from sidecar.common.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -163,13 +164,13 @@ class _Server:
         """The process has no file left, and needs some for HAProxy and its own: keep fewer."""
         if self._connections > 1:
             kept = self._connections_max = self._connections // 2
-            log.warning("HTTP: %s: from now on %d connections at most", error.strerror, kept)
+            log.warning("HTTP: %s: from now on %d connections at most", reason_of(error), kept)
             self.make_room()
             return
         if self._being_made:
             return
         if not self._paused:
-            log.error("HTTP: nobody gets in: %s; trying again each second", error.strerror)
+            log.error("HTTP: nobody gets in: %s; trying again each second", reason_of(error))
             self._paused = True
         self.loop.remove_reader(self._listener)
         self.loop.call_later(1, self.loop.add_reader, self._listener, self._accept)
@@ -386,7 +387,7 @@ def _listening(listen: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as exc:
         listener.close()
-        problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null for none"
+        problem = f"{listen!r} cannot be used ({reason_of(exc)}); choose another, or null for none"
         raise SettingsError("http.listen", [problem]) from exc
     return listener
 

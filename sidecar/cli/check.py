@@ -20,7 +20,7 @@ def check(config: Path | None, manifests: list[Path]) -> None:
     table = make_table(">PORT", "ROUTE", "VERDICT", ">SERVERS")
     why = []
     for verdict in verdicts:
-        title = f"{verdict.route.namespace}/{verdict.route.name}"
+        title = verdict.route.title
         servers = _servers(snapshot, verdict)
         colour = "red" if not verdict.admitted else "green" if servers else "yellow"
         table.add_row(

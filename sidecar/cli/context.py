@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidecar.common.errors import DisconnectedError, SettingsError
 from sidecar.common.metrics import Metrics
+from sidecar.common.text import reason_of
 from sidecar.daemon.persistence import answers_file, auto_ports_file, read_auto_ports
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.observer import Observer
@@ -35,7 +36,7 @@ def load_settings(path: Path | None) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        reason = reason_of(exc) if isinstance(exc, OSError) else "not UTF-8 text"
         raise SettingsError(str(path), [f"cannot be read: {reason}"]) from exc
     return parse_settings(text, os.environ, str(path))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from sidecar.cli.context import load_settings
 from sidecar.common.errors import UsageError
 from sidecar.common.files import cannot_write
+from sidecar.common.text import reason_of
 from sidecar.control.holds import holds_file, read_holds, write_holds
 from sidecar.model.pool import format_ports
 
@@ -33,7 +34,7 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     except ValueError as exc:
         raise UsageError(f"{exc}: delete it, and hold again what shall be held") from exc
     except OSError as exc:
-        raise UsageError(f"cannot read {path}: {exc.strerror or exc}") from exc
+        raise UsageError(f"cannot read {path}: {reason_of(exc)}") from exc
     if not held and port not in ports:
         raise UsageError(f"port {port} is not held; held are: {format_ports(ports) or 'none'}")
     try:

@@ -16,6 +16,7 @@ from sidecar.cli.context import load_settings
 from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.errors import ObjectError, SettingsError, UsageError
 from sidecar.common.files import write_atomically
+from sidecar.common.text import reason_of
 from sidecar.importers.tcp_services import Imported, Line, Router, convert, parse_line
 from sidecar.model.fields import Field
 from sidecar.model.objects import Key, Service
@@ -73,8 +74,7 @@ def _read(name: str) -> Iterator[Any]:
         for entry in read_entries(raw, is_json=name.endswith(".json")):
             yield entry.data
     except (OSError, DocumentError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-        raise UsageError(f"{name}: cannot be read: {reason}") from exc
+        raise UsageError(f"{name}: cannot be read: {reason_of(exc)}") from exc
 
 
 def _config_maps(objects: Iterable[Any]) -> list[_ConfigMap]:

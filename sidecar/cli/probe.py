@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from sidecar.common.hostport import split_host_port
+from sidecar.common.text import reason_of
 from sidecar.model.pool import PortPool
 from sidecar.reporting.status import PortReport
 
@@ -86,4 +87,4 @@ def _reason(error: OSError) -> str:
         return f"timed out after {CONNECT_SECONDS:g} s"
     if isinstance(error, ConnectionRefusedError):
         return "refused"
-    return (error.strerror or str(error)).lower()
+    return reason_of(error).lower()

@@ -7,6 +7,7 @@ from pathlib import Path
 from sidecar.cli.context import load_settings
 from sidecar.common.errors import SettingsError
 from sidecar.common.files import write_atomically
+from sidecar.common.text import reason_of
 from sidecar.haproxy import config as haproxy_config
 from sidecar.settings.schema import Settings
 
@@ -38,7 +39,7 @@ def write_files(settings: Settings, path: Path) -> None:
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        problem = f"{exc.filename or path}: cannot be written: {exc.strerror}"
+        problem = f"{exc.filename or path}: cannot be written: {reason_of(exc)}"
         raise SettingsError("haproxy", [problem]) from exc
 
 

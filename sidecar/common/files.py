@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from sidecar.common.text import reason_of
+
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ _REMEDIES = {
 
 def cannot_write(path: Path, error: OSError) -> str:
     """What went wrong, for a user, and what to do where that is known."""
-    found = f"cannot write {path}: {error.strerror or error}"
+    found = f"cannot write {path}: {reason_of(error)}"
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
         return found

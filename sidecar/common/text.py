@@ -1,4 +1,4 @@
-"""How what is long is shortened for a person: nothing that users send fills a message. Pure."""
+"""What a person is shown of what others say: nothing that they send fills a message. Pure."""
 
 import reprlib
 from collections.abc import Sequence
@@ -10,6 +10,23 @@ _SHOWN_MAX = 80
 def cut(text: str, most: int) -> str:
     """The beginning of ``text``, ``most`` characters of it."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def one_line(text: str, most: int) -> str:
+    """``text`` as a line of at most ``most`` characters; never a control character."""
+    line = " ".join(text.split())
+    return cut("".join(char if char.isprintable() else "?" for char in line), most)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong: the operating system's words without its number, where there are some."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error) or type(error).__name__
+
+
+def counted(count: int, what: str) -> str:
+    """``1 endpoint``, ``2 endpoints``: of ``what`` whose plural is regular."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def few(items: Sequence[str], most: int, joint: str = ", ") -> str:

@@ -33,7 +33,7 @@ from sidecar.haproxy.client import RuntimeClient
 from sidecar.model.change import Problem, Source
 from sidecar.model.pool import format_ports
 from sidecar.reporting.change_log import Teller
-from sidecar.reporting.collector import Standings
+from sidecar.reporting.collector import Collector
 from sidecar.reporting.explain import World
 from sidecar.reporting.gauges import Census
 from sidecar.reporting.outcome import Reporter
@@ -124,7 +124,7 @@ class Daemon:
         self._began = False
         self._busy_since: float | None = None
         self._teller = Teller(self._routing, self.reconciler)
-        self._standings = Standings(self._routing, self.reconciler)
+        self._collector = Collector(self._routing, self.reconciler)
         # as the inbox has them, and a line each
         self._found_problems: Mapping[str, tuple[Problem, ...]] = {}
         self._problems: tuple[str, ...] = ()
@@ -338,9 +338,9 @@ class Daemon:
         self._teller.mark(changed, touched)
         more = self._teller.tell(time.monotonic())
         if self._reporter:
-            self._standings.mark(changed, touched)
-            self._reporter.tell(changes, self._standings.take(), self._routing.proposed_ports)
-            more |= self._standings.more
+            self._collector.mark(changed, touched)
+            self._reporter.tell(changes, self._collector.take(), self._routing.proposed_ports)
+            more |= self._collector.more
         return min(0.0 if more else seconds, _LOOK_SECONDS, self._persistence.save())
 
     def _held(self) -> frozenset[int]:

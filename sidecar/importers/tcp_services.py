@@ -124,7 +124,8 @@ def _target_port(
     """
     wanted = line.service_port
     given = int(wanted) if _PORT_NUMBER.fullmatch(wanted) else wanted
-    service = services.get(Key("Service", line.namespace, line.service))
+    key = Key("Service", line.namespace, line.service)
+    service = services.get(key)
     if service is None:
         if isinstance(given, str):
             return given, ()
@@ -137,7 +138,7 @@ def _target_port(
     tcp = [port for port in found if port.protocol == "TCP"]
     if found and not tcp:
         raise ObjectError(
-            f"Service {line.namespace}/{line.service}",
+            str(key),
             f"its port {shown(wanted)} is {found[0].protocol}; only TCP can be carried over",
         )
     if not tcp:

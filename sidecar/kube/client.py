@@ -25,6 +25,7 @@ import urllib3
 
 from sidecar import __version__
 from sidecar.common.errors import ApiError, ApiUnreachableError, SourceError
+from sidecar.common.text import one_line, reason_of
 from sidecar.kube.credentials import SERVICE_ACCOUNT, place_of
 from sidecar.kube.framing import LineFraming
 
@@ -113,7 +114,7 @@ class KubeClient:
         # What is wrong in a kubeconfig comes as whatever Python raises on the way.
         except Exception as exc:
             raise SourceError(
-                f"no Kubernetes API: {place.name}: {_bounded(_cause(exc))}; set source.kubeconfig"
+                f"no Kubernetes API: {place.name}: {_cause(exc)}; set source.kubeconfig"
                 " (or KUBECONFIG) to a usable file and source.context to one of its contexts,"
                 " or run in a pod with a service account"
             ) from exc
@@ -251,7 +252,7 @@ class KubeClient:
                     return self._access
                 configuration = self._read_again()
         except Exception as exc:
-            raise self._no_credentials(asked, _bounded(_cause(exc))) from exc
+            raise self._no_credentials(asked, _cause(exc)) from exc
         if configuration.host != self.host:
             # Whoever switches the context of a kubeconfig does not mean the running router.
             raise self._no_credentials(asked, f"they are for {configuration.host} now: restart")
@@ -274,7 +275,7 @@ class KubeClient:
             with self._lock:
                 settings: Mapping[str, Any] = access.configuration.auth_settings()
         except Exception as exc:
-            raise self._no_credentials(asked, _bounded(_cause(exc))) from exc
+            raise self._no_credentials(asked, _cause(exc)) from exc
         sent = {item["key"]: item["value"].strip() for item in settings.values() if item["value"]}
         if not all(value.isascii() and value.isprintable() for value in sent.values()):
             # Who is given such a header says what it is, in an error for everybody to read.
@@ -335,7 +336,7 @@ def _translated(host: str, asked: str) -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-        raise ApiUnreachableError(host, asked, _bounded(_cause(exc))) from exc
+        raise ApiUnreachableError(host, asked, _cause(exc)) from exc
 
 
 def _check(asked: str, response: urllib3.BaseHTTPResponse) -> None:
@@ -353,8 +354,10 @@ def _check(asked: str, response: urllib3.BaseHTTPResponse) -> None:
     raise ApiError(
         asked,
         response.status,
-        _bounded(str(status.get("reason") or response.reason or "no reason")),
-        _bounded(str(status.get("message") or raw.decode(errors="replace") or "no message")),
+        one_line(str(status.get("reason") or response.reason or "no reason"), _MESSAGE_MAX),
+        one_line(
+            str(status.get("message") or raw.decode(errors="replace") or "no message"), _MESSAGE_MAX
+        ),
         retry_after_seconds=_retry_after(response.headers, details),
         details=details,
     )
@@ -371,16 +374,9 @@ def _retry_after(headers: Mapping[str, str], details: Mapping[str, Any]) -> floa
 
 
 def _cause(error: BaseException) -> str:
-    """What is at the bottom of ``error``, without urllib3's pools and object addresses."""
+    """What is at the bottom of ``error``, without urllib3's pools and object addresses; a line."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return "no answer in time"
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error) or type(error).__name__
-
-
-def _bounded(text: str) -> str:
-    line = " ".join(text.split())
-    line = "".join(char if char.isprintable() else "?" for char in line)
-    return line if len(line) <= _MESSAGE_MAX else line[: _MESSAGE_MAX - 1] + "…"
+    return one_line(reason_of(error), _MESSAGE_MAX)

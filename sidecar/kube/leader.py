@@ -17,6 +17,7 @@ from sidecar.common.errors import ApiError, APIServerError
 from sidecar.common.metrics import Metrics
 from sidecar.kube.client import KubeClient
 from sidecar.kube.lease import RETRY_SECONDS, Election, LeaseRecord, lease_body, read_record
+from sidecar.model.objects import Key
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Leader:
         self.identity = identity
         self.changed: Callable[[], None] = lambda: None
         self._client = client
-        self._namespace, self._name = namespace, name
+        self._key = Key("Lease", namespace, name)
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._metrics = metrics
         self._clock = clock
@@ -83,7 +84,7 @@ class Leader:
                 seconds = self._turn()
             except Exception:
                 # A thread that ended would leave nobody to write, or this replica out of it.
-                log.exception("Lease %s/%s: a fault of ours", self._namespace, self._name)
+                log.exception("%s: a fault of ours", self._key)
                 seconds = RETRY_SECONDS
             self._tell()
             # client-go's jitter, so that candidates do not ask in step.
@@ -112,7 +113,7 @@ class Leader:
         return RETRY_SECONDS
 
     def _read(self) -> None:
-        path = f"{self._collection}/{self._name}"
+        path = f"{self._collection}/{self._key.name}"
         try:
             self._lease = self._client.request("GET", path, timeout_seconds=_TIMEOUT_SECONDS)
         except ApiError as exc:
@@ -131,13 +132,13 @@ class Leader:
 
     def _write(self, record: LeaseRecord) -> None:
         """Raises APIServerError when the Lease did not become ``record``, or nobody knows."""
-        body = lease_body(self._namespace, self._name, record, self._lease)
+        body = lease_body(self._key.namespace, self._key.name, record, self._lease)
         began = self._clock()
         if self._lease is None:
             method, path = "POST", self._collection
         else:
             # It holds the resourceVersion: a Lease that changed meanwhile refuses.
-            method, path = "PUT", f"{self._collection}/{self._name}"
+            method, path = "PUT", f"{self._collection}/{self._key.name}"
         self._lease = self._client.request(
             method, path, body=body, timeout_seconds=_TIMEOUT_SECONDS
         )
@@ -162,15 +163,14 @@ class Leader:
         if leads == self._led:
             return
         self._led = leads
-        lease = f"Lease {self._namespace}/{self._name}"
         if leads:
             log.info(
-                "this replica leads (%s, %s): it writes to the API server", lease, self.identity
+                "this replica leads (%s, %s): it writes to the API server", self._key, self.identity
             )
         elif self._stop.is_set():
-            log.info("released %s", lease)
+            log.info("released %s", self._key)
         else:
-            log.warning("lost leadership (%s): no longer writing", lease)
+            log.warning("lost leadership (%s): no longer writing", self._key)
         self.changed()
 
     def _complain(self, exc: APIServerError) -> None:
@@ -179,9 +179,8 @@ class Leader:
         if text != self._said:
             self._said = text
             log.error(
-                "Lease %s/%s: %s; nothing is written until this is fixed, routing goes on",
-                self._namespace,
-                self._name,
+                "%s: %s; nothing is written until this is fixed, routing goes on",
+                self._key,
                 exc,
             )
 

@@ -20,8 +20,13 @@ class Key(NamedTuple):
     namespace: str
     name: str
 
+    @property
+    def title(self) -> str:
+        """``namespace/name``, as a person writes it."""
+        return f"{self.namespace}/{self.name}"
+
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+        return f"{self.kind} {self.title}"
 
 
 class Cause(NamedTuple):
@@ -74,8 +79,8 @@ class Route:
 
     @property
     def title(self) -> str:
-        """``namespace/name``, as a person writes it."""
-        return f"{self.namespace}/{self.name}"
+        """See `Key.title`."""
+        return self.key.title
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
     return Route(
         namespace=key.namespace,
         name=key.name,
-        uid=metadata.at("uid").optional_text("a uid is text") or f"{key.namespace}/{key.name}",
+        uid=metadata.at("uid").optional_text("a uid is text") or key.title,
         created_seconds=_unix_seconds(metadata.at("creationTimestamp")),
         router_name=annotation(keys.router_name),
         port=annotation(keys.port),

@@ -36,7 +36,7 @@ ADMITTED_REASONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a Route got.
+    """What a Route got, by what routing alone knows; how far HAProxy has got is for others to say.
 
     ``port``: the one that it owns, or that it asked for and did not get; None when it named none.
     ``message``: for its author, "" when there is nothing to say; never names a Route of another

@@ -164,7 +164,7 @@ class Teller:
         if verdict is None or verdict == self._said.get(subject):
             return False
         self._said[subject] = verdict
-        where = f"{subject.namespace}/{subject.name}"
+        where = subject.title
         known = about(route=where, port=verdict.port, reason=verdict.reason.value)
         if not verdict.admitted:
             log.warning(

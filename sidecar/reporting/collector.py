@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from sidecar.control.reconciler import Reconciler
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 from sidecar.routing.table import Changed, Routing
 
 #: How many Routes are taken in one go.
@@ -20,7 +20,7 @@ TAKEN_AT_ONCE = 100
 FAILS_AFTER = 3
 
 
-class Standings:
+class Collector:
     """What is new of Routes since it was last taken."""
 
     def __init__(self, routing: Routing, reconciler: Reconciler) -> None:
@@ -34,19 +34,19 @@ class Standings:
         owners = (self._routing.owner(port) for port in touched)
         self._marked |= dict.fromkeys(key for key in owners if key)
 
-    def take(self) -> dict[Key, Standing | None]:
+    def take(self) -> dict[Key, Outcome | None]:
         """Some of what is marked; None: it does not name this router, or is gone."""
-        taken: dict[Key, Standing | None] = {}
+        taken: dict[Key, Outcome | None] = {}
         for key in list(itertools.islice(self._marked, TAKEN_AT_ONCE)):
             del self._marked[key]
             port = self._routing.owner_port(key)
             if port is None or self._routing.knows(port):
-                taken[key] = self._standing(key, port)
+                taken[key] = self._outcome(key, port)
             elif not self._reconciler.compares(port):
                 # HAProxy is away, or an operator holds the port: that it is this Route's is known
                 # all the same, and whoever publishes ports must not take it for nobody's.
                 verdict = Verdict(key, port, Reason.ADMITTED, "")
-                taken[key] = Standing(verdict, port, open=self._is_open(port))
+                taken[key] = Outcome(verdict, port, open=self._is_open(port))
             # Else it is compared in a moment, and marked again when it is verified or fails.
         return taken
 
@@ -55,16 +55,16 @@ class Standings:
         """Whether there is more to take right away."""
         return bool(self._marked)
 
-    def _standing(self, key: Key, port: int | None) -> Standing | None:
+    def _outcome(self, key: Key, port: int | None) -> Outcome | None:
         verdict = self._routing.verdict(key)
         claimed = None if port is None else self._routing.claim(port)
         if verdict is None:
             return None
         if port is None or claimed is None:
-            return Standing(verdict)
+            return Outcome(verdict)
         failure, is_open = self._reconciler.failures.get(port), self._is_open(port)
         usable = any(server.state == "ready" for server in claimed.resolution.servers)
-        return Standing(
+        return Outcome(
             verdict,
             port,
             # A port that was just closed may have to wait before it opens again.

@@ -75,13 +75,9 @@ def _key(subject: str, world: World) -> Key:
     if len(named) == 1:
         return named[0]
     if named:
-        titles = few([_title(key) for key in sorted(named)], _NAMES_MAX)
+        titles = few([key.title for key in sorted(named)], _NAMES_MAX)
         raise UsageError(f"several Routes are named {subject!r}: {titles}")
     raise UsageError(f"{subject[:80]!r} is no Route; write a port, or NAMESPACE/ROUTE")
-
-
-def _title(key: Key) -> str:
-    return f"{key.namespace}/{key.name}"
 
 
 def _explain_port(port: int, world: World) -> Why:
@@ -94,7 +90,7 @@ def _explain_port(port: int, world: World) -> Why:
     if queue:
         return _why(str(port), port, list(_route_links(queue[0], world)))
     refused = [
-        Line("bad", f"{_title(verdict.route)} asks for it: {verdict.reason}: {verdict.message}")
+        Line("bad", f"{verdict.route.title} asks for it: {verdict.reason}: {verdict.message}")
         for verdict in world.routing.verdicts()
         if verdict.port == port
     ]
@@ -118,7 +114,7 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     if route is None:
         yield _no_route(key, world)
         return
-    yield Link("Route", "ok", f"{_title(key)} is there")
+    yield Link("Route", "ok", f"{key.title} is there")
     if route.router_name != world.router_name:
         yield Link(
             "router",
@@ -173,12 +169,12 @@ def _no_route(key: Key, world: World) -> Link:
         for route in world.routing.store.routes()
         if key.namespace == route.namespace or key.name == route.name
     )
-    close = difflib.get_close_matches(_title(key), itertools.islice(titles, _RELATIVES_MAX), n=3)
+    close = difflib.get_close_matches(key.title, itertools.islice(titles, _RELATIVES_MAX), n=3)
     meant = f"; did you mean {', '.join(close)}?" if close else ""
     return Link(
         "Route",
         "bad",
-        f"the source has no Route {_title(key)}{meant}",
+        f"the source has no Route {key.title}{meant}",
         remedy="" if close else "create it, or look whether the source watches its namespace",
     )
 
@@ -195,10 +191,10 @@ def _claim_link(key: Key, queue: Sequence[Key], world: World) -> Link:
         return Link(
             "claim",
             "bad",
-            f"an older Route has the port, {_title(queue[0])}; this is number {place + 1} of"
+            f"an older Route has the port, {queue[0].title}; this is number {place + 1} of"
             f" {len(queue)} that ask",
             lines,
-            f'delete {_title(queue[0])}, or ask for another port or "auto"',
+            f'delete {queue[0].title}, or ask for another port or "auto"',
         )
     waiting = len(queue) - 1
     return Link(

@@ -14,10 +14,12 @@ from sidecar.model.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What became of a Route that names this router.
+class Outcome:
+    """What became of a Route that names this router: the `Verdict` that the claims give, and how
+    far HAProxy has got, of which a verdict must know nothing.
 
-    ``port``: the one that it owns; the rest is only said of a Route that has one. ``verified``:
+    ``port``: the one that it owns, even where the verdict is that it is not admitted, as without a
+    Service; the rest is only said of a Route that has one. ``verified``:
     HAProxy was read back and shows what the port should be. ``open``: it takes connections.
     ``failure``: why HAProxy does not get there, tried more than once; "" otherwise. ``left_out``:
     how many of its servers found no room.
@@ -37,12 +39,12 @@ class Reporter(AbstractContextManager[Any], Protocol):
     def tell(
         self,
         changes: Sequence[Change],
-        standings: Mapping[Key, Standing | None],
+        outcomes: Mapping[Key, Outcome | None],
         proposed_ports: Mapping[Key, int],
     ) -> None:
         """Take what is new since the last call; returns at once, and never raises.
 
-        ``changes``: as the source had them. ``standings``: None for a Route that does not name
+        ``changes``: as the source had them. ``outcomes``: None for a Route that does not name
         this router. ``proposed_ports``: all that `Routing.proposed_ports` has now.
         """
 

@@ -61,7 +61,7 @@ def build_register(
     for port in pool.ports:
         queue, seen = routing.queue(port), observed.get(port)
         if queue or (seen and seen.open):
-            names = [f"{key.namespace}/{key.name}" for key in queue]
+            names = [key.title for key in queue]
             ports.append(
                 ClaimedPort(
                     port,
@@ -85,7 +85,7 @@ def build_register(
             )
         )
     without = tuple(
-        f"{verdict.route.namespace}/{verdict.route.name}: {verdict.reason}: {verdict.message}"
+        f"{verdict.route.title}: {verdict.reason}: {verdict.message}"
         for verdict in routing.verdicts()
         if routing.owner_port(verdict.route) is None
         and verdict.reason != Reason.PORT_ALREADY_CLAIMED

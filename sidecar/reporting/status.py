@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from sidecar.common.text import counted
 from sidecar.haproxy.attempts import NONE, Attempts, Base
 from sidecar.haproxy.state import ObservedPort, ObservedServer
 from sidecar.haproxy.stats import Connections
@@ -152,12 +153,19 @@ class PortReport:
 
 @dataclass(frozen=True, slots=True)
 class WaitingReport:
-    """A Route without a port. ``port``: the one that it asked for; None when it named none."""
+    """A Route without a port. ``port``: the one that it asked for; None when it named none.
+
+    Not the `Verdict` itself, since its fields are the JSON's: the Route is ``namespace/name``.
+    """
 
     route: str
     port: int | None
     reason: str
     message: str
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        return cls(verdict.route.title, verdict.port, verdict.reason.value, verdict.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +257,7 @@ def build_report(facts: Facts) -> Report:
         changes=facts.changes,
         ports=tuple(ports),
         waiting=tuple(
-            WaitingReport(
-                f"{verdict.route.namespace}/{verdict.route.name}",
-                verdict.port,
-                verdict.reason.value,
-                verdict.message,
-            )
-            for verdict in facts.verdicts
-            if verdict.route not in owners
+            WaitingReport.of(verdict) for verdict in facts.verdicts if verdict.route not in owners
         ),
         problems=facts.problems,
         ports_total=len(facts.pool.by_port),
@@ -374,8 +375,8 @@ def notes(item: PortReport) -> Iterator[str]:
         known = item.reason in (None, "Admitted")
         yield item.message if known else f"{item.reason}: {item.message}"
     if item.left_out:
-        count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
-        yield f"{count} left out; see limits.max_servers and pools.slots"
+        endpoints = counted(item.left_out, "endpoint")
+        yield f"{endpoints} left out; see limits.max_servers and pools.slots"
     if item.drift:
         yield f"changed by somebody else: {item.drift}; repaired at the next compare"
     if item.connections_limit and (item.connections or 0) >= item.connections_limit:

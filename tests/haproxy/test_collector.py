@@ -8,7 +8,7 @@ from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.planning.schedule import Pace
-from sidecar.reporting.collector import Standings
+from sidecar.reporting.collector import Collector
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 
@@ -20,28 +20,28 @@ def test_a_route_has_its_port_while_haproxy_is_away(tmp_path: Path) -> None:
     routing = Routing(pool, ROUTER, denier(()), {})
     client = RuntimeClient(str(tmp_path / "nobody.sock"), 1.0)
     reconciler = Reconciler(client, pool, Metrics(), Pace())
-    standings = Standings(routing, reconciler)
+    collector = Collector(routing, reconciler)
     changed = routing.apply(changes(route(), service(), slice_()))
     reconciler.mark(changed.ports)
     reconciler.step(routing.claim)
-    standings.mark(changed, reconciler.take_touched())
-    standing = standings.take()[WEB]
-    assert standing is not None
-    assert (standing.port, standing.verified, standing.open) == (30000, False, False)
-    assert standing.verdict.admitted
+    collector.mark(changed, reconciler.take_touched())
+    outcome = collector.take()[WEB]
+    assert outcome is not None
+    assert (outcome.port, outcome.verified, outcome.open) == (30000, False, False)
+    assert outcome.verdict.admitted
 
 
 def test_a_route_has_its_port_while_an_operator_holds_it(make_stand: MakeStand) -> None:
     stand = make_stand()
     routing = Routing(stand.pool, ROUTER, denier(()), {})
     reconciler = Reconciler(stand.client, stand.pool, Metrics(), Pace())
-    standings = Standings(routing, reconciler)
+    collector = Collector(routing, reconciler)
     changed = routing.apply(changes(route(), service(), slice_()))
     reconciler.hold(frozenset({30000}))
     reconciler.mark(changed.ports)
     reconciler.step(routing.claim)
-    standings.mark(changed, reconciler.take_touched())
-    standing = standings.take()[WEB]
-    assert standing is not None
+    collector.mark(changed, reconciler.take_touched())
+    outcome = collector.take()[WEB]
+    assert outcome is not None
     # As HAProxy has it from its start: nobody has closed it.
-    assert (standing.port, standing.verified, standing.open) == (30000, False, True)
+    assert (outcome.port, outcome.verified, outcome.open) == (30000, False, True)

@@ -15,7 +15,7 @@ from sidecar.model.objects import Key
 from sidecar.model.parsing import project_status
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.reporting.cluster.writer import Wishes, Writer
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 KEPT_PORT = "haproxy.router.openshift.io/kept-port"
 ROUTES = ("/apis/route.openshift.io/v1", "routes")
@@ -26,17 +26,17 @@ LEASE = {
 }
 
 
-def open_on(name: str = "web", port: int = 30000, **more: Any) -> Mapping[Key, Standing | None]:
+def open_on(name: str = "web", port: int = 30000, **more: Any) -> Mapping[Key, Outcome | None]:
     key = Key("Route", "demo", name)
     verdict = Verdict(key, port, Reason.ADMITTED, "")
-    return {key: Standing(verdict, port, verified=True, open=True, **more)}
+    return {key: Outcome(verdict, port, verified=True, open=True, **more)}
 
 
 def refused(
     name: str = "web", message: str = "'x' is not a valid port"
-) -> Mapping[Key, Standing | None]:
+) -> Mapping[Key, Outcome | None]:
     key = Key("Route", "demo", name)
-    return {key: Standing(Verdict(key, None, Reason.INVALID_PORT, message))}
+    return {key: Outcome(Verdict(key, None, Reason.INVALID_PORT, message))}
 
 
 class Replica:
@@ -55,10 +55,10 @@ class Replica:
 
     def tell(
         self,
-        standings: Mapping[Key, Standing | None],
+        outcomes: Mapping[Key, Outcome | None],
         proposed: Mapping[Key, int] | None = None,
     ) -> None:
-        self.writer.tell([], standings, proposed or {})
+        self.writer.tell([], outcomes, proposed or {})
 
     def result(self, kind: str, result: str) -> float:
         value = self.metrics.registry.get_sample_value(

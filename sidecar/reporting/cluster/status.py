@@ -8,11 +8,12 @@ of the router that comes up is no news for a Route's author.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sidecar.common.text import counted, one_line
 from sidecar.model.verdicts import Reason
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 #: Most of a condition's message, in characters: etcd keeps it for every Route.
 MESSAGE_MAX = 512
@@ -27,53 +28,59 @@ Entry = Any
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The condition ``Admitted``: all of it but the time of its last transition."""
+    """The condition ``Admitted``: all of it but the time of its last transition.
+
+    ``subject``: ``port 30000``, what is open where the Route is served; no part of what is written,
+    and so of no weight in a comparison with what stands there.
+
+    Not an `Outcome`, since this much, and no more, can be read back of what a former leader wrote.
+    """
 
     status: Literal["True", "False"]
     reason: str
     message: str
+    subject: str = field(default="", compare=False)
 
     @property
     def serves(self) -> bool:
         """The Route's port is open."""
         return self.status == "True" and self.reason in {Reason.ADMITTED, OVER_CAPACITY}
 
-    @property
-    def subject(self) -> str:
-        """``port 30000``, with which the message of a Route begins that has one."""
-        return self.message.partition(":")[0]
-
 
 #: Nothing is to be said yet: what stands there stays.
 KEEP: Literal["keep"] = "keep"
 
 
-def admitted(standing: Standing | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
+def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal["keep"] | None:
     """What to say of a Route; None to say nothing of it, and take away what was said.
 
     ``stuck``: why its ``auto`` port may not be written to it; "" where it may.
     """
-    if standing is None:
+    if outcome is None:
         return None
-    verdict = standing.verdict
+    verdict = outcome.verdict
     if verdict.reason == Reason.PORT_PENDING:
         # It is written to the Route in a moment, where it may be.
-        return Admitted("False", verdict.reason.value, bounded(stuck)) if stuck else KEEP
+        return _refused(verdict.reason, stuck) if stuck else KEEP
     if not verdict.admitted:
-        return Admitted("False", verdict.reason.value, bounded(verdict.message))
-    if standing.failure:
-        told = f"port {verdict.port}: not yet programmed in HAProxy: {standing.failure}"
-        return Admitted("False", NOT_PROGRAMMED, bounded(told))
-    if not standing.verified:
+        return _refused(verdict.reason, verdict.message)
+    if outcome.failure:
+        told = f"port {verdict.port}: not yet programmed in HAProxy: {outcome.failure}"
+        return _refused(NOT_PROGRAMMED, told)
+    if not outcome.verified:
         return KEEP
     reason, notes = verdict.reason.value, [verdict.message] if verdict.message else []
-    if standing.left_out:
-        count = "1 endpoint" if standing.left_out == 1 else f"{standing.left_out} endpoints"
-        notes.append(f"{count} left out, more than the router has room for")
+    if outcome.left_out:
+        endpoints = counted(outcome.left_out, "endpoint")
+        notes.append(f"{endpoints} left out, more than the router has room for")
         reason = OVER_CAPACITY
     subject = f"port {verdict.port}"
     message = f"{subject}: {'; '.join(notes)}" if notes else subject
-    return Admitted("True", reason, bounded(message))
+    return Admitted("True", reason, one_line(message, MESSAGE_MAX), subject)
+
+
+def _refused(reason: str, message: str) -> Admitted:
+    return Admitted("False", str(reason), one_line(message, MESSAGE_MAX))
 
 
 def our_entry(ingress: Sequence[Entry], router_name: str) -> Entry | None:
@@ -87,7 +94,14 @@ def said(entry: Entry | None) -> Admitted | None:
     status = condition.get("status")
     if status not in ("True", "False"):
         return None
-    return Admitted(status, str(condition.get("reason", "")), str(condition.get("message", "")))
+    message = str(condition.get("message", ""))
+    return Admitted(status, str(condition.get("reason", "")), message, subject_of(message))
+
+
+def subject_of(message: str) -> str:
+    """``port 30000``, with which the message begins that a former leader wrote of a Route that is
+    served: for what we make ourselves, see `Admitted.subject`."""
+    return message.partition(":")[0]
 
 
 def updated(
@@ -144,9 +158,3 @@ def _condition(entry: Entry | None) -> Mapping[str, Any]:
         if isinstance(condition, Mapping) and condition.get("type") == "Admitted":
             return condition
     return {}
-
-
-def bounded(text: str) -> str:
-    """One line of at most `MESSAGE_MAX` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= MESSAGE_MAX else line[: MESSAGE_MAX - 1] + "…"

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from sidecar.common.documents import MAX_BYTES
 from sidecar.common.errors import SourceError
+from sidecar.common.text import reason_of
 from sidecar.model.change import Problem, Sink
 from sidecar.model.parsing import AnnotationKeys
 from sidecar.sources.manifests.apart import Apart
@@ -286,7 +287,7 @@ def _reason(error: OSError) -> str:
         if isinstance(error, _ABSENT)
         else "make it readable"
     )
-    return f"{error.strerror or error}; {remedy}"
+    return f"{reason_of(error)}; {remedy}"
 
 
 def _unreadable(name: str, error: OSError) -> Parsed:

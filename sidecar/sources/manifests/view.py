@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.errors import ObjectError
+from sidecar.common.text import counted
 from sidecar.model.change import Change, Problem
 from sidecar.model.objects import Key, Object
 from sidecar.model.parsing import AnnotationKeys, identify, project
@@ -222,5 +223,6 @@ def _wrong(item: Wrong, used: Held | None) -> Problem:
 def _with_count(problem: Problem, count: int) -> Problem:
     if not count:
         return problem
-    had = "1 object" if count == 1 else f"{count} objects"
-    return replace(problem, message=f"{problem.message}; keeping the {had} it had")
+    return replace(
+        problem, message=f"{problem.message}; keeping the {counted(count, 'object')} it had"
+    )

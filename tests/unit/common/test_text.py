@@ -1,6 +1,7 @@
 """What a message shows of what users send: enough to find it, never more, never a second line."""
 
 import dataclasses
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.documents import DocumentError, read_entries
-from sidecar.common.text import cut, few
+from sidecar.common.text import counted, cut, few, one_line, reason_of
 from sidecar.model.objects import EndpointSet, Route, RouteTarget, Service, ServicePort
 from sidecar.routing.table import Routing
 
@@ -102,3 +103,33 @@ def test_what_is_left_out_is_counted(items: list[str], most: int) -> None:
     shown = few(items, most).split(", ") if items else []
     assert shown[:most] == items[:most]
     assert shown[most:] == ([f"and {len(items) - most} more"] if len(items) > most else [])
+
+
+@given(st.text(), st.integers(1, 30))
+def test_what_others_say_is_a_line(text: str, most: int) -> None:
+    line = one_line(text, most)
+    assert len(line) <= most
+    assert line.isprintable()
+    assert one_line(line, most) == line
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "Permission denied"),
+        (TimeoutError("timed out"), "timed out"),
+        (OSError(), "OSError"),
+        (ValueError("not a number"), "not a number"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_an_error_is_told_without_its_number(error: Exception, words: str) -> None:
+    assert reason_of(error) == words
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(count, "endpoint") for count in (0, 1, 2)] == [
+        "0 endpoints",
+        "1 endpoint",
+        "2 endpoints",
+    ]

@@ -20,18 +20,18 @@ from sidecar.reporting.cluster.status import (
     said,
     updated,
 )
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 WEB = Key("Route", "demo", "web")
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-06-01T12:00:00Z"
 OURS = "wzh-router-1"
 
-TRUE = Admitted("True", "Admitted", "port 30000")
+TRUE = Admitted("True", "Admitted", "port 30000", "port 30000")
 FALSE = Admitted("False", "PortAlreadyClaimed", "port 30000 is claimed by the older Route 'old'")
 
 
-def standing(reason: Reason = Reason.ADMITTED, message: str = "", **rest: Any) -> Standing:
-    return Standing(Verdict(WEB, 30000, reason, message), **rest)
+def outcome(reason: Reason = Reason.ADMITTED, message: str = "", **rest: Any) -> Outcome:
+    return Outcome(Verdict(WEB, 30000, reason, message), **rest)
 
 
 def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = NOW) -> Any:
@@ -41,10 +41,10 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
 @pytest.mark.parametrize(
     ("given_", "expected"),
     [
-        (standing(), KEEP),
-        (standing(verified=True, open=True), TRUE),
+        (outcome(), KEEP),
+        (outcome(verified=True, open=True), TRUE),
         (
-            standing(verified=True, open=True, left_out=2),
+            outcome(verified=True, open=True, left_out=2),
             Admitted(
                 "True",
                 OVER_CAPACITY,
@@ -52,11 +52,11 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             ),
         ),
         (
-            standing(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
+            outcome(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
             Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready"),
         ),
         (
-            standing(failure="HAProxy answered 'no'"),
+            outcome(failure="HAProxy answered 'no'"),
             Admitted(
                 "False",
                 NOT_PROGRAMMED,
@@ -64,14 +64,14 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             ),
         ),
         (
-            standing(Reason.INVALID_PORT, "'x' is not a valid port"),
+            outcome(Reason.INVALID_PORT, "'x' is not a valid port"),
             Admitted("False", "InvalidPort", "'x' is not a valid port"),
         ),
-        (standing(Reason.PORT_PENDING, "in a moment"), KEEP),
+        (outcome(Reason.PORT_PENDING, "in a moment"), KEEP),
         (None, None),
     ],
 )
-def test_what_is_said(given_: Standing | None, expected: Admitted | None) -> None:
+def test_what_is_said(given_: Outcome | None, expected: Admitted | None) -> None:
     assert admitted(given_) == expected
 
 
@@ -85,7 +85,7 @@ def test_what_is_said(given_: Standing | None, expected: Admitted | None) -> Non
 def test_admitted_is_true_only_after_read_back(
     reason: Reason, message: str, verified: bool, opened: bool, failure: str
 ) -> None:
-    told = admitted(standing(reason, message, verified=verified, open=opened, failure=failure))
+    told = admitted(outcome(reason, message, verified=verified, open=opened, failure=failure))
     assert told is not None
     if told == KEEP:
         return
@@ -154,6 +154,23 @@ ENTRIES = st.lists(
 )
 
 
+@pytest.mark.parametrize(
+    "served",
+    [
+        outcome(verified=True, open=True),
+        outcome(message="a note: of ours", verified=True, open=True),
+        outcome(verified=True, open=True, left_out=1),
+        outcome(Reason.NO_ENDPOINTS, "no endpoint is ready", verified=True),
+    ],
+)
+def test_what_is_open_is_known_of_what_a_former_leader_wrote_too(served: Outcome) -> None:
+    wanted = admitted(served)
+    assert isinstance(wanted, Admitted)
+    stands = said(our_entry(written(wanted), OURS))
+    assert stands is not None
+    assert stands.subject == wanted.subject == "port 30000"
+
+
 @given(ENTRIES, st.sampled_from([TRUE, FALSE, None]))
 def test_writing_settles_and_touches_nobody_else(
     ingress: list[dict[str, Any]], wanted: Admitted | None
@@ -168,9 +185,9 @@ def test_writing_settles_and_touches_nobody_else(
     assert written(wanted, *settled, now="2027-01-01T00:00:00Z") is None
 
 
-CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready")
-CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out")
-ELSEWHERE = Admitted("True", "Admitted", "port 30001")
+CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready", "port 30000")
+CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out", "port 30000")
+ELSEWHERE = Admitted("True", "Admitted", "port 30001", "port 30001")
 POOR = Admitted("False", "InvalidPort", "'x' is not a valid port")
 
 

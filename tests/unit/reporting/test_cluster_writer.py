@@ -30,7 +30,7 @@ from sidecar.kube.client import KubeClient
 from sidecar.kube.leader import Leader
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.reporting.outcome import Standing
+from sidecar.reporting.outcome import Outcome
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_an_auto_route_gets_its_port_by_annotation(
 ) -> None:
     api.apply(with_status("web", foreign()))
     web = Key("Route", "demo", "web")
-    pending = Standing(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
+    pending = Outcome(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
     with replica() as one:
         one.tell({web: pending}, {web: 30007})
         await_(lambda: kept(api) == "30007", "the port is kept")
@@ -325,7 +325,7 @@ def test_an_auto_route_that_may_not_get_its_port_is_told(
     status_only = Fault(status=403, reason="Forbidden", message="no")
     api.fault(status_only, verb="patch", times=9, when=lambda r: not r.path.endswith("/status"))
     web = Key("Route", "demo", "web")
-    pending = Standing(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
+    pending = Outcome(Verdict(web, None, Reason.PORT_PENDING, "in a moment"))
     with replica() as one:
         one.tell({web: pending}, {web: 30007})
         await_(lambda: says(api), "it is told")
