@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
+from core import closing
 from figures import haproxy_version, machine, percentile, show
 from probe import ips_of
 from rich.console import Console
@@ -35,10 +36,11 @@ from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.loop import collecting_rarely
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import backend_name, frontend_name
-from sidecar.haproxy.operations import ClosePort, Operation, Outcome, SetAddress, SetState
+from sidecar.haproxy.operations import Operation, Outcome, SetAddress, SetState
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.pool import Address
-from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Pace
+from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Timing
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 
@@ -91,19 +93,19 @@ class Bench:
         self.client = Counted(self.stand.settings.haproxy.socket)
         self.stand.client = self.client
         self.stand.start()
-        self.routing = Routing(self.stand.pool, "wzh-router-1", denier(()), {})
+        self.routing = Routing(self.stand.ports, "wzh-router-1", denier(()), {})
         for port in self.ports:
             self.routing.apply(route_of(port, endpoints))
         self.reconciler = self.new_reconciler()
 
     def new_reconciler(self) -> Reconciler:
-        pace = Pace(resync_seconds=3600.0)
-        return Reconciler(self.client, self.stand.pool, Metrics(), pace)
+        timing = Timing(resync_seconds=3600.0)
+        return Reconciler(self.client, self.stand.ports, Metrics(), timing)
 
     def step(self) -> None:
         self.reconciler.step(self.routing.claim)
-        if not self.reconciler.converged:
-            raise SystemExit(f"not converged: {self.reconciler.failures}")
+        if not self.reconciler.known.converged:
+            raise SystemExit(f"not converged: {self.reconciler.known.failures}")
 
     def tidy(self) -> None:
         """All that is due."""
@@ -113,7 +115,7 @@ class Bench:
     def follow(self, changed: Iterable[Change]) -> float:
         """Seconds from an object changed in the store until HAProxy was read back and shows it."""
         start = time.perf_counter()
-        self.reconciler.mark(self.routing.apply(changed).ports)
+        self.reconciler.mark(self.routing.apply(changed).units)
         self.step()
         return time.perf_counter() - start
 
@@ -159,13 +161,17 @@ def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float], tuple
     what nobody claims, all addresses, read back, all ready. And how many changing commands each
     took."""
     slots = [f"s{number}" for number in range(1, bench.endpoints + 1)]
-    first = [ClosePort(port).line() for port in bench.more]
+    first = [str(closing(port).command()) for port in bench.more]
     first += [
-        SetAddress(port, slot, Address(ip, SERVER_PORT)).line()
+        str(SetAddress(unit_of(port), slot, Address(ip, SERVER_PORT)).command())
         for port in bench.ports
         for slot, ip in zip(slots, ips_of(port, bench.endpoints), strict=True)
     ]
-    ready = [SetState(port, slot, "ready").line() for port in bench.ports for slot in slots]
+    ready = [
+        str(SetState(unit_of(port), slot, "ready").command())
+        for port in bench.ports
+        for slot in slots
+    ]
     ours, bare, sent = [], [], 0
     for _ in range(repeats):
         bench.restart_haproxy()

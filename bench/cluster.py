@@ -177,7 +177,7 @@ def events(
 def shown(haproxy: RuntimeClient, port: int) -> set[str]:
     """The IPs of the servers that take connections there, as HAProxy has it."""
     table = haproxy.ask(f"show servers state {backend_name(port)}")
-    servers = parse_servers_state(table)[port].values()
+    servers = parse_servers_state(table)[backend_name(port)].values()
     return {server.address.ip for server in servers if server.state == "ready"}
 
 

@@ -212,7 +212,7 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> Figures:
         stand.start()
         feed = Feed([*others.first, *attack.first])
         daemon = stand.daemon(feed)
-        daemon.reconciler.observed = effects
+        daemon.reconciler.known.observed = effects
         with running(daemon):
             await_(lambda: not daemon.ready(), "the sidecar has converged", SETTLE_SECONDS)
             turns = _turns(daemon.reconciler)

@@ -26,6 +26,7 @@ from stand import Stand, await_, fresh_ip
 
 from sidecar.haproxy.config import template_path
 from sidecar.haproxy.operations import SetAddress, SetState
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 
 PORT = 30000
@@ -52,9 +53,9 @@ def stand_in(folder: Path, *, limits: bool) -> Stand:
 
 
 def serve(stand: Stand, server: Address) -> None:
-    stand.client.apply([SetAddress(PORT, "s1", server)])
+    stand.client.apply([SetAddress(unit_of(PORT), "s1", server)])
     await_(lambda: server in stand.slots(PORT), "the address is shown")
-    stand.client.apply([SetState(PORT, "s1", "ready")])
+    stand.client.apply([SetState(unit_of(PORT), "s1", "ready")])
 
 
 def microseconds(stand: Stand, pid: int, connections: int) -> float:

@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from sidecar.haproxy.state import ObservedPort
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change, Sink
+from sidecar.model.desired import Unit
 
 
 def ips_of(port: int, endpoints: int, generation: int = 0) -> tuple[str, ...]:
@@ -38,8 +40,8 @@ class Feed:
         self._sink.publish("feed", changed, ())
 
 
-class Effects(dict[int, ObservedPort]):
-    """Stands in for `Reconciler.observed`, which is updated with each look at HAProxy, and so
+class Effects(dict[Unit, ObservedUnit]):
+    """Stands in for what `Known` has observed, which is updated with each look at HAProxy, and so
     learns from the sidecar's own read-backs, without asking HAProxy anything, when a change
     that it was told to `expect` shows.
 
@@ -49,12 +51,12 @@ class Effects(dict[int, ObservedPort]):
     def __init__(self, server_port: int) -> None:
         super().__init__()
         self._server_port = server_port
-        # port -> (when published, IPs of the servers that take connections), oldest first
-        self._expected: dict[int, list[tuple[float, frozenset[str]]]] = {}
+        # unit -> (when published, IPs of the servers that take connections), oldest first
+        self._expected: dict[Unit, list[tuple[float, frozenset[str]]]] = {}
         self.seconds: list[float] = []
 
     def expect(self, port: int, ips: Iterable[str]) -> None:
-        expected = self._expected.setdefault(port, [])
+        expected = self._expected.setdefault(unit_of(port), [])
         expected.append((time.perf_counter(), frozenset(ips)))
 
     @property
@@ -62,14 +64,14 @@ class Effects(dict[int, ObservedPort]):
         """Changes that do not show yet."""
         return sum(len(expected) for expected in list(self._expected.values()))
 
-    def update(self, observed: Mapping[int, ObservedPort]) -> None:  # type: ignore[override]
+    def update(self, observed: Mapping[Unit, ObservedUnit]) -> None:  # type: ignore[override]
         super().update(observed)
         now = time.perf_counter()
-        for port in observed.keys() & self._expected.keys():
-            self._look(self._expected[port], observed[port], now)
+        for unit in observed.keys() & self._expected.keys():
+            self._look(self._expected[unit], observed[unit], now)
 
     def _look(
-        self, expected: list[tuple[float, frozenset[str]]], seen: ObservedPort, now: float
+        self, expected: list[tuple[float, frozenset[str]]], seen: ObservedUnit, now: float
     ) -> None:
         """All up to the newest that shows are done: what came between was overtaken."""
         if not (expected and seen.open):

@@ -72,7 +72,7 @@ class Sidecar:
             files.callback(self._stand.close)
             self._stand.start()
             self._daemon = self._stand.daemon(self._feed)
-            self._daemon.reconciler.observed = self._effects
+            self._daemon.reconciler.known.observed = self._effects
             files.enter_context(running(self._daemon))
             await_(lambda: not self._daemon.ready(), "the sidecar has converged")
             self._clock = _clock_of("daemon")

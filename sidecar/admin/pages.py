@@ -14,9 +14,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sidecar.admin.answers import Answer, Probe, Site, as_json
 from sidecar.admin.auth import Access
-from sidecar.admin.queries import Live
+from sidecar.admin.queries import Queries
 from sidecar.common.errors import UsageError
 from sidecar.control.history import history_json
+from sidecar.listeners.tcp import unit_of
 from sidecar.reporting.status import narrowed, report_json
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def make_site(
     healthy: Probe,
     ready: Probe,
     registry: CollectorRegistry,
-    live: Live,
+    queries: Queries,
 ) -> Site:
     """All paths. ``token_file``: holds the token that the page and /api ask for."""
 
@@ -48,16 +49,16 @@ def make_site(
 
     def status(query: Mapping[str, str]) -> Answer:
         names = query.get("names", "").split()
-        return as_json(report_json(narrowed(live.report(), query.get("namespace"), names)))
+        return as_json(report_json(narrowed(queries.report(), query.get("namespace"), names)))
 
     def operations(query: Mapping[str, str]) -> Answer:
         port = query.get("port")
         if port is not None and not re.fullmatch("[0-9]{1,5}", port):
             raise UsageError("port must be a number")
-        return as_json(history_json(live.history, int(port) if port else None))
+        return as_json(history_json(queries.history, unit_of(int(port)) if port else None))
 
     def why(query: Mapping[str, str]) -> Answer:
-        return as_json(asdict(live.why(query.get("subject", ""))))
+        return as_json(asdict(queries.why(query.get("subject", ""))))
 
     page = {
         path: partial(_file, kind, (_PAGE / name).read_bytes())

@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from sidecar.common.errors import BusyError, RuntimeAPIError
 from sidecar.control.history import History
-from sidecar.control.loop_calls import Calls
+from sidecar.control.loop_calls import LoopCalls
+from sidecar.control.observer import Observer
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.observer import Observer
-from sidecar.haproxy.state import ObservedPort
-from sidecar.model.pool import Pool, format_ports
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.listeners.tcp import TCPPorts, ports_of, unit_of
+from sidecar.model.desired import Unit
+from sidecar.model.pool import format_ports
 from sidecar.planning.drift import changes, summary
 from sidecar.reporting.explain import World, explain
 from sidecar.reporting.explain_traffic import extended
@@ -42,19 +44,19 @@ _FRESH_SECONDS = 1.0
 _SHARE = 20
 
 
-class Live:
+class Queries:
     """``facts``, ``world``, ``still``: called in the loop's thread; the last one tells which ports
     it has not looked at since it handed them over. May be used from any thread."""
 
     def __init__(
         self,
         settings: Settings,
-        pool: Pool,
-        calls: Calls,
+        ports: TCPPorts,
+        calls: LoopCalls,
         facts: Callable[[], Facts],
         world: Callable[[], World],
         history: History,
-        still: Callable[[Mapping[int, ObservedPort]], Collection[int]],
+        still: Callable[[Mapping[Unit, ObservedUnit]], Collection[Unit]],
     ) -> None:
         self._settings = settings
         self._calls = calls
@@ -63,12 +65,12 @@ class Live:
         self._still = still
         self.history = history
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
-        self._observer = Observer(self._client, pool)
+        self._observer = Observer(self._client, ports)
         # Of all below: whoever comes while one is made takes the same.
         self._lock = threading.Lock()
         self._report: Report | None = None
-        # port -> as it is, where somebody else changed it
-        self._drifted: Mapping[int, ObservedPort] = {}
+        # unit -> as it is, where somebody else changed it
+        self._drifted: Mapping[Unit, ObservedUnit] = {}
         self._fresh_until = 0.0
         self._snapshot: Report | None = None
         self._snapshot_until = 0.0
@@ -110,7 +112,7 @@ class Live:
             why = extended(self._ask(lambda: self._explained(subject, report)), report)
             ended = time.monotonic()
             self._why_at = ended + _SHARE * (ended - began)
-        entries = [] if why.port is None else self.history.entries(why.port)
+        entries = [] if why.port is None else self.history.entries(unit_of(why.port))
         return WhyReport(
             self._settings.router_name,
             "sidecar",
@@ -140,10 +142,10 @@ class Live:
         try:
             traffic = self._observer.traffic([item.port for item in report.ports])
             drift = self._drift(facts, traffic.observed)
-            self._drifted = {port: traffic.observed[port] for port in drift}
+            self._drifted = {unit: traffic.observed[unit] for unit in drift}
             seen = replace(facts, observed={**facts.observed, **traffic.observed}, drift=drift)
             if drift:
-                unready = f"changed by somebody else: ports {format_ports(drift)}"
+                unready = f"changed by somebody else: ports {format_ports(ports_of(drift))}"
                 seen = replace(seen, converged=False, unready=facts.unready or unready)
             return with_traffic(build_report(seen), traffic, facts.bases)
         except RuntimeAPIError as exc:
@@ -153,15 +155,15 @@ class Live:
             # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.
             self._client.close()
 
-    def _drift(self, facts: Facts, now: Mapping[int, ObservedPort]) -> Mapping[int, str]:
-        """port -> how it is not as it was when it was as desired, where that is not the loop's own
+    def _drift(self, facts: Facts, now: Mapping[Unit, ObservedUnit]) -> Mapping[Unit, str]:
+        """unit -> how it is not as it was when it was as desired, where that is not the loop's own
         doing of this moment."""
         found = {
-            port: summary(words)
-            for port, seen in now.items()
-            if port in facts.verified and (words := changes(facts.observed[port], seen))
+            unit: summary(words)
+            for unit, seen in now.items()
+            if unit in facts.verified and (words := changes(facts.observed[unit], seen))
         }
         if not found:
             return found
         still = self._ask(lambda: self._still(facts.observed))
-        return {port: words for port, words in found.items() if port in still}
+        return {unit: words for unit, words in found.items() if unit in still}

@@ -48,8 +48,9 @@ def check(config: Path | None, manifests: list[Path]) -> None:
 
 def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:
     """How many endpoints the Route has for its port; None while it has no port."""
-    port = snapshot.routing.owner_port(verdict.route)
-    return None if port is None else len(snapshot.routing.claimed[port].resolution.servers)
+    unit = snapshot.routing.owned(verdict.route)
+    claimed = None if unit is None else snapshot.routing.claim(unit)
+    return len(claimed.resolution.servers) if claimed else None
 
 
 def _notes(verdict: Verdict, servers: int | None, servers_max: int) -> list[str]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from sidecar.common.errors import DisconnectedError, SettingsError
 from sidecar.common.metrics import Metrics
 from sidecar.common.text import reason_of
+from sidecar.control.observer import Observer
+from sidecar.daemon.assembly import make_routing
 from sidecar.daemon.persistence import answers_file, auto_ports_file, read_auto_ports
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.observer import Observer
-from sidecar.haproxy.state import ObservedPort, ProcessInfo
+from sidecar.haproxy.state import ObservedUnit, ProcessInfo
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change, Source
-from sidecar.model.pool import Pool
+from sidecar.model.desired import Unit
 from sidecar.reporting.status import problem_lines
-from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
@@ -71,7 +72,7 @@ def make_source(
 class Snapshot:
     """The source as it is now, read once: what is wanted, and what could not be read."""
 
-    pool: Pool
+    ports: TCPPorts
     routing: Routing
     problems: tuple[str, ...]
 
@@ -81,21 +82,20 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     source = make_source(settings, manifests)
     inbox = Inbox(source.origins, lambda: None)
     source.load(inbox)
-    pool = settings.pool()
+    ports = settings.ports()
     kept: Mapping[str, int] | None = {}
     if not manifests:
         in_cluster = settings.source.kind == "kubernetes"
         kept = None if in_cluster else read_auto_ports(auto_ports_file(settings))
-    listening = settings.listening()
-    routing = Routing(pool, settings.router_name, denier(settings.endpoints.deny), kept, listening)
+    routing = make_routing(settings, ports, kept)
     routing.apply(inbox.take())
     if not manifests:
-        local = local_addresses(listening.names)
+        local = local_addresses(settings.listening().names)
         routing.apply([Change(local.key, local)])
         # Nobody is asked: what the sidecar goes by is what counts.
         answers = read_answers(answers_file(settings))
         routing.apply(Change(answer.key, answer) for answer in answers)
-    return Snapshot(pool, routing, problem_lines(inbox.problems()))
+    return Snapshot(ports, routing, problem_lines(inbox.problems()))
 
 
 @contextlib.contextmanager
@@ -111,7 +111,9 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
 
 
-def read_haproxy(settings: Settings, pool: Pool) -> tuple[ProcessInfo, dict[int, ObservedPort]]:
+def read_haproxy(
+    settings: Settings, ports: TCPPorts
+) -> tuple[ProcessInfo, dict[Unit, ObservedUnit]]:
     """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
     with haproxy_at(settings) as client:
-        return Observer(client, pool).look(pool.ports)
+        return Observer(client, ports).look(ports.classes)

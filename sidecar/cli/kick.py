@@ -80,8 +80,8 @@ def kick(
 
 def _slots(client: RuntimeClient, named: Named) -> dict[str, str]:
     """slot -> ``ip:port``, of all servers of the port."""
-    reply = client.ask(f"show servers state {backend_name(named.port)}")
-    servers = parse_servers_state(reply).get(named.port, {})
+    unit = backend_name(named.port)
+    servers = parse_servers_state(client.ask(f"show servers state {unit}")).get(unit, {})
     return {name: str(server.address) for name, server in servers.items()}
 
 
@@ -121,7 +121,7 @@ def _end(
         tally.gone += len(left) - len(there)
         step, rest = there[:pace], there[pace:]
         left = {_identity(item) for item in rest}
-        results = client.apply([EndSession(port, item.id) for item in step])
+        results = client.apply([EndSession(backend_name(port), item.id) for item in step])
         for item, outcome in zip(step, results, strict=True):
             if isinstance(outcome, str):
                 tally.ended[item.server or ""] += 1

@@ -11,7 +11,8 @@ from typer import Exit
 from sidecar.cli.context import load_settings, read_haproxy, read_source
 from sidecar.cli.screen import PORT_COLOURS, make_console, make_table, print_section
 from sidecar.common.errors import RuntimeAPIError
-from sidecar.haproxy.state import ObservedPort
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.model.desired import Unit
 from sidecar.reporting.port_usage import Register, build_register, register_json
 
 #: More of those who wait for one port are only counted.
@@ -22,13 +23,13 @@ def ports(config: Path | None, *, as_json: bool) -> None:
     """Ask the source and HAProxy. Exits with 3, after showing the rest, if HAProxy is away."""
     settings = load_settings(config)
     snapshot = read_source(settings)
-    away, observed = "", dict[int, ObservedPort]()
+    away, observed = "", dict[Unit, ObservedUnit]()
     try:
-        _, observed = read_haproxy(settings, snapshot.pool)
+        _, observed = read_haproxy(settings, snapshot.ports)
     except RuntimeAPIError as exc:
         away = str(exc)
     problems = (*snapshot.problems, away) if away else snapshot.problems
-    register = build_register(snapshot.pool, snapshot.routing, observed, problems)
+    register = build_register(snapshot.ports.pool, snapshot.routing, observed, problems)
     if as_json:
         sys.stdout.write(json.dumps(register_json(register), indent=2) + "\n")
     else:

@@ -9,10 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 from sidecar.cli.ask import NoSidecarError, ask_sidecar
 from sidecar.cli.context import Snapshot, haproxy_at, read_source
 from sidecar.common.errors import RuntimeAPIError
-from sidecar.control.holds import holds_file, read_holds
-from sidecar.haproxy.observer import Observer, compare
-from sidecar.haproxy.state import ObservedPort
+from sidecar.control.holds import held_units, holds_file
+from sidecar.control.observer import Observer
+from sidecar.haproxy.state import ObservedUnit
 from sidecar.haproxy.stats import Traffic
+from sidecar.model.desired import Unit
 from sidecar.reporting.figures import with_traffic
 from sidecar.reporting.status import Facts, Report, SourceReport, build_report
 from sidecar.settings.schema import Settings
@@ -58,16 +59,16 @@ def refuse_another(settings: Settings, router_name: str, socket: str) -> None:
 
 def _of_haproxy(settings: Settings) -> Report:
     snapshot = read_source(settings)
-    observed: Mapping[int, ObservedPort] = {}
+    observed: Mapping[Unit, ObservedUnit] = {}
     traffic: Traffic | None = None
     faults: tuple[str, ...] = ()
     try:
         with haproxy_at(settings) as client:
-            observer = Observer(client, snapshot.pool)
-            _, observed = observer.look(snapshot.pool.ports)
+            observer = Observer(client, snapshot.ports)
+            _, observed = observer.look(snapshot.ports.classes)
             report = build_report(_facts(settings, snapshot, observed, ()))
             traffic = observer.traffic([item.port for item in report.ports])
-        faults = tuple(compare(snapshot.pool, observed))
+        faults = tuple(snapshot.ports.problems(observed))
     except RuntimeAPIError as exc:
         observed, faults = {}, (str(exc),)
     report = build_report(_facts(settings, snapshot, observed, faults))
@@ -77,20 +78,20 @@ def _of_haproxy(settings: Settings) -> Report:
 def _facts(
     settings: Settings,
     snapshot: Snapshot,
-    observed: Mapping[int, ObservedPort],
+    observed: Mapping[Unit, ObservedUnit],
     faults: tuple[str, ...],
 ) -> Facts:
     return Facts(
         router_name=settings.router_name,
         asked="haproxy",
         socket=settings.haproxy.absolute_socket,
-        pool=snapshot.pool,
+        pool=snapshot.ports.pool,
         source=SourceReport(settings.source.kind, settings.source.title, (), None),
         claims=snapshot.routing.claimed,
         verdicts=snapshot.routing.verdicts(),
         observed=observed,
         problems=(*snapshot.problems, *faults),
-        held=read_holds(holds_file(settings.haproxy.state_file)),
+        held=held_units(holds_file(settings.haproxy.state_file)),
         failures={},
         changed_seconds_ago={},
     )

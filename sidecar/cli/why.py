@@ -19,9 +19,10 @@ from sidecar.cli.probe import probe
 from sidecar.cli.screen import make_console
 from sidecar.cli.snapshot import look, refuse_another
 from sidecar.common.errors import RuntimeAPIError
-from sidecar.control.holds import holds_file, read_holds
-from sidecar.haproxy.observer import Observer
-from sidecar.haproxy.state import ObservedPort
+from sidecar.control.holds import held_units, holds_file
+from sidecar.control.observer import Observer
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.model.desired import Unit
 from sidecar.reporting.explain import World, explain
 from sidecar.reporting.explanation import Line, Link, Mark, WhyReport
 from sidecar.settings.schema import Settings
@@ -66,19 +67,19 @@ def _of_sidecar(settings: Settings, subject: str) -> WhyReport:
 
 def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
     snapshot = read_source(settings)
-    observed: Mapping[int, ObservedPort] | None = None
+    observed: Mapping[Unit, ObservedUnit] | None = None
     faults = snapshot.problems
     try:
         with haproxy_at(settings) as client:
-            _, observed = Observer(client, snapshot.pool).look(snapshot.pool.ports)
+            _, observed = Observer(client, snapshot.ports).look(snapshot.ports.classes)
     except RuntimeAPIError as exc:
         faults = (str(exc), *faults)
     world = World(
         settings.router_name,
-        snapshot.pool,
+        snapshot.ports.pool,
         snapshot.routing,
         observed,
-        read_holds(holds_file(settings.haproxy.state_file)),
+        held_units(holds_file(settings.haproxy.state_file)),
         {},
         faults if observed is None else (),
     )

@@ -10,7 +10,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """All metrics of one sidecar, in a registry of their own."""
+    """All metrics of one sidecar, in a registry of their own; one after the other, however many."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,6 +1,6 @@
 """What was done to HAProxy lately, and because of what: the last operations, in memory only.
 
-Owns who is to blame for the change of a port that is under way. Written by the loop's thread, read
+Owns who is to blame for the change of a unit that is under way. Written by the loop's thread, read
 by any; the loop is never held up. Nothing is decided on it.
 """
 
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.haproxy.operations import Operation, Outcome
+from sidecar.listeners.base import ListenerKind
+from sidecar.model.desired import Unit
 from sidecar.model.objects import Cause
 
 #: So many operations are remembered, and so many causes of each.
@@ -21,7 +23,7 @@ OPERATIONS_MAX = 1000
 CAUSES_MAX = 3
 
 #: So many of those that only bring a HAProxy that was not known to what is desired: they are as
-#: many as there are ports, and push out nothing that happened.
+#: many as there are units, and push out nothing that happened.
 MEETING_MAX = 200
 
 
@@ -40,7 +42,7 @@ Blamed = Cause | Met | str
 
 class Entry(NamedTuple):
     """One operation. ``at_seconds``: Unix time of its reply. ``duration_seconds``: of all that were
-    sent together. ``causes``: the last ones since the port was last as desired."""
+    sent together. ``causes``: the last ones since the unit was last as desired."""
 
     at_seconds: float
     operation: Operation
@@ -55,7 +57,7 @@ class EntryReport:
     yes."""
 
     at_seconds: float
-    port: int
+    port: int | None
     command: str
     done: bool
     reply: str
@@ -64,9 +66,10 @@ class EntryReport:
 
 
 class History:
-    """``clock``: Unix time in seconds."""
+    """Of the units of ``kind``. ``clock``: Unix time in seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, kind: ListenerKind, clock: Callable[[], float]) -> None:
+        self._kind = kind
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=OPERATIONS_MAX)
@@ -74,42 +77,42 @@ class History:
         self._meetings: deque[Entry] = deque(maxlen=MEETING_MAX)
         # Unix time of the newest that is not remembered any more
         self._forgotten_at: float | None = None
-        # port -> when it was last changed, Unix time
-        self._changed_at: dict[int, float] = {}
-        # port -> why it is being changed
-        self._causes: dict[int, deque[Blamed]] = {}
+        # unit -> when it was last changed, Unix time
+        self._changed_at: dict[Unit, float] = {}
+        # unit -> why it is being changed
+        self._causes: dict[Unit, deque[Blamed]] = {}
         self._total = 0
 
-    def blame(self, port: int, cause: Blamed) -> None:
-        """What is done to ``port`` from now on, until `settled`, is because of ``cause``."""
-        known = self._causes.setdefault(port, deque(maxlen=CAUSES_MAX))
+    def blame(self, unit: Unit, cause: Blamed) -> None:
+        """What is done to ``unit`` from now on, until `settled`, is because of ``cause``."""
+        known = self._causes.setdefault(unit, deque(maxlen=CAUSES_MAX))
         if cause not in known:
             known.append(cause)
 
-    def blames(self, port: int) -> bool:
-        """Whether what is done to ``port`` now has a cause."""
-        return port in self._causes
+    def blames(self, unit: Unit) -> bool:
+        """Whether what is done to ``unit`` now has a cause."""
+        return unit in self._causes
 
-    def settled(self, port: int) -> None:
-        """The port is as desired: what comes now has other causes."""
-        self._causes.pop(port, None)
+    def settled(self, unit: Unit) -> None:
+        """The unit is as desired: what comes now has other causes."""
+        self._causes.pop(unit, None)
 
     def record(
         self, operations: Sequence[Operation], outcomes: Sequence[Outcome], duration_seconds: float
     ) -> None:
         """``operations`` were sent together, in ``duration_seconds``."""
         now = self._clock()
-        ports = {operation.port for operation in operations}
-        causes = {port: tuple(self._causes.get(port, ())) for port in ports}
+        units = {operation.unit for operation in operations}
+        causes = {unit: tuple(self._causes.get(unit, ())) for unit in units}
         last = operations[-OPERATIONS_MAX:], outcomes[-OPERATIONS_MAX:]
         with self._lock:
             self._total += len(operations)
-            self._changed_at.update(dict.fromkeys(ports, now))
+            self._changed_at.update(dict.fromkeys(units, now))
             if len(operations) > OPERATIONS_MAX:
                 self._forgotten_at = now
             for operation, outcome in zip(*last, strict=True):
                 self._remember(
-                    Entry(now, operation, outcome, duration_seconds, causes[operation.port])
+                    Entry(now, operation, outcome, duration_seconds, causes[operation.unit])
                 )
 
     def _remember(self, entry: Entry) -> None:
@@ -125,11 +128,11 @@ class History:
         with self._lock:
             return self._total
 
-    def changed_seconds_ago(self) -> Mapping[int, float]:
-        """port -> since it was last changed, of those that were."""
+    def changed_seconds_ago(self) -> Mapping[Unit, float]:
+        """unit -> since it was last changed, of those that were."""
         now = self._clock()
         with self._lock:
-            return {port: max(0.0, now - at) for port, at in self._changed_at.items()}
+            return {unit: max(0.0, now - at) for unit, at in self._changed_at.items()}
 
     @property
     def complete_since_seconds(self) -> float | None:
@@ -137,23 +140,27 @@ class History:
         with self._lock:
             return self._forgotten_at
 
-    def entries(self, port: int | None = None) -> list[EntryReport]:
-        """What is remembered, of ``port`` or of all, the newest first."""
+    def entries(self, unit: Unit | None = None) -> list[EntryReport]:
+        """What is remembered, of ``unit`` or of all, the newest first."""
         with self._lock:
             found = list(heapq.merge(self._meetings, self._entries, key=attrgetter("at_seconds")))
-        return [_report(entry) for entry in reversed(found) if port in (None, entry.operation.port)]
+        return [
+            _report(entry, self._kind)
+            for entry in reversed(found)
+            if unit in (None, entry.operation.unit)
+        ]
 
 
-def _report(entry: Entry) -> EntryReport:
+def _report(entry: Entry, kind: ListenerKind) -> EntryReport:
     outcome = entry.outcome
     if isinstance(outcome, LocalProtocolError):
         command, reply = type(entry.operation).__name__, str(outcome)
     else:
-        command = entry.operation.line()
+        command = str(entry.operation.command())
         reply = outcome.reply if isinstance(outcome, CommandRefusedError) else outcome
     return EntryReport(
         at_seconds=entry.at_seconds,
-        port=entry.operation.port,
+        port=kind.port(entry.operation.unit),
         command=command,
         done=isinstance(outcome, str),
         reply=reply,
@@ -162,10 +169,10 @@ def _report(entry: Entry) -> EntryReport:
     )
 
 
-def history_json(history: History, port: int | None) -> dict[str, Any]:
-    """As /api/history has it, of ``port`` or of all."""
+def history_json(history: History, unit: Unit | None) -> dict[str, Any]:
+    """As /api/history has it, of ``unit`` or of all."""
     return {
         "operations_total": history.total,
         "complete_since_seconds": history.complete_since_seconds,
-        "entries": [asdict(entry) for entry in history.entries(port)],
+        "entries": [asdict(entry) for entry in history.entries(unit)],
     }

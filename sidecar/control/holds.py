@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 
 from sidecar.common.files import write_atomically
+from sidecar.listeners.tcp import unit_of
+from sidecar.model.desired import Unit
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +33,25 @@ def read_holds(path: Path) -> frozenset[int]:
     return frozenset(data)
 
 
+def held_units(path: Path) -> frozenset[Unit]:
+    """What `read_holds` has, as units."""
+    return frozenset(map(unit_of, read_holds(path)))
+
+
 def write_holds(path: Path, ports: frozenset[int]) -> None:
     """Replace the held ports. Raises OSError."""
     write_atomically(path, json.dumps(sorted(ports)) + "\n")
 
 
 class Holds:
-    """The held ports, read again when the file was replaced."""
+    """What is held, read again when the file was replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: object = None
-        self._ports: frozenset[int] = frozenset()
+        self._units: frozenset[Unit] = frozenset()
 
-    def ports(self) -> frozenset[int]:
+    def units(self) -> frozenset[Unit]:
         """As of now; a file that cannot be read keeps what was held before."""
         try:
             status = self._path.stat()
@@ -54,7 +61,7 @@ class Holds:
         if seen != self._seen:
             self._seen = seen
             try:
-                self._ports = read_holds(self._path)
+                self._units = held_units(self._path)
             except (OSError, ValueError) as exc:
                 log.error("held ports stay as they were: %s", exc)  # noqa: TRY400
-        return self._ports
+        return self._units

@@ -17,7 +17,7 @@ T = TypeVar("T")
 WAITING_MAX = 16
 
 
-class Calls:
+class LoopCalls:
     """``wake``: called, from the asker's thread, when there is a question."""
 
     def __init__(self, wake: Callable[[], None]) -> None:

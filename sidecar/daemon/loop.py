@@ -9,39 +9,35 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from sidecar.admin.answers import Health
 from sidecar.admin.pages import make_site
-from sidecar.admin.queries import Live
+from sidecar.admin.queries import Queries
 from sidecar.common.durations import format_duration
 from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.control.holds import Holds, holds_file
-from sidecar.control.loop_calls import Calls
-from sidecar.control.reconciler import Reconciler
+from sidecar.control.loop_calls import LoopCalls
+from sidecar.daemon.assembly import make_reconciler, make_resolver, make_routing
 from sidecar.daemon.persistence import (
     Persistence,
-    answers_file,
     auto_ports_file,
-    programmed_file,
     read_auto_ports,
-    read_programmed,
 )
+from sidecar.daemon.view import View
 from sidecar.daemon.wakeup import Wakeup
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.model.change import Problem, Source
+from sidecar.listeners.tcp import ports_of
+from sidecar.model.change import Source
+from sidecar.model.desired import Unit
 from sidecar.model.pool import format_ports
-from sidecar.reporting.change_log import Teller
+from sidecar.reporting.change_log import ChangeLog
 from sidecar.reporting.collector import Collector
-from sidecar.reporting.explain import World
-from sidecar.reporting.gauges import Census
+from sidecar.reporting.gauges import Gauges
 from sidecar.reporting.outcome import Reporter
-from sidecar.reporting.status import Facts, SourceReport, problem_lines
-from sidecar.routing.endpoints import denier
-from sidecar.routing.table import Routing
+from sidecar.reporting.problem_log import ProblemLog
 from sidecar.settings.schema import Settings
-from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
 from sidecar.sources.interfaces import Interfaces
 
@@ -81,53 +77,48 @@ class Daemon:
         ``reporter``: is told what becomes of Routes, and keeps the ports of ``auto`` Routes on
         them. ``metrics``: where it counts, too."""
         self.settings = settings
-        self._watching_what = watching or settings.source.title
         self._source = source
         self._reporter = reporter
-        self._pool = settings.pool()
+        self._ports = settings.ports()
         self._wakeup = Wakeup()
-        self._inbox = Inbox(source.origins, self._heard)
         self._heard_at: float | None = None
-        self._calls = Calls(self._wakeup.set)
+        self._inbox = Inbox(source.origins, self._heard)
+        self._calls = LoopCalls(self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         # None: somebody else keeps them, the Routes themselves say it
         auto_ports = None if reporter else read_auto_ports(auto_ports_file(settings))
-        listening = settings.listening()
-        self._routing = Routing(
-            self._pool, settings.router_name, denier(settings.endpoints.deny), auto_ports, listening
-        )
-        self._interfaces = Interfaces(self._inbox, listening.names)
-        self._resolver = Resolver(
-            answers_file(settings),
-            self._inbox,
-            settings.dns.servers,
-            settings.dns.timeout,
-            settings.dns.keep,
-        )
+        self._routing = make_routing(settings, self._ports, auto_ports)
+        self._interfaces = Interfaces(self._inbox, settings.listening().names)
+        self._resolver = make_resolver(settings, self._inbox)
         self.metrics = metrics or Metrics()
-        self.reconciler = Reconciler(
-            self._client,
-            self._pool,
-            self.metrics,
-            settings.pace(),
-            is_own=lambda address: address in self._routing.denied.own,
+        self.reconciler = make_reconciler(
+            settings, self._ports, self._routing, self._client, self.metrics
         )
-        self.reconciler.programmed = read_programmed(programmed_file(settings))
         self._persistence = Persistence(
             settings, self._client, self._routing, self.reconciler, auto_ports
         )
         self._holds = Holds(holds_file(settings.haproxy.state_file))
-        self._said_held: frozenset[int] = frozenset()
+        self._said_held: frozenset[Unit] = frozenset()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._leaves_at = float("inf")
         self._began = False
         self._busy_since: float | None = None
-        self._teller = Teller(self._routing, self.reconciler)
-        self._collector = Collector(self._routing, self.reconciler)
-        # as the inbox has them, and a line each
-        self._found_problems: Mapping[str, tuple[Problem, ...]] = {}
-        self._problems: tuple[str, ...] = ()
+        self._change_log = ChangeLog(self._ports, self._routing, self.reconciler.known)
+        self._collector = Collector(self._routing, self.reconciler.known)
+        self._problems = ProblemLog()
+        #: What reports see.
+        self.view = View(
+            settings,
+            self._ports,
+            self._inbox,
+            self._routing,
+            self.reconciler,
+            self._problems,
+            watching or settings.source.title,
+            self._ending,
+            lambda: self._heard_at,
+        )
         self._count_on_scrape()
 
     def stop(self) -> None:
@@ -154,23 +145,23 @@ class Daemon:
             if listen:
                 from sidecar.admin.server import serving
 
-                live = Live(
+                queries = Queries(
                     self.settings,
-                    self._pool,
+                    self._ports,
                     self._calls,
-                    self.facts,
-                    self.world,
+                    self.view.facts,
+                    self.view.world,
                     self.reconciler.history,
-                    self.reconciler.still,
+                    self.reconciler.known.still,
                 )
-                self.metrics.registry.register(Census(live.snapshot, self._pool))
+                self.metrics.registry.register(Gauges(queries.snapshot, self._ports.pool))
                 site = make_site(
                     listen,
                     self.settings.http.token_file,
                     healthy=self.healthz,
-                    ready=self.readyz,
+                    ready=self.view.readyz,
                     registry=self.metrics.registry,
-                    live=live,
+                    queries=queries,
                 )
                 ending.enter_context(serving(listen, site))
             ending.enter_context(collecting_rarely())
@@ -210,6 +201,13 @@ class Daemon:
             self._stopping.set()
             source.join(timeout=5)
 
+    def ready(self) -> str:
+        """See `View.unready`."""
+        return self.view.unready()
+
+    def _ending(self) -> bool:
+        return self._stopping.is_set() or self._leaving.is_set()
+
     def healthy(self) -> str:
         """For /healthz: what is wrong with this process, or ""."""
         since = self._busy_since
@@ -217,92 +215,15 @@ class Daemon:
             return "the reconcile loop is stuck"
         return ""
 
-    def serving(self) -> bool:
-        """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
-        a port that fails nor a source that is away takes the others out of the Service, nor does
-        a sidecar that has just replaced another one."""
-        return self.reconciler.serving and not (self._stopping.is_set() or self._leaving.is_set())
-
     def healthz(self) -> Health:
         """See `healthy`."""
         problem = self.healthy()
         return Health(not problem, problem)
 
-    def readyz(self) -> Health:
-        """Whether `serving`, and what `ready` says; or which ports are full, which is no reason to
-        send their clients to the other replicas, that would be full next."""
-        text = self.ready()
-        if not text and (full := self.reconciler.sampler.full):
-            text = f"ok; ports at their limit of connections: {format_ports(full)}"
-        return Health(self.serving(), text)
-
-    def ready(self) -> str:
-        """What /readyz says: why HAProxy does not yet do what the source says, or ""."""
-        if self._stopping.is_set() or self._leaving.is_set():
-            return "stopping"
-        if missing := self._inbox.missing():
-            return f"not synced yet: {', '.join(sorted(missing))}"
-        if error := self.reconciler.connection_error:
-            return str(error)
-        if not self.reconciler.converged:
-            failing = sorted(self.reconciler.failures)
-            return f"not converged; failing ports: {failing}" if failing else "not converged"
-        return ""
-
     def _heard(self) -> None:
         """The source handed something over, from its own thread."""
         self._heard_at = time.monotonic()
         self._wakeup.set()
-
-    def facts(self) -> Facts:
-        """How everything is now; for the loop's thread."""
-        reconciler, unready = self.reconciler, self.ready()
-        bases = reconciler.sampler.bases()
-        return Facts(
-            router_name=self.settings.router_name,
-            asked="sidecar",
-            socket=self.settings.haproxy.absolute_socket,
-            pool=self._pool,
-            source=SourceReport(
-                self.settings.source.kind,
-                self._watching_what,
-                tuple(sorted(self._inbox.missing())),
-                None if self._heard_at is None else time.monotonic() - self._heard_at,
-            ),
-            claims=self._routing.claimed,
-            verdicts=self._routing.verdicts(),
-            observed=dict(reconciler.observed),
-            problems=(*self._problems, *reconciler.pool_problems),
-            held=reconciler.held,
-            failures={port: item.message for port, item in reconciler.failures.items()},
-            changed_seconds_ago=reconciler.history.changed_seconds_ago(),
-            converged=not unready,
-            unready=unready,
-            changes=reconciler.history.total,
-            left_out=dict(reconciler.left_out),
-            verified=frozenset(filter(reconciler.verified, reconciler.observed)),
-            connections=reconciler.sampler.connections,
-            attempts=reconciler.sampler.attempts(bases),
-            bases=bases,
-            reachable=reconciler.connection_error is None,
-        )
-
-    def world(self) -> World:
-        """What an explanation looks at; for the loop's thread."""
-        reconciler = self.reconciler
-        error = reconciler.connection_error
-        missing = ", ".join(sorted(self._inbox.missing()))
-        faults = [str(error)] if error else []
-        faults += [f"nothing is programmed: not synced yet: {missing}"] if missing else []
-        return World(
-            self.settings.router_name,
-            self._pool,
-            self._routing,
-            reconciler.observed if reconciler.process else None,
-            reconciler.held,
-            {port: item.message for port, item in reconciler.failures.items()},
-            (*faults, *reconciler.pool_problems),
-        )
 
     def _has_left(self) -> bool:
         """Whether nothing is left to do after `leave`."""
@@ -320,7 +241,7 @@ class Daemon:
 
     def _step(self) -> float:
         """Take what changed, drive HAProxy; in how many seconds to look again."""
-        self._report_problems()
+        self._problems.report(self._inbox.problems())
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return min(1.0, self.reconciler.step(None))
@@ -331,56 +252,38 @@ class Daemon:
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
         self._resolver.want(self._routing.names)
-        self.reconciler.mark(changed.ports, changed.causes)
+        self.reconciler.mark(changed.units, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
-        touched = self.reconciler.take_touched()
-        self._teller.mark(changed, touched)
-        more = self._teller.tell(time.monotonic())
+        touched = self.reconciler.known.take_touched()
+        self._change_log.mark(changed, touched)
+        more = self._change_log.tell(time.monotonic())
         if self._reporter:
             self._collector.mark(changed, touched)
-            self._reporter.tell(changes, self._collector.take(), self._routing.proposed_ports)
+            self._reporter.tell(changes, self._collector.take(), self._routing.autos.proposed)
             more |= self._collector.more
         return min(0.0 if more else seconds, _LOOK_SECONDS, self._persistence.save())
 
-    def _held(self) -> frozenset[int]:
+    def _held(self) -> frozenset[Unit]:
         """What the operator holds now, said once when it changes."""
-        ports = self._holds.ports()
-        if ports != self._said_held:
+        units = self._holds.units()
+        if units != self._said_held:
+            ports = ports_of(units)
             shown = format_ports(ports) or "none any more"
-            log.warning("held ports, left as they are: %s", shown, extra=about(held=sorted(ports)))
-            self._said_held = ports
-        return ports
-
-    def _report_problems(self) -> None:
-        """Say what of the source cannot be used, and what can be again, each once."""
-        found = self._inbox.problems()
-        if found is self._found_problems:
-            return
-        self._found_problems = found
-        before, self._problems = self._problems, problem_lines(found)
-        known, now = set(before), set(self._problems)
-        new = [line for line in self._problems if line not in known]
-        for line in new[:_PROBLEMS_SAID]:
-            log.error("%s", line)
-        if len(new) > _PROBLEMS_SAID:
-            more = len(new) - _PROBLEMS_SAID
-            log.error("%d more problems; `haproxy-sidecar status` shows all", more)
-        mended = [line for line in before if line not in now]
-        for line in mended[:_PROBLEMS_SAID]:
-            log.info("resolved: %s", line.split(": ", 1)[0])
-        if len(mended) > _PROBLEMS_SAID:
-            log.info("resolved: %d more", len(mended) - _PROBLEMS_SAID)
+            log.warning("held ports, left as they are: %s", shown, extra=about(held=ports))
+            self._said_held = units
+        return units
 
     def _count_on_scrape(self) -> None:
         """Gauges that are computed when somebody asks, not at each change."""
+        known = self.reconciler.known
 
         def ports(*, opened: bool) -> float:
-            return sum(seen.open is opened for seen in list(self.reconciler.observed.values()))
+            return sum(seen.open is opened for seen in list(known.observed.values()))
 
         self.metrics.ports.labels("open").set_function(lambda: ports(opened=True))
         self.metrics.ports.labels("closed").set_function(lambda: ports(opened=False))
-        self.metrics.ports.labels("failing").set_function(lambda: len(self.reconciler.failures))
+        self.metrics.ports.labels("failing").set_function(lambda: len(known.failures))
 
 
 @contextlib.contextmanager

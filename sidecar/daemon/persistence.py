@@ -52,18 +52,18 @@ class Persistence:
         # what is in the file, and how often the ports had changed when that was last compared
         self._auto_ports = auto_ports
         self._auto_changes = 0
-        self._programmed = reconciler.programmed
+        self._programmed = reconciler.known.programmed
         self._save_at = float("-inf")
 
     def save(self, *, at_once: bool = False) -> float:
         """Write what is due; in how many seconds to come again."""
         reconciler = self._reconciler
         changes = reconciler.changes
-        stale = changes != self._saved_changes and not reconciler.connection_error
+        stale = changes != self._saved_changes and not reconciler.known.connection_error
         if not (
             stale
-            or self._routing.auto_changes != self._auto_changes
-            or reconciler.programmed != self._programmed
+            or self._routing.autos.changes != self._auto_changes
+            or reconciler.known.programmed != self._programmed
         ):
             return _NEVER_SECONDS
         wait = self._save_at - time.monotonic()
@@ -78,7 +78,7 @@ class Persistence:
                 # The loop finds out what it is, and says so.
                 reconciler.disconnected()
                 return 0.0
-        if reconciler.programmed != self._programmed:
+        if reconciler.known.programmed != self._programmed:
             self._save_programmed()
         ended = time.monotonic()
         pause = min(_SAVE_MOST_SECONDS, max(_SAVE_SECONDS, _SAVE_SHARE * (ended - started)))
@@ -86,7 +86,7 @@ class Persistence:
         return pause
 
     def _save_auto_ports(self) -> None:
-        changes, ports = self._routing.auto_changes, self._routing.auto_ports
+        changes, ports = self._routing.autos.changes, self._routing.autos.ports
         if self._auto_ports is not None and ports != self._auto_ports:
             if not self._auto_ports_file.write(json.dumps(ports, indent=1) + "\n"):
                 return
@@ -101,8 +101,8 @@ class Persistence:
             self._saved_changes = changes
 
     def _save_programmed(self) -> None:
-        if self._programmed_file.write(json.dumps(self._reconciler.programmed) + "\n"):
-            self._programmed = self._reconciler.programmed
+        if self._programmed_file.write(json.dumps(self._reconciler.known.programmed) + "\n"):
+            self._programmed = self._reconciler.known.programmed
 
 
 def answers_file(settings: Settings) -> Path:

@@ -22,14 +22,18 @@ from sidecar.common.errors import (
     RemoteProtocolError,
 )
 from sidecar.common.hostport import is_unix_socket, split_host_port
+from sidecar.common.text import reason_of
 from sidecar.haproxy.operations import Operation, Outcome
 from sidecar.haproxy.protocol import (
     IN_FLIGHT_MAX_BYTES,
     MASTER_PROMPT,
     PROMPT,
+    Command,
     ReplyFraming,
+    encode,
     encode_line,
     reply_text,
+    without_echo,
 )
 from sidecar.haproxy.refusal import why_refused
 
@@ -120,24 +124,25 @@ class RuntimeClient:
         """`apply` and then `ask_all`, without a pause between them for a round trip."""
         questions = [encode_line(line) for line in lines]
         outcomes: list[Outcome] = [""] * len(operations)
-        sent: list[int] = []  # the index in ``operations`` of each command
+        sent: list[tuple[int, Command]] = []  # with their indexes in ``operations``
 
         def commands() -> Iterator[bytes]:
             for index, operation in enumerate(operations):
                 try:
-                    command = encode_line(operation.line())
+                    command = operation.command()
+                    encoded = encode(command)
                 except LocalProtocolError as exc:
                     outcomes[index] = exc
                 else:
-                    sent.append(index)
-                    yield command
+                    sent.append((index, command))
+                    yield encoded
             yield from questions
 
         replies = self._converse(commands())
-        for index, reply in zip(sent, replies, strict=False):
-            operation = operations[index]
-            done = operation.done(reply)
-            outcomes[index] = reply if done else CommandRefusedError(operation.line(), reply)
+        for (index, command), came in zip(sent, replies, strict=False):
+            reply = came if command.payload is None else without_echo(came)
+            done = operations[index].succeeded(reply)
+            outcomes[index] = reply if done else CommandRefusedError(command.line, reply)
         return outcomes, replies[len(sent) :]
 
     def fileno(self) -> int | None:
@@ -153,7 +158,7 @@ class RuntimeClient:
             return self._exchange(self._connected(), itertools.chain([first], commands))
         except OSError as exc:
             self.close()
-            raise DisconnectedError(self.address, "talking to HAProxy", _reason(exc)) from exc
+            raise DisconnectedError(self.address, "talking to HAProxy", reason_of(exc)) from exc
         except BaseException:
             # After an interrupt too: the reply that is still to come would pass for another's.
             self.close()
@@ -292,7 +297,7 @@ class MasterClient:
                 while data := _receive(connection, deadline):
                     reply += data
         except OSError as exc:
-            raise DisconnectedError(self.address, _waiting_for(command), _reason(exc)) from exc
+            raise DisconnectedError(self.address, _waiting_for(command), reason_of(exc)) from exc
         return reply_text(reply)
 
 
@@ -308,10 +313,10 @@ def _connect(address: str, timeout_seconds: float) -> socket.socket:
             connection.close()
             raise
     except PermissionError as exc:
-        reason = why_refused(address) if is_unix_socket(address) else _reason(exc)
+        reason = why_refused(address) if is_unix_socket(address) else reason_of(exc)
         raise DisconnectedError(address, CONNECTING, reason) from exc
     except (OSError, ValueError) as exc:  # a host that cannot be a name
-        raise DisconnectedError(address, CONNECTING, _reason(exc)) from exc
+        raise DisconnectedError(address, CONNECTING, reason_of(exc)) from exc
     else:
         return connection
 
@@ -326,10 +331,5 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 
 
 def _waiting_for(command: bytes) -> str:
-    return f"waiting for the reply to {command.decode('ascii').strip()!r}"
-
-
-def _reason(error: OSError | ValueError) -> str:
-    """What the operating system says, without the number."""
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error) or type(error).__name__
+    # Not what follows the line: it may be a private key.
+    return f"waiting for the reply to {command.splitlines()[0].decode('ascii')!r}"

@@ -14,6 +14,7 @@ from sidecar import __version__
 from sidecar.common.durations import format_duration
 from sidecar.common.errors import SettingsError
 from sidecar.common.hostport import is_unix_socket, split_host_port
+from sidecar.common.text import reason_of
 from sidecar.haproxy.capacity import Capacity
 from sidecar.haproxy.naming import backend_name, frontend_name
 from sidecar.model.pool import WEIGHT_MAX, Pool, PortPool, format_ports
@@ -110,7 +111,7 @@ def _line(error: Exception, path: Path) -> str:
 
 def _problem(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}"
+        return f"cannot be read: {reason_of(error)}"
     if isinstance(error, UnicodeDecodeError):
         return "cannot be read: not UTF-8 text"
     if isinstance(error, jinja2.TemplateError):

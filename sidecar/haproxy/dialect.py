@@ -35,8 +35,8 @@ SERVER_DELETED = frozenset({"Server deleted.", "No such server."})
 SERVER_IN_USE = "Server still has connections attached to it, cannot remove it."
 
 #: When ``enable frontend`` and ``disable frontend`` worked; empty, or there was nothing to do.
-PORT_OPENED = frozenset({"", "All sockets are already enabled."})
-PORT_CLOSED = frozenset({"", "All sockets are already disabled."})
+FRONTEND_ENABLED = frozenset({"", "All sockets are already enabled."})
+FRONTEND_DISABLED = frozenset({"", "All sockets are already disabled."})
 
 # What HAProxy refuses however often it is asked -> what to do about it.
 _REMEDIES = {

@@ -2,6 +2,8 @@
 
 import re
 
+from sidecar.model.desired import BackendName
+
 _BACKEND = re.compile(r"be_tcp-([0-9]+)")
 _FRONTEND = re.compile(r"tcp-([0-9]+)")
 
@@ -10,8 +12,13 @@ def frontend_name(port: int) -> str:
     return f"tcp-{port}"
 
 
-def backend_name(port: int) -> str:
-    return f"be_tcp-{port}"
+def backend_name(port: int) -> BackendName:
+    return BackendName(f"be_tcp-{port}")
+
+
+def own_backend(name: str) -> BackendName | None:
+    """``name``, if it is one of ours."""
+    return BackendName(name) if _BACKEND.fullmatch(name) else None
 
 
 def port_of_backend(name: str) -> int | None:

@@ -20,6 +20,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from sidecar.common.errors import HAProxyError, RuntimeAPIError
 from sidecar.common.supervisor import dying_with
+from sidecar.common.text import reason_of
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.state import ProcessInfo, parse_info
 from sidecar.model.pool import Pool
@@ -72,7 +73,7 @@ def refuse_busy_ports(pool: Pool) -> None:
                     try:
                         probe.bind((ip, port))
                     except OSError as exc:
-                        busy.append(f"{ip} port {port}: {exc.strerror}")
+                        busy.append(f"{ip} port {port}: {reason_of(exc)}")
     if busy:
         more = f"\n  and {len(busy) - 5} more" if len(busy) > 5 else ""
         raise HAProxyError(

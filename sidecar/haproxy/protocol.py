@@ -9,17 +9,25 @@ Follows management.txt 9.3 ("Unix Socket commands") and measurements on 2.4 to 3
   ``<<`` would open a payload, a space would split it, a backslash would escape what follows.
   None of our arguments needs any of them, hence they are refused instead of escaped; quotes too,
   which HAProxy takes for letters. ``#`` is a letter as well (``show map #0``), no comment.
-* At most `IN_FLIGHT_MAX_BYTES` may be unanswered: 3.2.0 hangs above 16,384 (haproxy #3064).
+* A payload (a map's entries, a certificate) stands on the lines after ``<<`` and ends with an empty
+  one, so it has none itself: what came behind it would run as commands.
+* At most `IN_FLIGHT_MAX_BYTES` may be unanswered: 3.2.0 hangs above 16,384 (haproxy #3064). A
+  command with its payload goes alone, and stays below tune.bufsize: 2.6 dies at exactly that.
 
 Must not import sockets or clocks; `sidecar.haproxy.client` moves the bytes.
 """
 
 import re
+from dataclasses import dataclass, field
+from typing import Self
 
 from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
 
 #: Half of HAProxy's default tune.bufsize.
 IN_FLIGHT_MAX_BYTES = 8192
+
+#: A command and its payload, with some room below HAProxy's default tune.bufsize of 16,384.
+WITH_PAYLOAD_MAX_BYTES = 16_000
 
 #: What ends each reply in interactive mode.
 PROMPT = b"\n> "
@@ -30,17 +38,50 @@ MASTER_PROMPT = b"master> "
 #: More than `show servers state` of 65,535 ports with 16 slots each; beyond it is no reply.
 REPLY_MAX_BYTES = 256 * 1024 * 1024
 
+_ECHO = re.compile(r"\A(?:\+ )*")
+
 _UNSAFE = re.compile(r"[^ -~]|[;\\\"']|<<")
 # The same the other way round, but for "<<": three times as fast, and asked for each command.
 _SAFE = re.compile(r"[ !#-&(-:<-\[\]-~]*")
 
 
-def encode(*arguments: str) -> bytes:
-    """One command as a line. Raises LocalProtocolError for an argument HAProxy would misread."""
-    line = " ".join(arguments)
-    if line.count(" ") != len(arguments) - 1 or not all(arguments):
-        raise LocalProtocolError(f"an argument is empty or has a space: {arguments!r}")
-    return encode_line(line)
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What HAProxy is sent. ``line``: for anybody to read. ``payload``: what follows it, without
+    an empty line in it; ``str()`` and ``repr()`` never show it, as it may be a private key."""
+
+    line: str
+    payload: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, *words: str, payload: bytes | None = None) -> Self:
+        """The command that has these words. Raises LocalProtocolError if HAProxy would see
+        others."""
+        line = " ".join(words)
+        if line.count(" ") != len(words) - 1 or not all(words):
+            raise LocalProtocolError(f"a word is empty or has a space: {words!r}")
+        return cls(line, payload)
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def encode(command: Command) -> bytes:
+    """The bytes of one command. Raises LocalProtocolError, which never shows the payload, if they
+    would not arrive as exactly that."""
+    line = encode_line(command.line)
+    if command.payload is None:
+        return line
+    payload = command.payload.rstrip(b"\n")
+    if b"\0" in payload or not all(part.strip() for part in payload.split(b"\n")):
+        raise LocalProtocolError(f"the payload of {command.line!r} has an empty line or a NUL")
+    encoded = b"%s <<\n%s\n\n" % (line[:-1], payload)
+    if len(encoded) > WITH_PAYLOAD_MAX_BYTES:
+        raise LocalProtocolError(
+            f"{command.line!r} has {len(encoded)} bytes with its payload, HAProxy takes"
+            f" {WITH_PAYLOAD_MAX_BYTES}"
+        )
+    return encoded
 
 
 def encode_line(line: str) -> bytes:
@@ -90,6 +131,11 @@ class ReplyFraming:
     def unfinished(self) -> str:
         """The start of a reply that has not ended yet, for an error message."""
         return reply_text(self._buffer[:80])
+
+
+def without_echo(reply: str) -> str:
+    """The reply to a command with a payload, for each line of which 2.6 and 3.0 say ``+ ``."""
+    return _ECHO.sub("", reply, count=1)
 
 
 def reply_text(reply: bytes | bytearray) -> str:

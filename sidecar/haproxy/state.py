@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.text import shown
-from sidecar.haproxy.naming import port_of_backend, port_of_frontend
+from sidecar.haproxy.naming import own_backend
 from sidecar.haproxy.operations import State
+from sidecar.model.desired import BackendName, ClaimKey, Unit
 from sidecar.model.pool import PARKED, Address
 
 # Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
@@ -76,21 +77,27 @@ class ObservedServer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedPort:
-    """One port of the pool as HAProxy has it. ``servers``: name -> server, in HAProxy's order."""
+class ObservedUnit:
+    """One backend of the pool as HAProxy has it. ``exposed``: the keys that lead to it.
+    ``servers``: name -> server, in HAProxy's order."""
 
-    port: int
-    open: bool
+    unit: Unit
+    exposed: frozenset[ClaimKey]
     servers: Mapping[str, ObservedServer]
 
+    @property
+    def open(self) -> bool:
+        """Whether clients get there."""
+        return bool(self.exposed)
 
-def leaving(observed: ObservedPort) -> bool:
+
+def leaving(observed: ObservedUnit) -> bool:
     """Whether planning needs sessions: some slot is in maint with an address."""
     slots = observed.servers.values()
     return any(slot.state == "maint" and slot.address != PARKED for slot in slots)
 
 
-def used(observed: ObservedPort) -> bool:
+def used(observed: ObservedUnit) -> bool:
     """Whether some slot has an endpoint, or had one that may still have sessions."""
     return any(slot.address != PARKED for slot in observed.servers.values())
 
@@ -136,8 +143,8 @@ def parse_info(text: str) -> ProcessInfo:
         raise RemoteProtocolError(f"no answer of 'show info': {text[:200]!r}") from exc
 
 
-def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
-    """``show servers state``: port -> name -> server, of our backends only.
+def parse_servers_state(text: str) -> dict[BackendName, dict[str, ObservedServer]]:
+    """``show servers state``: backend -> name -> server, of our backends only.
 
     Raises RemoteProtocolError if it is something else, or a column that we need is missing.
     """
@@ -155,7 +162,7 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
     rests: dict[str, _Rest] = {}
     # Slots that nobody uses are the same in all backends, and share one value.
     unused: dict[tuple[str, str], ObservedServer] = {}
-    found: dict[int, dict[str, ObservedServer]] = {}
+    found: dict[BackendName, dict[str, ObservedServer]] = {}
     last_backend, slots = "", None
     line = ""
     try:
@@ -165,8 +172,8 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
             row = line.split(" ", head)
             if row[backend] != last_backend:
                 last_backend = row[backend]
-                number = port_of_backend(last_backend)
-                slots = None if number is None else found.setdefault(number, {})
+                own = own_backend(last_backend)
+                slots = None if own is None else found.setdefault(own, {})
             if slots is None:
                 continue
             key = row[head] if alike else line
@@ -177,11 +184,11 @@ def parse_servers_state(text: str) -> dict[int, dict[str, ObservedServer]]:
             if (rest := rests.get(key)) is None:
                 rest = rests[key] = _rest(line.split(" "), others)
             port, state, weight, up, since, checks = rest
-            own, address = intern(row[name]), _new(Address, (row[ip], port))
-            server = _new(ObservedServer, (own, address, state, weight, up, since, None, checks))
-            slots[own] = server
+            slot, address = intern(row[name]), _new(Address, (row[ip], port))
+            server = _new(ObservedServer, (slot, address, state, weight, up, since, None, checks))
+            slots[slot] = server
             if is_unused:
-                unused[own, key] = server
+                unused[slot, key] = server
     except (IndexError, ValueError) as exc:
         raise RemoteProtocolError(
             f"a row of 'show servers state' is broken: {line[:200]!r}"
@@ -210,38 +217,37 @@ def state_of(admin_state: int) -> State:
     return "drain" if admin_state & _FORCED_DRAIN else "ready"
 
 
-def parse_frontends(text: str) -> dict[int, bool]:
-    """``show stat`` of frontends: port -> whether it listens, of our frontends only."""
-    found = {}
-    for row in stat_rows(text, ("pxname", "svname", "status")):
-        port = port_of_frontend(row["pxname"])
-        if port is not None and row["svname"] == "FRONTEND":
-            found[port] = row["status"] in _LISTENING
-    return found
+def parse_frontends(text: str) -> dict[str, bool]:
+    """``show stat`` of frontends: frontend's name -> whether it listens."""
+    return {
+        row["pxname"]: row["status"] in _LISTENING
+        for row in stat_rows(text, ("pxname", "svname", "status"))
+        if row["svname"] == "FRONTEND"
+    }
 
 
-def parse_server_sessions(text: str) -> dict[int, dict[str, int]]:
-    """``show stat`` of servers: port -> server name -> sessions now (column ``scur``)."""
-    found: dict[int, dict[str, int]] = {}
+def parse_server_sessions(text: str) -> dict[BackendName, dict[str, int]]:
+    """``show stat`` of servers: backend -> server name -> sessions now (column ``scur``)."""
+    found: dict[BackendName, dict[str, int]] = {}
     for row in stat_rows(text, ("pxname", "svname", "scur")):
-        port = port_of_backend(row["pxname"])
-        if port is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
+        own = own_backend(row["pxname"])
+        if own is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
             try:
-                found.setdefault(port, {})[row["svname"]] = int(row["scur"] or 0)
+                found.setdefault(own, {})[row["svname"]] = int(row["scur"] or 0)
             except ValueError as exc:
                 raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
     return found
 
 
-def parse_session_ids(text: str) -> dict[tuple[int, str], list[str]]:
-    """``show sess``: (port, server name) -> HAProxy's names of the sessions on it."""
-    found: dict[tuple[int, str], list[str]] = {}
+def parse_session_ids(text: str) -> dict[tuple[BackendName, str], list[str]]:
+    """``show sess``: (backend, server name) -> HAProxy's names of the sessions on it."""
+    found: dict[tuple[BackendName, str], list[str]] = {}
     for line in text.split("\n"):
         name, _, rest = line.partition(": ")
         fields = dict(word.split("=", 1) for word in rest.split(" ") if "=" in word)
-        port = port_of_backend(fields.get("be", ""))
-        if port is not None and fields.get("srv", "<none>") != "<none>":
-            found.setdefault((port, fields["srv"]), []).append(name)
+        own = own_backend(fields.get("be", ""))
+        if own is not None and fields.get("srv", "<none>") != "<none>":
+            found.setdefault((own, fields["srv"]), []).append(name)
     return found
 
 

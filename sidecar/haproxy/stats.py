@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.haproxy.attempts import Attempts
 from sidecar.haproxy.naming import port_of_backend, port_of_frontend
-from sidecar.haproxy.state import ObservedPort, ProcessInfo, stat_rows
+from sidecar.haproxy.state import ObservedUnit, ProcessInfo, stat_rows
+from sidecar.model.desired import Unit
 
 _COUNTS = ("pxname", "svname", "scur", "rate", "bin", "bout")
 _ATTEMPTS = ("stot", "econ", "wretr", "wredis")
@@ -57,7 +58,7 @@ class Traffic:
     """One look, everything by port; a port that HAProxy lacks is nowhere.
 
     ``ports``: what its frontend counts. ``servers``: by name. ``attempts``: its backend's, since
-    HAProxy started. ``observed``: its state at that instant.
+    HAProxy started. ``observed``: by unit, how they were at that instant.
     """
 
     process: ProcessInfo
@@ -65,7 +66,7 @@ class Traffic:
     connections: Mapping[int, Connections]
     servers: Mapping[int, Mapping[str, ServerTraffic]]
     attempts: Mapping[int, Attempts]
-    observed: Mapping[int, ObservedPort]
+    observed: Mapping[Unit, ObservedUnit]
 
 
 def parse_port_traffic(text: str) -> dict[int, Counts]:

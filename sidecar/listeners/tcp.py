@@ -1,14 +1,38 @@
-"""A TCP port: what a Route's annotation may ask for, looked at alone.
+"""A TCP port as a kind of listener: what a Route's annotation may ask for, looked at alone, and the
+frontend that opens it.
 
-Must not know who else asks for it (`sidecar.routing.claims`), nor Services or endpoints. Pure.
+Each port has a frontend and a backend of its own, which haproxy.cfg ties together for good: a port
+leads to its backend or nowhere. Must not know who else asks for it (`sidecar.routing.claims`), nor
+Services or endpoints. Pure.
 """
 
 import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import shown
+from sidecar.haproxy.naming import (
+    backend_name,
+    frontend_name,
+    port_of_backend,
+    port_of_frontend,
+)
+from sidecar.haproxy.operations import ClosePort, KeyOperation, OpenPort
+from sidecar.haproxy.state import ObservedUnit, parse_frontends
+from sidecar.listeners.base import ExposureRules
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route
-from sidecar.model.pool import Pool, PortPool
+from sidecar.model.pool import Pool, PortPool, format_ports
 from sidecar.model.verdicts import Reason, Verdict
+
+#: The kind's name.
+TCP = "tcp"
+
+#: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
+TOGGLE_SECONDS = 1.0
+
+_OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
+
+_NOTHING: frozenset[ClaimKey] = frozenset()
 
 #: The value of the port annotation that leaves the choice to us.
 AUTO = "auto"
@@ -18,6 +42,95 @@ _RAW_TERMINATIONS = frozenset({None, "", "passthrough"})
 
 #: ASCII, and never more digits than a port has: what users send may be of any length.
 _NUMBER = re.compile(r"[0-9]{1,5}")
+
+
+def key_of(port: int) -> ClaimKey:
+    return ClaimKey(TCP, str(port))
+
+
+def unit_of(port: int) -> Unit:
+    return backend_name(port)
+
+
+def port_of(unit: Unit) -> int:
+    """Raises ValueError if it is the unit of another kind."""
+    port = port_of_backend(unit)
+    if port is None:
+        raise ValueError(f"no port's backend: {unit!r}")
+    return port
+
+
+def ports_of(units: Iterable[Unit]) -> list[int]:
+    """In ascending order."""
+    return sorted(map(port_of, units))
+
+
+class TCPPorts:
+    """All ports of ``pool``; a `ListenerKind`. ``close_after_seconds``: how long one may be open
+    without a server that takes connections."""
+
+    name = TCP
+
+    def __init__(self, pool: Pool, close_after_seconds: float = 5.0) -> None:
+        self.pool = pool
+        self.rules = ExposureRules(close_after_seconds, TOGGLE_SECONDS)
+        self.classes: Mapping[Unit, PortPool] = {
+            unit_of(port): item for port, item in pool.by_port.items()
+        }
+        self._keys = {unit_of(port): frozenset({key_of(port)}) for port in pool.ports}
+
+    def unit(self, key: ClaimKey) -> Unit:
+        return unit_of(int(key.name))
+
+    def keys(self, unit: Unit) -> frozenset[ClaimKey]:
+        return self._keys[unit]
+
+    def expose(self, key: ClaimKey, unit: Unit) -> KeyOperation:
+        return OpenPort(unit, key, frontend_name(int(key.name)))
+
+    def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
+        return ClosePort(unit, key, frontend_name(int(key.name)))
+
+    def questions(self, units: Collection[Unit] | None) -> list[str]:
+        if units is None:
+            return ["show stat -1 1 -1"]
+        return [f"show stat {frontend_name(port_of(unit))} 1 -1" for unit in units]
+
+    def parse(self, replies: Sequence[str]) -> dict[Unit, frozenset[ClaimKey]]:
+        found: dict[Unit, frozenset[ClaimKey]] = {}
+        for reply in replies:
+            for name, listens in parse_frontends(reply).items():
+                port = port_of_frontend(name)
+                if port is not None and (keys := self._keys.get(unit_of(port))):
+                    found[unit_of(port)] = keys if listens else _NOTHING
+        return found
+
+    def absence(self, unit: Unit) -> str:
+        return f"HAProxy has no frontend {frontend_name(port_of(unit))}; {_OTHER_CONFIG}"
+
+    def problems(self, observed: Mapping[Unit, ObservedUnit]) -> Iterable[str]:
+        if absent := [unit for unit in self.classes if unit not in observed]:
+            missing = format_ports(ports_of(absent))
+            yield (
+                f"HAProxy has no frontend {frontend_name(port_of(absent[0]))} with backend"
+                f" {absent[0]} (missing ports: {missing}); {_OTHER_CONFIG}"
+            )
+        for unit, seen in observed.items():
+            pool = self.classes[unit]
+            if lacking := [name for name in pool.slot_names if name not in seen.servers]:
+                yield (
+                    f"HAProxy's backend {unit} lacks {len(lacking)} of {pool.slots} slots, first"
+                    f" {lacking[0]}; {_OTHER_CONFIG}"
+                )
+
+    def title(self, unit: Unit) -> str:
+        return f"port {port_of(unit)}"
+
+    def port(self, unit: Unit) -> int:
+        return port_of(unit)
+
+    def log_fields(self, unit: Unit) -> Mapping[str, object]:
+        return {"port": port_of(unit)}
 
 
 def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:

@@ -57,6 +57,7 @@ class Route:
     ``uid``: metadata.uid, or ``namespace/name`` where a manifest has none.
     ``router_name``, ``port``: the values of our annotations, or None.
     ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
+    ``wishes``: of each policy that it has an annotation of, its name and the text.
     ``target_port``: spec.port.targetPort as text, number or name alike; None when absent.
     ``targets``: spec.to first, then the alternate backends.
     """
@@ -67,11 +68,11 @@ class Route:
     created_seconds: float
     router_name: str | None
     port: str | None
-    drain_deadline: str | None
     kept_port: str | None
     target_port: str | None
     targets: tuple[RouteTarget, ...]
     tls_termination: str | None
+    wishes: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> Key:

@@ -59,12 +59,13 @@ _RFC3339 = re.compile(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})
 
 @dataclass(frozen=True, slots=True)
 class AnnotationKeys:
-    """The keys of the annotations of a Route that we read; they are settings."""
+    """The keys of the annotations of a Route that we read; they are settings. ``policies``: of
+    each its name, and the key."""
 
     router_name: str
     port: str
-    drain_deadline: str
     kept_port: str
+    policies: tuple[tuple[str, str], ...] = ()
 
 
 def identify(data: object) -> Key | None:
@@ -199,8 +200,12 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
         created_seconds=_unix_seconds(metadata.at("creationTimestamp")),
         router_name=annotation(keys.router_name),
         port=annotation(keys.port),
-        drain_deadline=annotation(keys.drain_deadline),
         kept_port=annotation(keys.kept_port),
+        wishes=tuple(
+            (policy, text)
+            for policy, name in keys.policies
+            if (text := annotation(name)) is not None
+        ),
         target_port=spec.at("port").at("targetPort").port_or_name(),
         targets=tuple(
             _route_target(target)

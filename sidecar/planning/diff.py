@@ -1,33 +1,27 @@
-"""A plan as a difference: what a port is, and what it will be. Pure."""
+"""A plan as a difference: what a unit is, and what it will be. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sidecar.haproxy.operations import (
     AddServer,
-    ClosePort,
     DeleteServer,
     EnableHealth,
-    OpenPort,
-    Operation,
     SetAddress,
     SetHealth,
     SetState,
     SetWeight,
 )
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.model.pool import PARKED
+from sidecar.planning.planner import Plan
 
 
-def after(observed: ObservedPort, operations: Iterable[Operation]) -> ObservedPort:
-    """The port once HAProxy has carried ``operations`` out."""
-    is_open, servers = observed.open, dict(observed.servers)
-    for operation in operations:
+def after(observed: ObservedUnit, plan: Plan) -> ObservedUnit:
+    """The unit once HAProxy has carried ``plan`` out, but for ended sessions."""
+    servers = dict(observed.servers)
+    for operation in plan.operations:
         match operation:
-            case OpenPort():
-                is_open = True
-            case ClosePort():
-                is_open = False
             case AddServer(server=name, address=address, weight=weight):
                 servers[name] = ObservedServer(name, address, "maint", weight, False, 0)
             case DeleteServer(server=name):
@@ -45,10 +39,12 @@ def after(observed: ObservedPort, operations: Iterable[Operation]) -> ObservedPo
                 servers[name] = servers[name]._replace(checks="on")
             case SetHealth(server=name, health=health):
                 servers[name] = servers[name]._replace(up=health == "up")
-    return replace(observed, open=is_open, servers=servers)
+    concealed = {operation.key for operation in plan.conceal}
+    exposed = observed.exposed - concealed | {operation.key for operation in plan.expose}
+    return replace(observed, exposed=exposed, servers=servers)
 
 
-def difference(before: ObservedPort, now: ObservedPort) -> Iterator[str]:
+def difference(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
     """Lines that begin with ``-`` for what was and ``+`` for what is; parked slots are nothing."""
     if before.open != now.open:
         yield "- closed" if now.open else "- open"

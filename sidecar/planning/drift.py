@@ -1,6 +1,6 @@
 """What somebody else changed in HAProxy, in words for the log.
 
-Compares two looks at a port between which the sidecar itself changed nothing. What HAProxy does by
+Compares two looks at a unit between which the sidecar itself changed nothing. What HAProxy does by
 itself (sessions, and health where it is checked) is no change. Pure.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from sidecar.common.text import cut, few
 from sidecar.haproxy.operations import State
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.model.pool import PARKED, Address
 
 # More changes than this are only counted, and longer names of servers are cut.
@@ -18,7 +18,7 @@ _NAME_MAX = 40
 _IN: dict[State, str] = {"ready": "ready", "drain": "in drain", "maint": "in maint"}
 
 
-def changes(before: ObservedPort, now: ObservedPort) -> tuple[str, ...]:
+def changes(before: ObservedUnit, now: ObservedUnit) -> tuple[str, ...]:
     """What of ``now`` is not as it was, a phrase for each server and for the frontend."""
     return tuple(_changes(before, now))
 
@@ -28,7 +28,7 @@ def summary(changes: tuple[str, ...]) -> str:
     return few(changes, _SHOWN_MAX, "; ")
 
 
-def _changes(before: ObservedPort, now: ObservedPort) -> Iterator[str]:
+def _changes(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
     for name, was in before.servers.items():
         server = now.servers.get(name)
         if server is None:

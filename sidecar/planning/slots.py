@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.haproxy.state import ObservedServer
+from sidecar.model.desired import DesiredServer
 from sidecar.model.pool import PARKED, Address
-from sidecar.routing.endpoints import DesiredServer
 
 # Which of several slots with one address keeps it: the one that serves.
 _KEEPS = {"ready": 0, "drain": 1, "maint": 2}
@@ -53,13 +53,7 @@ def assign(
     can be added, slots in maint that still have sessions are given away only if nothing else will
     come free, and a slot that serves only if there is no other slot at all.
     """
-    holders: dict[Address, str] = {}
-    for name, slot in slots.items():
-        if slot.address == PARKED or name in unfit:
-            continue
-        other = holders.setdefault(slot.address, name)
-        if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:
-            holders[slot.address] = name
+    holders = _holders(slots, unfit)
     ready = [server for server in servers if server.state == "ready"]
     over: tuple[DesiredServer, ...] = ()
     if len(ready) > at_most:
@@ -95,6 +89,18 @@ def assign(
         over if can_add else (*rest, *over),
         tuple(busy),
     )
+
+
+def _holders(slots: Mapping[str, ObservedServer], unfit: Collection[str]) -> dict[Address, str]:
+    """Address -> the slot that has it."""
+    holders: dict[Address, str] = {}
+    for name, slot in slots.items():
+        if slot.address == PARKED or name in unfit:
+            continue
+        other = holders.setdefault(slot.address, name)
+        if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:
+            holders[slot.address] = name
+    return holders
 
 
 def is_idle(slot: ObservedServer) -> bool:

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sidecar.common.log_fields import about
-from sidecar.control.reconciler import Reconciler
+from sidecar.control.known import Known
+from sidecar.listeners.base import ListenerKind
+from sidecar.model.desired import Unit
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Verdict
 from sidecar.routing.table import Changed, Routing
@@ -32,8 +34,8 @@ LOOKS = 100
 #: More addresses of a port than this are only counted.
 _ADDRESSES_MAX = 4
 
-#: A Route, or a port.
-_Subject = Key | int
+#: A Route, or a unit.
+_Subject = Key | Unit
 
 
 @dataclass(slots=True)
@@ -49,12 +51,13 @@ class _Queue:
     said_more: bool = False
 
 
-class Teller:
-    """Says what ``routing`` and ``reconciler`` know."""
+class ChangeLog:
+    """Says what ``routing`` and ``known`` know of the units of ``kind``."""
 
-    def __init__(self, routing: Routing, reconciler: Reconciler) -> None:
+    def __init__(self, kind: ListenerKind, routing: Routing, known: Known) -> None:
+        self._kind = kind
         self._routing = routing
-        self._reconciler = reconciler
+        self._known = known
         self._said: dict[_Subject, Verdict | str] = {}
         # what is marked -> how often it changed since
         self._changes: dict[_Subject, int] = {}
@@ -65,17 +68,17 @@ class Teller:
         # what a line was written of -> until when it rests, the first to wake first
         self._rests: dict[_Subject, float] = {}
 
-    def mark(self, changed: Changed, touched: Iterable[int]) -> None:
-        """These Routes and ports may be different; ``touched``: ports changed in HAProxy."""
+    def mark(self, changed: Changed, touched: Iterable[Unit]) -> None:
+        """These Routes and units may be different; ``touched``: units changed in HAProxy."""
         for key in sorted(changed.routes):
             if self._routing.has(key):
                 self._mark(key, 1)
             else:
                 self._forget(key)
-        for port in sorted(changed.ports):
-            self._mark(port, 1)
-        for port in sorted(touched):
-            self._mark(port, 0)
+        for unit in sorted(changed.units):
+            self._mark(unit, 1)
+        for unit in sorted(touched):
+            self._mark(unit, 0)
 
     def tell(self, now: float) -> bool:
         """Write what is due; whether there is more to look at right away."""
@@ -113,11 +116,11 @@ class Teller:
 
     def _is_known(self, subject: _Subject) -> bool:
         """Whether it costs nothing to find out how it is now: the loop did, or never will."""
-        port = subject if isinstance(subject, int) else self._routing.owner_port(subject)
-        return port is None or self._routing.knows(port) or not self._reconciler.compares(port)
+        unit = self._routing.owned(subject) if isinstance(subject, Key) else subject
+        return unit is None or self._routing.knows(unit) or not self._known.compares(unit)
 
     def _enqueue(self, subject: _Subject, now: float) -> None:
-        whose = "" if isinstance(subject, int) else subject.namespace
+        whose = subject.namespace if isinstance(subject, Key) else ""
         lines = LINES_AT_ONCE if whose else None
         self._queues.setdefault(whose, _Queue(lines, now)).subjects[subject] = None
 
@@ -153,12 +156,13 @@ class Teller:
     def _look(self, subject: _Subject, changes: int) -> bool:
         """Write a line if there is something new to say; whether there was."""
         times = f" (changed {changes} times since this was last said)" if changes > 1 else ""
-        if isinstance(subject, int):
+        if not isinstance(subject, Key):
             line = self._describe(subject)
             if line is None or line == self._said.get(subject, "closed"):
                 return False
             self._said[subject] = line
-            log.info("port %d: %s%s", subject, line, times, extra=self._about_port(subject))
+            title = self._kind.title(subject)
+            log.info("%s: %s%s", title, line, times, extra=self._about_unit(subject))
             return True
         verdict = self._routing.verdict(subject)
         if verdict is None or verdict == self._said.get(subject):
@@ -179,13 +183,14 @@ class Teller:
             log.info("Route %s: %s%s", where, verdict.message, times, extra=known)
         return bool(verdict.message)
 
-    def _about_port(self, port: int) -> dict[str, dict[str, object]]:
-        claimed = self._routing.claim(port)
-        return about(port=port, route=claimed.route.title if claimed else None)
+    def _about_unit(self, unit: Unit) -> dict[str, dict[str, object]]:
+        claimed = self._routing.claim(unit)
+        route = claimed.route.title if claimed else None
+        return about(**self._kind.log_fields(unit), route=route)
 
-    def _describe(self, port: int) -> str | None:
-        seen = self._reconciler.observed.get(port)
-        claimed = self._routing.claim(port)
+    def _describe(self, unit: Unit) -> str | None:
+        status, claimed = self._known.status(unit), self._routing.claim(unit)
+        seen = status.observed
         if seen is None:
             # HAProxy is still to be asked, or lacks it, of which the reconciler has a line.
             return None
@@ -197,6 +202,6 @@ class Teller:
             return f"closed, {waits} Route {claimed.route.title}"
         more = len(addresses) - _ADDRESSES_MAX
         shown = ", ".join(map(str, addresses[:_ADDRESSES_MAX])) + f" and {more} more" * (more > 0)
-        left_out = self._reconciler.left_out.get(port, 0)
+        left_out = status.left_out
         note = f"; {left_out} left out, see limits.max_servers" if left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"

@@ -7,7 +7,9 @@ the loop did not ask for, nor keep it waiting: of thousands, some are taken at a
 import itertools
 from collections.abc import Iterable
 
-from sidecar.control.reconciler import Reconciler
+from sidecar.control.known import Known
+from sidecar.listeners.tcp import port_of
+from sidecar.model.desired import Unit
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.reporting.outcome import Outcome
@@ -23,15 +25,15 @@ FAILS_AFTER = 3
 class Collector:
     """What is new of Routes since it was last taken."""
 
-    def __init__(self, routing: Routing, reconciler: Reconciler) -> None:
+    def __init__(self, routing: Routing, known: Known) -> None:
         self._routing = routing
-        self._reconciler = reconciler
+        self._known = known
         self._marked: dict[Key, None] = {}
 
-    def mark(self, changed: Changed, touched: Iterable[int]) -> None:
-        """These Routes may be different; ``touched``: ports changed, verified or failed."""
+    def mark(self, changed: Changed, touched: Iterable[Unit]) -> None:
+        """These Routes may be different; ``touched``: units changed, verified or failed."""
         self._marked |= dict.fromkeys(changed.routes)
-        owners = (self._routing.owner(port) for port in touched)
+        owners = map(self._routing.owner, touched)
         self._marked |= dict.fromkeys(key for key in owners if key)
 
     def take(self) -> dict[Key, Outcome | None]:
@@ -39,14 +41,15 @@ class Collector:
         taken: dict[Key, Outcome | None] = {}
         for key in list(itertools.islice(self._marked, TAKEN_AT_ONCE)):
             del self._marked[key]
-            port = self._routing.owner_port(key)
-            if port is None or self._routing.knows(port):
-                taken[key] = self._outcome(key, port)
-            elif not self._reconciler.compares(port):
-                # HAProxy is away, or an operator holds the port: that it is this Route's is known
+            unit = self._routing.owned(key)
+            if unit is None or self._routing.knows(unit):
+                taken[key] = self._outcome(key, unit)
+            elif not self._known.compares(unit):
+                # HAProxy is away, or an operator holds the unit: that it is this Route's is known
                 # all the same, and whoever publishes ports must not take it for nobody's.
+                port = port_of(unit)
                 verdict = Verdict(key, port, Reason.ADMITTED, "")
-                taken[key] = Outcome(verdict, port, open=self._is_open(port))
+                taken[key] = Outcome(verdict, port, open=self._known.status(unit).open)
             # Else it is compared in a moment, and marked again when it is verified or fails.
         return taken
 
@@ -55,25 +58,22 @@ class Collector:
         """Whether there is more to take right away."""
         return bool(self._marked)
 
-    def _outcome(self, key: Key, port: int | None) -> Outcome | None:
+    def _outcome(self, key: Key, unit: Unit | None) -> Outcome | None:
         verdict = self._routing.verdict(key)
-        claimed = None if port is None else self._routing.claim(port)
+        claimed = None if unit is None else self._routing.claim(unit)
         if verdict is None:
             return None
-        if port is None or claimed is None:
+        if unit is None or claimed is None:
             return Outcome(verdict)
-        failure, is_open = self._reconciler.failures.get(port), self._is_open(port)
+        status = self._known.status(unit)
+        failure = status.failure
         usable = any(server.state == "ready" for server in claimed.resolution.servers)
         return Outcome(
             verdict,
-            port,
+            port_of(unit),
             # A port that was just closed may have to wait before it opens again.
-            verified=self._reconciler.verified(port) and (is_open or not usable),
-            open=is_open,
+            verified=status.verified and (status.open or not usable),
+            open=status.open,
             failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
-            left_out=self._reconciler.left_out.get(port, 0),
+            left_out=status.left_out,
         )
-
-    def _is_open(self, port: int) -> bool:
-        seen = self._reconciler.observed.get(port)
-        return seen is not None and seen.open

@@ -14,7 +14,9 @@ from sidecar.common.errors import UsageError
 from sidecar.common.hostport import canonical_ip
 from sidecar.common.text import few
 from sidecar.haproxy.dialect import remedy_of
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import key_of, unit_of
+from sidecar.model.desired import Unit
 from sidecar.model.objects import AGE_UNKNOWN, Endpoint, EndpointSet, Key, Route, RouteTarget
 from sidecar.model.pool import PARKED, Address, Pool
 from sidecar.model.verdicts import Verdict
@@ -38,15 +40,15 @@ _DENIALS = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All that is looked at. ``observed``: None while HAProxy is away. ``failures``: port -> why it
+    """All that is looked at. ``observed``: None while HAProxy is away. ``failures``: unit -> why it
     is not as desired. ``faults``: why HAProxy cannot be driven, a line each."""
 
     router_name: str
     pool: Pool
     routing: Routing
-    observed: Mapping[int, ObservedPort] | None
-    held: frozenset[int] = frozenset()
-    failures: Mapping[int, str] = field(default_factory=dict)
+    observed: Mapping[Unit, ObservedUnit] | None
+    held: frozenset[Unit] = frozenset()
+    failures: Mapping[Unit, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
 
@@ -86,7 +88,7 @@ def _explain_port(port: int, world: World) -> Why:
         text = f"no pool has port {port}; available ports: {ports}"
         remedy = "use one of these, or give a pool this port and restart HAProxy"
         return _why(str(port), port, [Link("pool", "bad", text, (), remedy)])
-    queue = world.routing.queue(port)
+    queue = world.routing.queue(key_of(port))
     if queue:
         return _why(str(port), port, list(_route_links(queue[0], world)))
     refused = [
@@ -127,21 +129,21 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
         return
     yield Link("router", "ok", f"it names this router, {world.router_name!r}")
     verdict = world.routing.verdict(key)
-    queue = world.routing.queue(verdict.port) if verdict and verdict.port is not None else []
+    port = verdict.port if verdict else None
+    queue = world.routing.queue(key_of(port)) if port is not None else []
     if verdict is None or key not in queue:
         message = verdict.message if verdict else "nothing is known of it"
         text = f"the port annotation is {_given(route)}"
         yield Link("port", "bad", text, tuple(_share(key, world)), message)
         yield from _service_links(route, None, world)
         return
-    port = verdict.port
     yield Link("port", "ok", f"the port annotation is {_given(route)}: port {port}")
     if port is None:
         return
     yield _pool_link(port, world)
     yield _claim_link(key, queue, world)
     owns = queue[0] == key
-    seen = (world.observed or {}).get(port) if owns else None
+    seen = (world.observed or {}).get(unit_of(port)) if owns else None
     yield from _service_links(route, seen, world)
     if owns:
         yield from _haproxy_links(port, verdict, world)
@@ -149,8 +151,8 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
 
 def _share(key: Key, world: World) -> Iterator[Line]:
     """How many ports its namespace has, of a Route that leaves the choice to us."""
-    if pool := world.routing.auto_pool(key):
-        has = world.routing.auto_share(key.namespace, pool)
+    if pool := world.routing.autos.pool_of(key):
+        has = world.routing.autos.share(key.namespace, pool)
         yield Line(
             "info",
             f'namespace {key.namespace} has {has} ports of pool {pool.name!r} by "auto"; it may'
@@ -211,7 +213,7 @@ def _age(route: Route) -> str:
     return f"created {datetime.fromtimestamp(route.created_seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Iterator[Link]:
+def _service_links(route: Route, seen: ObservedUnit | None, world: World) -> Iterator[Link]:
     """Each target's Service, port and endpoints."""
     for target in route.targets:
         try:
@@ -236,8 +238,8 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
 
 def _no_server(route: Route, world: World) -> Iterator[Link]:
     """Why the Route has no server at all, in the words of its status."""
-    port = world.routing.owner_port(route.key)
-    claimed = None if port is None else world.routing.claim(port)
+    unit = world.routing.owned(route.key)
+    claimed = None if unit is None else world.routing.claim(unit)
     if claimed and not claimed.resolution.servers and claimed.resolution.message:
         found = claimed.resolution
         yield Link("servers", "bad", f"none: {found.reason}", (), found.message)
@@ -248,7 +250,7 @@ def _endpoints_link(
     target: RouteTarget,
     wanted: Wanted,
     sets: Sequence[EndpointSet],
-    seen: ObservedPort | None,
+    seen: ObservedUnit | None,
     world: World,
 ) -> Link:
     slots = {slot.address: slot for slot in seen.servers.values()} if seen else None
@@ -325,7 +327,8 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
     """What HAProxy has of ``port``; ``verdict``: its owner's, None where nobody owns it."""
     if world.observed is None or world.faults:
         yield Link("HAProxy", "bad", "; ".join(world.faults) or "it does not answer")
-    seen = (world.observed or {}).get(port)
+    unit = unit_of(port)
+    seen = (world.observed or {}).get(unit)
     if world.observed is not None and seen is None:
         yield Link(
             "HAProxy",
@@ -334,10 +337,10 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
             remedy="render haproxy.cfg from these settings and restart HAProxy",
         )
     if seen is not None:
-        yield _seen_link(seen, world.failures.get(port, ""), claimed=verdict is not None)
-    if message := world.failures.get(port):
+        yield _seen_link(port, seen, world.failures.get(unit, ""), claimed=verdict is not None)
+    if message := world.failures.get(unit):
         yield Link("sidecar", "bad", f"cannot reconcile the port: {message}")
-    if port in world.held:
+    if unit in world.held:
         yield Link(
             "sidecar",
             "warn",
@@ -346,7 +349,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
         )
 
 
-def _seen_link(seen: ObservedPort, failure: str, *, claimed: bool) -> Link:
+def _seen_link(port: int, seen: ObservedUnit, failure: str, *, claimed: bool) -> Link:
     used = [slot for slot in seen.servers.values() if slot.address != PARKED]
     serving = [slot for slot in used if slot.state == "ready" and slot.up]
     lines = tuple(
@@ -358,10 +361,7 @@ def _seen_link(seen: ObservedPort, failure: str, *, claimed: bool) -> Link:
         for slot in used[:_LINES_MAX]
     )
     listens = "listens" if seen.open else "is closed"
-    text = (
-        f"frontend tcp-{seen.port} {listens};"
-        f" {len(serving)} of {len(used)} servers take connections"
-    )
+    text = f"frontend tcp-{port} {listens}; {len(serving)} of {len(used)} servers take connections"
     if not claimed:
         return Link("HAProxy", "warn" if seen.open else "info", text, lines)
     if seen.open and serving:

@@ -33,7 +33,7 @@ _WAITING = frozenset(
 )
 
 
-class Census(Collector):
+class Gauges(Collector):
     """``report``: how things are; None while nobody knows."""
 
     def __init__(self, report: Callable[[], Report | None], pool: Pool) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sidecar.haproxy.state import ObservedPort
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.listeners.tcp import key_of, unit_of
+from sidecar.model.desired import Unit
 from sidecar.model.pool import Pool, format_ports
 from sidecar.model.verdicts import Reason
 from sidecar.routing.table import Routing
@@ -53,13 +55,13 @@ class Register:
 def build_register(
     pool: Pool,
     routing: Routing,
-    observed: Mapping[int, ObservedPort],
+    observed: Mapping[Unit, ObservedUnit],
     problems: tuple[str, ...],
 ) -> Register:
-    """``observed`` may lack ports."""
+    """``observed`` may lack units."""
     ports = []
     for port in pool.ports:
-        queue, seen = routing.queue(port), observed.get(port)
+        queue, seen = routing.queue(key_of(port)), observed.get(unit_of(port))
         if queue or (seen and seen.open):
             names = [key.title for key in queue]
             ports.append(
@@ -87,8 +89,7 @@ def build_register(
     without = tuple(
         f"{verdict.route.title}: {verdict.reason}: {verdict.message}"
         for verdict in routing.verdicts()
-        if routing.owner_port(verdict.route) is None
-        and verdict.reason != Reason.PORT_ALREADY_CLAIMED
+        if routing.owned(verdict.route) is None and verdict.reason != Reason.PORT_ALREADY_CLAIMED
     )
     return Register(tuple(ports), tuple(pools), without, problems)
 

@@ -12,9 +12,11 @@ from typing import Any, Self
 
 from sidecar.common.text import counted
 from sidecar.haproxy.attempts import NONE, Attempts, Base
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.haproxy.stats import Connections
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Problem
+from sidecar.model.desired import Unit
 from sidecar.model.pool import PARKED, Pool
 from sidecar.model.verdicts import Verdict
 from sidecar.routing.table import Claimed
@@ -201,11 +203,12 @@ class Report:
 class Facts:
     """All that a report is made of, as it was at one instant; nothing in it changes later.
 
-    ``observed`` may lack ports, and sessions. ``failures``: port -> why it is not as desired.
-    ``changed_seconds_ago``: port -> since the sidecar changed it, of those that it did.
-    ``left_out``: port -> how many endpoints found no room; None: nobody tried. ``verified``: ports
-    that were as desired when ``observed``. ``connections``, ``attempts``: as last sampled, and
-    ``bases`` to compare newer counters with. ``drift``: port -> what somebody else changed since.
+    ``observed`` may lack units, and sessions. ``failures``: unit -> why it is not as desired.
+    ``changed_seconds_ago``: unit -> since the sidecar changed it, of those that it did.
+    ``left_out``: unit -> how many endpoints found no room; None: nobody tried. ``verified``: those
+    that were as desired when ``observed``. ``connections``, ``attempts``: by port, as last sampled,
+    and ``bases`` to compare newer counters with. ``drift``: unit -> what somebody else changed
+    since.
     ``reachable``: as far as is known, HAProxy answers.
     """
 
@@ -214,22 +217,22 @@ class Facts:
     socket: str
     pool: Pool
     source: SourceReport
-    claims: Mapping[int, Claimed]
+    claims: Mapping[Unit, Claimed]
     verdicts: Sequence[Verdict]
-    observed: Mapping[int, ObservedPort]
+    observed: Mapping[Unit, ObservedUnit]
     problems: tuple[str, ...]
-    held: frozenset[int]
-    failures: Mapping[int, str]
-    changed_seconds_ago: Mapping[int, float]
+    held: frozenset[Unit]
+    failures: Mapping[Unit, str]
+    changed_seconds_ago: Mapping[Unit, float]
     converged: bool | None = None
     unready: str = ""
     changes: int | None = None
-    left_out: Mapping[int, int] | None = None
-    verified: frozenset[int] = frozenset()
+    left_out: Mapping[Unit, int] | None = None
+    verified: frozenset[Unit] = frozenset()
     connections: Mapping[int, Connections] = field(default_factory=dict)
     attempts: Mapping[int, Attempts] = field(default_factory=dict)
     bases: Mapping[int, Base] = field(default_factory=dict)
-    drift: Mapping[int, str] = field(default_factory=dict)
+    drift: Mapping[Unit, str] = field(default_factory=dict)
     reachable: bool = True
 
 
@@ -239,10 +242,11 @@ def build_report(facts: Facts) -> Report:
     ports = []
     slots_used = 0
     for port in facts.pool.ports:
-        claimed, seen = facts.claims.get(port), facts.observed.get(port)
+        unit = unit_of(port)
+        claimed, seen = facts.claims.get(unit), facts.observed.get(unit)
         used = _used(seen) if seen else []
         slots_used += len(used)
-        if claimed or port in facts.held or used or (seen and seen.open):
+        if claimed or unit in facts.held or used or (seen and seen.open):
             verdict = by_route.get(claimed.route.key) if claimed else None
             ports.append(_port_report(facts, port, claimed, verdict, used))
     owners = {claimed.route.key for claimed in facts.claims.values()}
@@ -275,7 +279,8 @@ def _port_report(
     verdict: Verdict | None,
     used: Sequence[ObservedServer],
 ) -> PortReport:
-    seen = facts.observed.get(port)
+    unit = unit_of(port)
+    seen = facts.observed.get(unit)
     desired = {s.address: s for s in claimed.resolution.servers} if claimed else {}
     servers = []
     for slot in used:
@@ -297,11 +302,11 @@ def _port_report(
                 seconds_since_change=slot.seconds_since_change,
             )
         )
-    left_out = (facts.left_out or {}).get(port, 0)
+    left_out = (facts.left_out or {}).get(unit, 0)
     if facts.left_out is None and claimed and seen:
         known = {slot.address for slot in seen.servers.values()}
         left_out = sum(s.state == "ready" and s.address not in known for s in desired.values())
-    changed = facts.changed_seconds_ago.get(port)
+    changed = facts.changed_seconds_ago.get(unit)
     if changed is None and used:
         changed = float(min(slot.seconds_since_change for slot in used))
     report = PortReport(
@@ -310,17 +315,17 @@ def _port_report(
         state=("open" if seen.open else "closed") if seen else "unknown",
         route=claimed.route.title if claimed else None,
         reason=verdict.reason.value if verdict else None,
-        message=verdict.message if verdict else "nobody claims it",
+        message=verdict.message if verdict else "unclaimed",
         servers=tuple(servers),
         sessions=total_sessions(servers) if seen else None,
         left_out=left_out,
-        held=port in facts.held,
-        failure=facts.failures.get(port, ""),
+        held=unit in facts.held,
+        failure=facts.failures.get(unit, ""),
         changed_seconds_ago=changed,
         sessions_per_second=None,
         bytes_in=None,
         bytes_out=None,
-        drift=facts.drift.get(port, ""),
+        drift=facts.drift.get(unit, ""),
     )
     if base := facts.bases.get(port):
         attempts = facts.attempts.get(port, NONE)
@@ -338,7 +343,7 @@ def total_sessions(servers: Collection[ServerReport]) -> int:
     return sum(server.sessions or 0 for server in servers)
 
 
-def _used(seen: ObservedPort) -> list[ObservedServer]:
+def _used(seen: ObservedUnit) -> list[ObservedServer]:
     return [slot for slot in seen.servers.values() if slot.address != PARKED]
 
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from sidecar.common.hostport import IPS_KEPT, canonical_ip
 from sidecar.common.text import few, shown
+from sidecar.model.desired import DesiredServer
 from sidecar.model.objects import (
     DNSAnswer,
     Endpoint,
@@ -46,21 +47,6 @@ class Lookup(Protocol):
     def service(self, namespace: str, name: str) -> Service | None: ...
     def endpoint_sets(self, namespace: str, service: str) -> Sequence[EndpointSet]: ...
     def answer(self, name: str) -> DNSAnswer | None: ...
-
-
-class DesiredServer(NamedTuple):
-    """A server that a port should have.
-
-    ``weight``: None while it drains, when its weight is of no matter.
-    ``service``, ``pod``, ``node``: where it comes from, for people.
-    """
-
-    address: Address
-    state: Literal["ready", "drain"]
-    weight: int | None
-    service: str
-    pod: str | None
-    node: str | None
 
 
 @dataclass(frozen=True, slots=True)

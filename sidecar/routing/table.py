@@ -1,6 +1,6 @@
-"""From objects to what each port should lead to, kept up to date change by change.
+"""From objects to what each unit should be, kept up to date change by change.
 
-Joins store, claims and endpoints. Recomputes only the ports that a change can touch, so the cost
+Joins store, claims and endpoints. Recomputes only the units that a change can touch, so the cost
 of an event does not grow with the number of Routes; the result is the same as from scratch. Must
 not know of HAProxy, slots or time, and imports no I/O.
 """
@@ -8,52 +8,51 @@ not know of HAProxy, slots or time, and imports no I/O.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.common.durations import parse_duration
-from sidecar.common.text import shown
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
+from sidecar.model.desired import ClaimKey, Grant, Unit
 from sidecar.model.objects import Cause, Key, Route
-from sidecar.model.pool import Pool, PortPool
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.routing.claims import Ledger
+from sidecar.policies.base import NO_POLICIES, Policies
+from sidecar.policies.registry import read
+from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
 from sidecar.routing.external_names import outside_name
+from sidecar.routing.ledger import Ledger
 from sidecar.routing.own_addresses import NOWHERE, Denied, Listening, own_addresses
 from sidecar.routing.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A port that a Route owns, with the servers it should have.
+    """A unit that a Route owns, with the servers it should have, and what else the Route wishes."""
 
-    ``drain_deadline_seconds``: the Route's own; None where it names none, or none that is valid.
-    """
-
-    port: int
+    unit: Unit
     route: Route
     resolution: Resolution
-    drain_deadline_seconds: float | None
+    policies: Policies = NO_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change may touch: ``ports`` to compare, ``routes`` whose verdict may be new.
-    ``causes``: port -> one of the objects that made it so."""
+    """What a change may touch: ``units`` to compare, ``routes`` whose verdict may be new.
+    ``causes``: unit -> one of the objects that made it so."""
 
-    ports: frozenset[int]
+    units: frozenset[Unit]
     routes: frozenset[Key]
-    causes: Mapping[int, Cause] = field(default_factory=dict, compare=False)
+    causes: Mapping[Unit, Cause] = field(default_factory=dict, compare=False)
 
 
 class Routing:
-    """What is wanted of each port, and what is said of each Route.
+    """What is wanted of each unit of ``kind``, and what is said of each Route.
 
-    ``denied``: whether the settings forbid servers this IP. ``kept``: see `Ledger`. ``listening``:
-    where the router is, which is denied always.
+    ``denied``: whether the settings forbid servers this IP. ``kept``: see `PortAllocator`.
+    ``listening``: where the router is, which is denied always.
     """
 
     def __init__(
         self,
-        pool: Pool,
+        kind: TCPPorts,
         router_name: str,
         denied: Callable[[str], bool],
         kept: Mapping[str, int] | None,
@@ -61,7 +60,8 @@ class Routing:
     ) -> None:
         #: For who explains; nobody else may change it.
         self.store = Store()
-        self._ledger = Ledger(router_name, pool, kept)
+        self._kind = kind
+        self._ledger = Ledger(router_name, kind.pool, kept)
         self._listening = listening
         #: What no server may be, now.
         self.denied = Denied(denied, own_addresses(listening, self.store))
@@ -73,18 +73,18 @@ class Routing:
         self._outside: dict[tuple[str, str], str] = {}
         self._leading: dict[str, set[tuple[str, str]]] = {}
         self._names: frozenset[str] | None = frozenset()
-        # port -> its owner, to tell when it changes hands
-        self._owners: dict[int, Key] = {}
-        # port -> what it should be, as far as somebody asked since it last changed
-        self._claimed: dict[int, Claimed] = {}
-        # port -> the parts of its last resolution, while `_claimed` lacks it
-        self._parts: dict[int, Parts] = {}
+        # unit -> who has it and why, to tell when it changes hands
+        self._grants: dict[Unit, Grant] = {}
+        # unit -> what it should be, as far as somebody asked since it last changed
+        self._claimed: dict[Unit, Claimed] = {}
+        # unit -> the parts of its last resolution, while `_claimed` lacks it
+        self._parts: dict[Unit, Parts] = {}
 
     def apply(self, changes: Iterable[Change]) -> Changed:
-        """Take ``changes``; which ports and Routes should be looked at again.
+        """Take ``changes``; which units and Routes should be looked at again.
 
         Nothing is resolved yet: a Service that changes a hundred times between two looks at its
-        ports costs one resolution.
+        units costs one resolution.
         """
         dirty = self.store.apply(changes)
         routes = {key: self.store.route(key) for key in dirty if key.kind == "Route"}
@@ -94,77 +94,75 @@ class Routing:
         selves = self._follow_own_addresses(dirty)
         touched |= selves.keys()
         why = {**selves, **why}
-        ports = set()
-        causes: dict[int, Cause] = {}
-        for port in self._ledger.update(routes):
-            owner = self._ledger.owner(port)
-            before, now = self._owners.get(port), owner.key if owner else None
+        units, causes = set[Unit](), dict[Unit, Cause]()
+        for claim_key in self._ledger.update(routes):
+            unit, owner = self._kind.unit(claim_key), self._ledger.owner(claim_key)
+            grant = self._grants.get(unit)
+            before, now = grant.route if grant else None, owner.key if owner else None
             if before == now:
                 continue
-            ports.add(port)
-            handed = next(dirty[key] for key in (now, before, *routes) if key in dirty)
-            causes[port] = handed
-            # Thousands may wait behind them; for those it is still somebody else's port.
-            if before:
-                touched.add(before)
+            units.add(unit)
+            causes[unit] = next(dirty[key] for key in (now, before, *routes) if key in dirty)
+            # Thousands may wait behind them; for those it is still somebody else's.
+            touched |= {key for key in (before, now) if key}
             if now:
-                touched.add(now)
-                self._owners[port] = now
+                self._grants[unit] = Grant(claim_key, now, unit)
             else:
-                del self._owners[port]
-                self._parts.pop(port, None)
+                del self._grants[unit]
+                self._parts.pop(unit, None)
         touched |= self._ledger.restated
         for key in touched:
             self._index(key)
-        for key in dirty:
-            if key.kind == "Service":
-                self._index_name((key.namespace, key.name))
-                services = [(key.namespace, key.name)]
-            elif key.kind == "DNSName":
-                services = list(self._leading.get(key.name, ()))
-            else:
-                continue
-            for service in services:
-                users = self._users.get(service, set())
-                touched |= users
-                for user in users:
-                    why.setdefault(user, dirty[key])
+        for key, cause in dirty.items():
+            users = self._users_of(key)
+            touched |= users
+            for user in users:
+                why.setdefault(user, cause)
         for key in touched:
-            if (owned := self._ledger.owned(key)) is not None:
-                ports.add(owned)
-                if cause := why.get(key):
-                    causes[owned] = cause
-        for port in ports:
-            if (claimed := self._claimed.pop(port, None)) and port in self._owners:
-                self._parts[port] = claimed.resolution.parts
-        return Changed(frozenset(ports), frozenset(touched), causes)
+            if (owned := self.owned(key)) is not None:
+                units.add(owned)
+                if key in why:
+                    causes[owned] = why[key]
+        for unit in units:
+            if (claimed := self._claimed.pop(unit, None)) and unit in self._grants:
+                self._parts[unit] = claimed.resolution.parts
+        return Changed(frozenset(units), frozenset(touched), causes)
 
-    def claim(self, port: int) -> Claimed | None:
-        """What ``port`` should be; None when nobody owns it."""
-        claimed = self._claimed.get(port)
-        route = self._ledger.owner(port)
+    def _users_of(self, key: Key) -> set[Key]:
+        """The Routes that own something and lead to a Service, or by one to a name, that changed;
+        keeps up with where the Service leads."""
+        if key.kind == "Service":
+            self._index_name((key.namespace, key.name))
+            services = {(key.namespace, key.name)}
+        elif key.kind == "DNSName":
+            services = self._leading.get(key.name, set())
+        else:
+            return set()
+        return {user for service in services for user in self._users.get(service, ())}
+
+    def claim(self, unit: Unit) -> Claimed | None:
+        """What ``unit`` should be; None when nobody owns it."""
+        claimed = self._claimed.get(unit)
+        grant = self._grants.get(unit)
+        route = self.store.route(grant.route) if grant else None
         if claimed is None and route is not None:
-            claimed = Claimed(
-                port,
-                route,
-                resolve(route, self.store, self.denied, self._parts.pop(port, {})),
-                _drain_deadline(route)[0],
-            )
-            self._claimed[port] = claimed
+            resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
+            claimed = Claimed(unit, route, resolution, read(route.wishes))
+            self._claimed[unit] = claimed
         return claimed
 
-    def knows(self, port: int) -> bool:
-        """Whether `claim` has its answer at hand: somebody asked since ``port`` last changed."""
-        return port in self._claimed or port not in self._owners
+    def knows(self, unit: Unit) -> bool:
+        """Whether `claim` has its answer at hand: somebody asked since ``unit`` last changed."""
+        return unit in self._claimed or unit not in self._grants
 
     def has(self, key: Key) -> bool:
         """Whether the Route is there and names this router."""
         return key in self._ledger
 
     @property
-    def claimed(self) -> Mapping[int, Claimed]:
-        """port -> its Route and servers, of all ports that somebody owns."""
-        return {port: claimed for port in self._owners if (claimed := self.claim(port))}
+    def claimed(self) -> Mapping[Unit, Claimed]:
+        """unit -> its Route and servers, of all that somebody owns."""
+        return {unit: claimed for unit in self._grants if (claimed := self.claim(unit))}
 
     @property
     def names(self) -> frozenset[str]:
@@ -175,27 +173,9 @@ class Routing:
         return self._names
 
     @property
-    def auto_ports(self) -> Mapping[str, int]:
-        """Route UID -> port, to be kept over a restart."""
-        return self._ledger.auto_ports
-
-    @property
-    def auto_changes(self) -> int:
-        """Grows whenever `auto_ports` may be different."""
-        return self._ledger.auto_changes
-
-    def auto_pool(self, key: Key) -> PortPool | None:
-        """The class that an ``auto`` Route takes its port from; None for any other Route."""
-        return self._ledger.auto_pool(key)
-
-    def auto_share(self, namespace: str, pool: PortPool) -> int:
-        """See `Ledger.auto_share`."""
-        return self._ledger.auto_share(namespace, pool)
-
-    @property
-    def proposed_ports(self) -> Mapping[Key, int]:
-        """See `Ledger.proposed_ports`."""
-        return self._ledger.proposed_ports
+    def autos(self) -> PortAllocator:
+        """The ports of ``auto`` Routes, to read."""
+        return self._ledger.autos
 
     def verdicts(self) -> list[Verdict]:
         """What is said of every Route that names this router, by namespace and name."""
@@ -205,28 +185,29 @@ class Routing:
     def verdict(self, key: Key) -> Verdict | None:
         """What is said of one Route; None when it does not name this router."""
         verdict = self._ledger.verdict(key)
-        if verdict is None or not verdict.admitted or verdict.port is None:
-            return verdict
-        claimed = self.claim(verdict.port)
-        if claimed is None:
+        unit = self.owned(key)
+        claimed = None if unit is None else self.claim(unit)
+        if verdict is None or claimed is None:
             return verdict
         resolution = claimed.resolution
-        notes = [note for note in (resolution.message, _drain_deadline(claimed.route)[1]) if note]
+        notes = [note for note in (resolution.message, *claimed.policies.notes) if note]
         if resolution.reason == Reason.ADMITTED and not notes:
             return verdict
         return Verdict(key, verdict.port, resolution.reason, "; ".join(notes))
 
-    def queue(self, port: int) -> list[Key]:
-        """The Routes that claim ``port``, its owner first, then the oldest."""
-        return self._ledger.queue(port)
+    def queue(self, key: ClaimKey) -> list[Key]:
+        """The Routes that claim ``key``, its owner first, then the oldest."""
+        return self._ledger.queue(key)
 
-    def owner(self, port: int) -> Key | None:
-        """The Route that has ``port``."""
-        return self._owners.get(port)
+    def owner(self, unit: Unit) -> Key | None:
+        """The Route that has ``unit``."""
+        grant = self._grants.get(unit)
+        return grant.route if grant else None
 
-    def owner_port(self, key: Key) -> int | None:
-        """The port that a Route has; None while it is refused or waits."""
-        return self._ledger.owned(key)
+    def owned(self, route: Key) -> Unit | None:
+        """The unit that a Route has; None while it is refused or waits."""
+        key = self._ledger.owned(route)
+        return None if key is None else self._kind.unit(key)
 
     def _index(self, key: Key) -> None:
         for service in self._targets.pop(key, frozenset()):
@@ -235,7 +216,7 @@ class Routing:
                 del self._users[service]
             self._index_name(service)
         route = self.store.route(key)
-        if route is not None and self._ledger.owned(key) is not None:
+        if route is not None and self.owned(key) is not None:
             self._targets[key] = frozenset(
                 (route.namespace, target.name) for target in route.targets
             )
@@ -263,10 +244,10 @@ class Routing:
         self.denied = replace(self.denied, own=own)
         if own.names != before.names:
             self._names = None
-        ports = [port for port, item in self._claimed.items() if not item.resolution.holds(own)]
+        units = [unit for unit, item in self._claimed.items() if not item.resolution.holds(own)]
         # To be resolved from nothing, as are those that were to be resolved anyway.
         self._parts.clear()
-        found = {self._claimed.pop(port).route.key for port in ports}
+        found = {self._claimed.pop(unit).route.key for unit in units}
         for name, services in self._leading.items():
             if before.has_name(name) != own.has_name(name):
                 found |= {user for service in services for user in self._users[service]}
@@ -287,14 +268,3 @@ class Routing:
         if now is not None:
             self._leading.setdefault(now, set()).add(key)
         self._names = None
-
-
-def _drain_deadline(route: Route) -> tuple[float | None, str]:
-    """The Route's own drain deadline in seconds, and what is wrong with it ("" if nothing)."""
-    if route.drain_deadline is None:
-        return None, ""
-    try:
-        return parse_duration(route.drain_deadline), ""
-    except ValueError as exc:
-        given = shown(route.drain_deadline)
-        return None, f"drain deadline {given}: {exc}; until then the router's own holds"

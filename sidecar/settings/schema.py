@@ -19,9 +19,12 @@ from pydantic import (
 
 from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.haproxy.capacity import Capacity, share_out
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.parsing import AnnotationKeys
 from sidecar.model.pool import HealthCheck, Pool, PortPool, format_ports
-from sidecar.planning.schedule import Pace
+from sidecar.planning.schedule import Timing
+from sidecar.policies.drain_deadline import DRAIN_DEADLINE
+from sidecar.policies.registry import annotation_keys
 from sidecar.routing.own_addresses import Listener, Listening
 from sidecar.settings.types import (
     AnnotationKey,
@@ -131,7 +134,8 @@ class AnnotationSettings(_Section):
     kept_port: AnnotationKey = "haproxy-sidecar/port"
 
     def keys(self) -> AnnotationKeys:
-        return AnnotationKeys(**self.model_dump())
+        own = {DRAIN_DEADLINE.name: self.drain_deadline}
+        return AnnotationKeys(self.router_name, self.port, self.kept_port, annotation_keys(own))
 
 
 class TimeoutSettings(_Section):
@@ -356,9 +360,12 @@ class Settings(_Section):
         limit). Raises SettingsError if these are too few."""
         return share_out(self.pool(), self.haproxy.maxconn, open_files_max)
 
-    def pace(self) -> Pace:
-        return Pace(
-            close_after_seconds=self.timing.close_after,
+    def ports(self) -> TCPPorts:
+        """The pool's ports as a kind of listener."""
+        return TCPPorts(self.pool(), self.timing.close_after)
+
+    def schedule(self) -> Timing:
+        return Timing(
             resync_seconds=self.timing.resync,
             drain_deadline_seconds=self.drain.deadline,
             sessions_per_second=self.drain.sessions_per_second,

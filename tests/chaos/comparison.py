@@ -13,7 +13,8 @@ from stand import Stand
 from world import CHECKED, DEAD, ITSELF, MARK_PORT, NEAR, NEAR_PORT, OWN_PORTS, PLAIN, World
 
 from sidecar.daemon.persistence import auto_ports_file
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import port_of
 from sidecar.model.pool import PARKED, Address
 
 
@@ -48,7 +49,7 @@ class Comparison:
         observed = self.stand.observed()
         return {port: shown_of(seen.servers.values(), "s") for port, seen in observed.items()}
 
-    def used(self, seen: ObservedPort) -> frozenset[str]:
+    def used(self, seen: ObservedUnit) -> frozenset[str]:
         """The servers whose sessions HAProxy thinks of."""
         used = [item.address for item in seen.servers.values() if item.state != "maint"]
         return frozenset(self.names.get(address, str(address)) for address in used)
@@ -83,8 +84,9 @@ class Comparison:
         if free and world.autos.keys() - given.keys():
             yield f"auto Routes {world.autos.keys() - given.keys()} have no port, {free} are free"
 
-    def port_problems(self, seen: ObservedPort, thorough: bool) -> Iterator[str]:
-        wanted, takers = self.world.wanted(seen.port), self.world.takers(seen.port)
+    def port_problems(self, seen: ObservedUnit, thorough: bool) -> Iterator[str]:
+        port = port_of(seen.unit)
+        wanted, takers = self.world.wanted(port), self.world.takers(port)
         largest = max(takers.values(), default=Fraction(1))
         names = {s.name: self.names.get(s.address, str(s)) for s in seen.servers.values()}
         ready = [names[s.name] for s in seen.servers.values() if s.state == "ready"]
@@ -93,7 +95,7 @@ class Comparison:
             yield f"ready: {sorted(ready)}, wanted are {sorted(takers)}"
         elif seen.open != bool(takers):
             yield f"open: {seen.open}, wanted are {sorted(takers)}"
-        promise = self.clients.promises[seen.port]
+        promise = self.clients.promises[port]
         if not (promise.tampered or promise.lasting <= self.used(seen)):
             yield f"{promise.lasting - self.used(seen)} were given up, wanted are {wanted}"
         for slot in seen.servers.values():
@@ -105,7 +107,7 @@ class Comparison:
                 yield f"{name} has weight {slot.weight}, of {takers}"
             if state == "ready" and name != DEAD and not slot.up:
                 yield f"{name} is down"
-            if state == "ready" and (slot.checks == "on") != (seen.port in CHECKED):
+            if state == "ready" and (slot.checks == "on") != (port in CHECKED):
                 yield f"{name} has checks: {slot.checks}"
             if state == "drain" and wanted.get(name) != 0:
                 yield f"{name} drains, wanted are {sorted(takers)}"
@@ -127,7 +129,7 @@ class Comparison:
 
         self.until_no(crowded)
 
-    def check_slots(self, observed: dict[int, ObservedPort]) -> None:
+    def check_slots(self, observed: dict[int, ObservedUnit]) -> None:
         """No slot got another address while a session was left on it."""
         sessions = self.stand.client.ask("show sess")
         found = re.findall(r"src=[^ ]*:(\d+) fe=tcp-(\d+) .*?srv=(\w+)", sessions)

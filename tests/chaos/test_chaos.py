@@ -50,6 +50,7 @@ from world import (
 )
 
 from sidecar.haproxy.state import parse_servers_state
+from sidecar.listeners.tcp import port_of
 
 pytestmark = pytest.mark.serial
 
@@ -195,7 +196,9 @@ class Run(Comparison):
 
         def unsaved() -> str:
             saved = parse_servers_state(state.read_text()) if state.exists() else {}
-            before = {port: shown_of(servers.values(), "s") for port, servers in saved.items()}
+            before = {
+                port_of(unit): shown_of(servers.values(), "s") for unit, servers in saved.items()
+            }
             differ = [
                 port
                 for port, shown in self.shown().items()

@@ -21,8 +21,9 @@ import yaml
 from plane import MANIFESTS, ControlPlane
 from stand import HAPROXY, Client, await_, fresh_ip, worker_of
 
+from sidecar.control.observer import Observer
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.observer import Observer
+from sidecar.listeners.tcp import unit_of
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
 
@@ -193,8 +194,8 @@ class Pod:
 
         def shown() -> list[str]:
             with RuntimeClient(self.settings.haproxy.socket, timeout_seconds=10) as client:
-                _, observed = Observer(client, self.settings.pool()).look([port])
-            servers = observed[port].servers.values()
+                _, observed = Observer(client, self.settings.ports()).look([unit_of(port)])
+            servers = observed[unit_of(port)].servers.values()
             return sorted(server.address.ip for server in servers if server.state == "ready")
 
         with self._explained():

@@ -5,14 +5,16 @@ import logging
 import re
 
 import pytest
+from core import units
 from stand import ROUTER, MakeStand, Stand, changes, route, service, slice_
 
 from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.objects import Object
-from sidecar.planning.schedule import Pace
-from sidecar.reporting.change_log import LINES_AT_ONCE, LINES_PER_SECOND, LOOKS, Teller
+from sidecar.planning.schedule import Timing
+from sidecar.reporting.change_log import LINES_AT_ONCE, LINES_PER_SECOND, LOOKS, ChangeLog
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 
@@ -24,31 +26,33 @@ class Told:
 
     def __init__(self, stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "sidecar.reporting.change_log")
-        self.routing = Routing(stand.pool, ROUTER, denier(()), {})
-        self.reconciler = Reconciler(stand.client, stand.pool, Metrics(), Pace(), lambda: self.now)
-        self.teller = Teller(self.routing, self.reconciler)
+        self.routing = Routing(stand.ports, ROUTER, denier(()), {})
+        self.reconciler = Reconciler(
+            stand.client, stand.ports, Metrics(), Timing(), lambda: self.now
+        )
+        self.change_log = ChangeLog(stand.ports, self.routing, self.reconciler.known)
         self.now = 1000.0
         self._caplog = caplog
 
     def said(self) -> list[str]:
-        """By the teller; others log too, at whatever level an earlier test left."""
+        """By the change log; others log too, at whatever level an earlier test left."""
         records = self._caplog.records
         return [r.getMessage() for r in records if r.name == "sidecar.reporting.change_log"]
 
     def change(self, *objects: Object, gone: tuple[Object, ...] = ()) -> None:
         """One round of the daemon."""
         changed = self.routing.apply([*changes(*objects), *(Change(o.key, None) for o in gone)])
-        self.reconciler.mark(changed.ports)
+        self.reconciler.mark(changed.units)
         self.reconciler.step(self.routing.claim)
-        self.teller.mark(changed, self.reconciler.take_touched())
+        self.change_log.mark(changed, self.reconciler.known.take_touched())
 
     def lines(self, seconds: float = 0.0) -> list[str]:
         """What is said ``seconds`` later."""
         self.now += seconds
         self._caplog.clear()
         self.reconciler.step(self.routing.claim)
-        self.teller.mark(self.routing.apply([]), self.reconciler.take_touched())
-        while self.teller.tell(self.now):
+        self.change_log.mark(self.routing.apply([]), self.reconciler.known.take_touched())
+        while self.change_log.tell(self.now):
             pass
         return self.said()
 
@@ -137,7 +141,7 @@ def test_one_go_looks_at_so_many_and_no_more(
     ports = range(31000, 31000 + 2 * LOOKS)
     told = Told(make_stand(pools=[{"ports": [f"{ports[0]}-{ports[-1]}"], "slots": 1}]), caplog)
     told.change(*(route(f"r{port}", port) for port in ports))
-    assert told.teller.tell(told.now)
+    assert told.change_log.tell(told.now)
     first = told.said()
     assert len(first) - 1 <= LOOKS, "beside the one that says so"
     rest = [line for _ in range(10) for line in told.lines(1.0)]
@@ -151,16 +155,16 @@ def test_what_waits_to_be_compared_is_resolved_for_no_line(told: Told) -> None:
     told.change(slice_(endpoints=["10.0.0.2"]))
     told.change(slice_(endpoints=["10.0.0.3"]))
     # It was compared a moment ago, and rests.
-    assert not told.routing.knows(PORT)
-    told.teller.tell(told.now)
-    assert not told.routing.knows(PORT)
+    assert not told.routing.knows(unit_of(PORT))
+    told.change_log.tell(told.now)
+    assert not told.routing.knows(unit_of(PORT))
     (line,) = told.lines(1.0)
     assert "10.0.0.3:9000 (changed 2 times since" in line
 
 
 def test_a_held_port_is_told_of_though_nobody_compares_it(told: Told) -> None:
     told.change()
-    told.reconciler.hold(frozenset({PORT}))
+    told.reconciler.hold(units(PORT))
     told.change(route())
     assert {line.split(": ")[1] for line in told.lines()} == {
         "ServiceNotFound",

@@ -22,7 +22,7 @@ from stand import (
 
 from sidecar.common.text import shown
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.planning.schedule import Pace
+from sidecar.planning.schedule import Timing
 
 #: What passes between a session's end in HAProxy and the test's knowing of it, at most.
 SLACK = 1.5
@@ -172,7 +172,7 @@ def test_nobody_waits_for_the_end_of_others_sessions(
     relay = Relay(stand.folder / "relay.sock", stand.settings.haproxy.socket)
     files.callback(relay.close)
     client = files.enter_context(RuntimeClient(relay.path))
-    hand = ByHand(stand, Pace(drain_deadline_seconds=5.0, sessions_per_second=1), client)
+    hand = ByHand(stand, Timing(drain_deadline_seconds=5.0, sessions_per_second=1), client)
     others = range(PORT + 1, PORT + 4)
     hand.step(*(item for port in (PORT, *others) for item in app(f"web-{port}", port, a)))
     for port in others:

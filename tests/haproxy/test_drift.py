@@ -34,8 +34,9 @@ from sidecar.control.holds import holds_file
 from sidecar.daemon.loop import Daemon
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Operation, Outcome, SetAddress
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, Address
-from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Pace
+from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Timing
 
 ALL_OF_IT = (
     "s1 is in maint, was ready; s2 is of weight 1, was of weight 256; s3 is of weight 2, was of"
@@ -192,7 +193,7 @@ def test_what_ends_by_itself_is_not_somebodys_doing(
     """A slot that waited for its last session is put away, whichever look finds it idle."""
     stand, a, b = make_stand(), make_server("a"), make_server("b")
     # Everything is compared before the next look for idle slots.
-    hand = ByHand(stand, Pace(resync_seconds=TIDY_SECONDS / 2))
+    hand = ByHand(stand, Timing(resync_seconds=TIDY_SECONDS / 2))
     hand.step(*app("web", PORT, a))
     client = held(files, stand, PORT)
     hand.step(slice_("web", [b.address.ip]))
@@ -258,7 +259,7 @@ def test_a_backend_that_was_deleted_is_told_and_others_go_on(
     daemon = files.enter_context(world.sidecar(socket=relay.path))
     relay.hidden = f"be_tcp-{PORT}".encode()
     await_told(caplog, f"port {PORT}: changed by somebody else: it was deleted in HAProxy")
-    await_(lambda: PORT in daemon.reconciler.failures, "its Route is not served")
+    await_(lambda: unit_of(PORT) in daemon.reconciler.known.failures, "its Route is not served")
     world.serve(b, service="other")
     await_leads_to(stand, PORT + 1, b)
     relay.hidden = None
@@ -439,5 +440,5 @@ def test_a_slot_that_shows_late_that_it_is_parked_was_nobody_elses_doing(
     assert hand.step(after_seconds=TIDY_SECONDS) == 2
     assert client.withheld == ()
     assert stand.slots(PORT).keys() == {Address(b, 9000)}
-    assert hand.step(after_seconds=Pace().resync_seconds) == 0
+    assert hand.step(after_seconds=Timing().resync_seconds) == 0
     assert caplog.messages == []

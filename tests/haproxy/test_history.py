@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from core import PORTS, closing, opening, units
 from stand import (
     EchoServer,
     MakeServer,
@@ -24,7 +25,8 @@ from web import get
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.control.history import CAUSES_MAX, MEETING_MAX, OPERATIONS_MAX, History, Met
-from sidecar.haproxy.operations import ClosePort, OpenPort, SetState, SetWeight
+from sidecar.haproxy.operations import SetState, SetWeight
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.objects import Cause, Key
 from sidecar.routing.store import Store
@@ -167,35 +169,35 @@ def test_a_slot_that_is_parked_late_and_another_attempt_say_why(
 
 
 def test_the_last_ones_only() -> None:
-    history = History(clock=lambda: 1000.0)
+    history = History(PORTS, clock=lambda: 1000.0)
     history.record(
-        [SetWeight(30000, "s1", number % 257) for number in range(OPERATIONS_MAX + 5)],
+        [SetWeight(unit_of(30000), "s1", number % 257) for number in range(OPERATIONS_MAX + 5)],
         [""] * (OPERATIONS_MAX + 5),
         0.25,
     )
-    history.record([OpenPort(30001)], [""], 0.5)
+    history.record([opening(30001)], [""], 0.5)
     found = history.entries()
     assert len(found) == OPERATIONS_MAX
     assert history.complete_since_seconds == 1000.0
     assert (found[0].port, found[0].duration_seconds) == (30001, 0.5)
     assert found[-1].command.endswith(f"weight {6 % 257}")
     assert history.total == OPERATIONS_MAX + 6
-    assert len(history.entries(30000)) == OPERATIONS_MAX - 1
-    assert history.changed_seconds_ago() == {30000: 0.0, 30001: 0.0}
+    assert len(history.entries(unit_of(30000))) == OPERATIONS_MAX - 1
+    assert history.changed_seconds_ago() == dict.fromkeys(units(30000, 30001), 0.0)
 
 
 def test_what_happened_outlives_meetings() -> None:
     seconds = itertools.count(1)
-    history = History(clock=lambda: float(next(seconds)))
-    history.blame(30000, cause := Cause(Key("Route", "demo", "web"), "added"))
-    history.record([OpenPort(30000)], [""], 0.1)
+    history = History(PORTS, clock=lambda: float(next(seconds)))
+    history.blame(unit_of(30000), cause := Cause(Key("Route", "demo", "web"), "added"))
+    history.record([opening(30000)], [""], 0.1)
     assert history.complete_since_seconds is None
-    history.blame(30000, Met(7))
+    history.blame(unit_of(30000), Met(7))
     for _ in range(OPERATIONS_MAX):
-        history.blame(30001, Met(7))
-        history.record([ClosePort(30001)], [""], 0.1)
+        history.blame(unit_of(30001), Met(7))
+        history.record([closing(30001)], [""], 0.1)
     # Whose Route changed meanwhile, too, is no mere meeting.
-    history.record([OpenPort(30000)], [""], 0.1)
+    history.record([opening(30000)], [""], 0.1)
     found = history.entries()
     assert len(found) == MEETING_MAX + 2
     assert found[0].causes == (str(cause), "HAProxy with PID 7 was met")
@@ -205,25 +207,25 @@ def test_what_happened_outlives_meetings() -> None:
 
 
 def test_causes_are_of_the_port_until_it_is_as_desired() -> None:
-    history = History(time.time)
+    history = History(PORTS, time.time)
     causes = [Cause(Key("Route", "demo", f"r{number}"), "changed") for number in range(5)]
     for cause in causes:
-        history.blame(30000, cause)
-        history.blame(30000, cause)
-    history.record([OpenPort(30000), ClosePort(30001)], ["", ""], 0.1)
+        history.blame(unit_of(30000), cause)
+        history.blame(unit_of(30000), cause)
+    history.record([opening(30000), closing(30001)], ["", ""], 0.1)
     closed, opened = history.entries()
     assert opened.causes == tuple(map(str, causes[-CAUSES_MAX:]))
     assert closed.causes == ()
-    history.settled(30000)
-    history.record([ClosePort(30000)], [""], 0.1)
+    history.settled(unit_of(30000))
+    history.record([closing(30000)], [""], 0.1)
     assert history.entries()[0].causes == closed.causes
 
 
 def test_what_could_not_be_done() -> None:
-    history = History(time.time)
-    never_sent = SetState(30000, "s1;quit", "ready")
+    history = History(PORTS, time.time)
+    never_sent = SetState(unit_of(30000), "s1;quit", "ready")
     history.record(
-        [OpenPort(30000), never_sent],
+        [opening(30000), never_sent],
         [CommandRefusedError("enable frontend tcp-30000", "No."), LocalProtocolError("two words")],
         0.1,
     )
@@ -275,7 +277,7 @@ def test_what_nobody_asked_for_says_which_setting_did(
         await_(lambda: not stand.slots(30000), "its slot is parked")
 
         def causes() -> set[str]:
-            found = daemon.reconciler.history.entries(30000)
+            found = daemon.reconciler.history.entries(unit_of(30000))
             return {cause for entry in found for cause in entry.causes}
 
         await_(lambda: "without a server for timing.close_after (100ms)" in causes(), "it says why")

@@ -34,6 +34,7 @@ from stand import (
 )
 from stand import app as manifests
 
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.objects import Endpoint, Key
 from sidecar.model.pool import Address
 
@@ -86,7 +87,7 @@ def test_thousands_of_routes_on_one_port(
     for number in range(3):
         world.remove(crowd[number].key)
         owner = crowd[number + 1].key
-        await_(lambda key=owner: daemon._routing.owner_port(key) == PORT, "the next one has it")
+        await_(lambda key=owner: daemon._routing.owned(key) == unit_of(PORT), "the next one has it")
         await_leads_to(stand, PORT, d)
     after = change_seconds(world, other, [b, a], 10)
     assert max(after) < NOTICEABLE_SECONDS, f"{after}, alone {quiet}"
@@ -371,7 +372,7 @@ def test_what_a_source_lets_through_does_not_reach_haproxy_either(
     assert leads_to(stand, PORT + 1, good)
     assert leads_to(stand, PORT + 5, good)
     assert leads_to(stand, PORT + 3, good)
-    assert not daemon.reconciler.failures
+    assert not daemon.reconciler.known.failures
     verdict = daemon._routing.verdict(route("web").key)
     assert verdict is not None
     assert "is not a valid IP address" in verdict.message

@@ -16,6 +16,7 @@ from stand import EchoServer, MakeServer, MakeStand, Stand, await_, await_leads_
 from sidecar.common.hostport import split_host_port
 from sidecar.haproxy.capacity import files_for
 from sidecar.haproxy.operations import SetAddress, SetState
+from sidecar.listeners.tcp import unit_of
 
 pytestmark = pytest.mark.serial
 
@@ -45,10 +46,10 @@ def limits(maxconn: int = MAXCONN, each: int | None = None) -> dict[str, Any]:
 
 def serving(stand: Stand, server: EchoServer) -> Stand:
     """Each port leads to the server, as the sidecar would have it, and has no session."""
-    stand.client.apply([SetAddress(port, "s1", server.address) for port in PORTS])
+    stand.client.apply([SetAddress(unit_of(port), "s1", server.address) for port in PORTS])
     for port in PORTS:
         await_(lambda port=port: server.address in stand.slots(port), "the address is shown")
-    stand.client.apply([SetState(port, "s1", "ready") for port in PORTS])
+    stand.client.apply([SetState(unit_of(port), "s1", "ready") for port in PORTS])
     for port in PORTS:
         await_leads_to(stand, port, server)
         await_(lambda port=port: frontend(stand, f"tcp-{port}")["scur"] == "0", "it is left")

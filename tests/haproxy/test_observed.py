@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 import pytest
+from core import PORTS
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import EchoServer, Stand, await_
@@ -21,6 +22,7 @@ from sidecar.haproxy.state import (
     parse_server_sessions,
     parse_servers_state,
 )
+from sidecar.listeners.tcp import port_of, unit_of
 from sidecar.model.pool import PARKED, WEIGHT_MAX, Address
 
 # -- show servers state ------------------------------------------------------------------------
@@ -83,11 +85,11 @@ def state(*rows: dict[str, str], columns: Sequence[str] = tuple(ROW)) -> str:
 
 def one(**changes: str) -> ObservedServer:
     """The server of a table of one row with ``changes``."""
-    return parse_servers_state(state({**ROW, **changes}))[30000]["s1"]
+    return parse_servers_state(state({**ROW, **changes}))[unit_of(30000)]["s1"]
 
 
 def test_a_row() -> None:
-    assert parse_servers_state(state(ROW)) == {30000: {"s1": SEEN}}
+    assert parse_servers_state(state(ROW)) == {unit_of(30000): {"s1": SEEN}}
 
 
 def test_servers_by_port_in_haproxys_order() -> None:
@@ -97,13 +99,13 @@ def test_servers_by_port_in_haproxys_order() -> None:
         for n in (10, 2, 1)
     ]
     found = parse_servers_state(state(*rows))
-    assert list(found) == [30001, 30000]
-    assert {port: list(servers) for port, servers in found.items()} == {
-        30001: ["s10", "s2", "s1"],
-        30000: ["s10", "s2", "s1"],
+    assert list(found) == [unit_of(30001), unit_of(30000)]
+    assert {unit: list(servers) for unit, servers in found.items()} == {
+        unit_of(30001): ["s10", "s2", "s1"],
+        unit_of(30000): ["s10", "s2", "s1"],
     }
-    assert found[30001]["s2"].address.port == 30003
-    assert found[30000]["s10"].address.port == 30010
+    assert found[unit_of(30001)]["s2"].address.port == 30003
+    assert found[unit_of(30000)]["s10"].address.port == 30010
 
 
 def test_rows_that_differ_only_in_front_are_still_servers_of_their_own_port() -> None:
@@ -112,15 +114,15 @@ def test_rows_that_differ_only_in_front_are_still_servers_of_their_own_port() ->
         for port in range(30000, 30010)
     ]
     found = parse_servers_state(state(*rows))
-    assert {port: found[port]["s1"].address.ip for port in found} == {
-        port: f"10.0.0.{port % 2}" for port in range(30000, 30010)
+    assert {unit: found[unit]["s1"].address.ip for unit in found} == {
+        unit_of(port): f"10.0.0.{port % 2}" for port in range(30000, 30010)
     }
 
 
 @given(st.permutations([column for column in ROW if column not in {"be_id", "be_name"}]))
 def test_columns_are_found_by_name(columns: list[str]) -> None:
     text = state(ROW, columns=["be_id", "be_name", *columns])
-    assert parse_servers_state(text) == {30000: {"s1": SEEN}}
+    assert parse_servers_state(text) == {unit_of(30000): {"s1": SEEN}}
 
 
 def test_columns_that_haproxy_may_add_are_of_no_matter() -> None:
@@ -130,11 +132,11 @@ def test_columns_that_haproxy_may_add_are_of_no_matter() -> None:
         ("new", *ROW, "newer"),
         ("be_id", "new", *list(ROW)[1:]),
     ):
-        assert parse_servers_state(state(row, columns=columns)) == {30000: {"s1": SEEN}}
+        assert parse_servers_state(state(row, columns=columns)) == {unit_of(30000): {"s1": SEEN}}
 
 
 def test_columns_that_we_do_not_need_may_be_missing() -> None:
-    assert parse_servers_state(state(ROW, columns=NEEDED)) == {30000: {"s1": SEEN}}
+    assert parse_servers_state(state(ROW, columns=NEEDED)) == {unit_of(30000): {"s1": SEEN}}
 
 
 @pytest.mark.parametrize("column", NEEDED)
@@ -145,7 +147,7 @@ def test_a_column_that_we_need_is_missed_by_name(column: str) -> None:
 
 def test_columns_may_stand_in_any_order() -> None:
     columns = [*ROW][::-1]
-    assert parse_servers_state(state(ROW, columns=columns)) == {30000: {"s1": SEEN}}
+    assert parse_servers_state(state(ROW, columns=columns)) == {unit_of(30000): {"s1": SEEN}}
 
 
 def test_a_table_without_rows() -> None:
@@ -164,7 +166,7 @@ def test_other_backends_are_ignored_whatever_is_in_them() -> None:
     ]
     rows = [{**ROW, "be_name": name, "srv_addr": "-", "srv_port": "none"} for name in foreign]
     assert parse_servers_state(state(*rows)) == {}
-    assert parse_servers_state(state(rows[0], ROW, rows[1])) == {30000: {"s1": SEEN}}
+    assert parse_servers_state(state(rows[0], ROW, rows[1])) == {unit_of(30000): {"s1": SEEN}}
 
 
 def test_ipv6() -> None:
@@ -267,6 +269,10 @@ def stat(*rows: str, header: str = "# pxname,svname,scur,status,-,") -> str:
     return "\n".join([header, *rows])
 
 
+def listening(text: str) -> dict[int, bool]:
+    return {port_of(unit): bool(keys) for unit, keys in PORTS.parse([text]).items()}
+
+
 def test_frontends() -> None:
     text = stat(
         "tcp-30000,FRONTEND,0,OPEN,-,",
@@ -275,7 +281,7 @@ def test_frontends() -> None:
         "tcp-30003,FRONTEND,0,STOP,-,",
         "tcp-30004,FRONTEND,0,,-,",
     )
-    assert parse_frontends(text) == {
+    assert listening(text) == {
         30000: True,
         30001: False,
         30002: True,
@@ -291,7 +297,7 @@ def test_only_our_frontends_and_nothing_else_of_them() -> None:
         "be_tcp-30000,BACKEND,0,UP,-,",
         "tcp-30001,sock-1,0,OPEN,-,",
     )
-    assert parse_frontends(text) == {}
+    assert listening(text) == {}
 
 
 def test_sessions() -> None:
@@ -303,15 +309,18 @@ def test_sessions() -> None:
         "tcp-30000,FRONTEND,2,OPEN,-,",
         "other,s1,5,UP,-,",
     )
-    assert parse_server_sessions(text) == {30000: {"s1": 2, "s2": 0}, 30001: {"s1": 0}}
+    assert parse_server_sessions(text) == {
+        unit_of(30000): {"s1": 2, "s2": 0},
+        unit_of(30001): {"s1": 0},
+    }
 
 
 def test_stat_columns_are_found_by_name() -> None:
     header = "# pxname,new,status,scur,svname,"
     assert parse_server_sessions(stat("be_tcp-30000,x,UP,4,s1,", header=header)) == {
-        30000: {"s1": 4}
+        unit_of(30000): {"s1": 4}
     }
-    assert parse_frontends(stat("tcp-30000,x,OPEN,4,FRONTEND,", header=header)) == {30000: True}
+    assert listening(stat("tcp-30000,x,OPEN,4,FRONTEND,", header=header)) == {30000: True}
 
 
 def test_stat_is_quoted_csv() -> None:
@@ -321,7 +330,7 @@ def test_stat_is_quoted_csv() -> None:
         'be_tcp-30000,"s2",,"UP",5,',
         header=header,
     )
-    assert parse_server_sessions(text) == {30000: {"s1": 4, "s2": 5}}
+    assert parse_server_sessions(text) == {unit_of(30000): {"s1": 4, "s2": 5}}
 
 
 @pytest.mark.parametrize("column", ["svname", "status", "scur"])
@@ -435,7 +444,7 @@ def test_a_pool_that_nobody_touched(make_stand: Callable[..., Stand]) -> None:
     observed = stand.observed()
     assert list(observed) == list(range(30000, 30010))
     for port, seen in observed.items():
-        assert seen.port == port
+        assert seen.unit == unit_of(port)
         assert seen.open
         assert list(seen.servers) == ["s1", "s2", "s3", "s4"]
         for name, server in seen.servers.items():
@@ -451,16 +460,16 @@ def test_states_and_weights(
     where = make_server().address
     results = stand.client.apply(
         [
-            *(SetAddress(30000, f"s{n}", where) for n in range(1, 6)),
-            SetState(30000, "s1", "ready"),
-            SetWeight(30000, "s1", 7),
-            SetState(30000, "s2", "drain"),
-            SetState(30000, "s3", "ready"),
-            SetState(30000, "s3", "drain"),
-            SetState(30000, "s4", "drain"),
-            SetState(30000, "s4", "maint"),
-            SetState(30000, "s5", "ready"),
-            SetWeight(30000, "s5", 0),
+            *(SetAddress(unit_of(30000), f"s{n}", where) for n in range(1, 6)),
+            SetState(unit_of(30000), "s1", "ready"),
+            SetWeight(unit_of(30000), "s1", 7),
+            SetState(unit_of(30000), "s2", "drain"),
+            SetState(unit_of(30000), "s3", "ready"),
+            SetState(unit_of(30000), "s3", "drain"),
+            SetState(unit_of(30000), "s4", "drain"),
+            SetState(unit_of(30000), "s4", "maint"),
+            SetState(unit_of(30000), "s5", "ready"),
+            SetWeight(unit_of(30000), "s5", 0),
         ]
     )
     assert {type(result) for result in results} == {str}
@@ -475,17 +484,19 @@ def test_states_and_weights(
         "s6": ("maint", 256, False),
     }
     # And back: what haproxy.cfg said of it ("disabled") leaves a bit that means nothing.
-    stand.client.apply([SetState(30000, f"s{n}", "ready") for n in range(1, 7)])
+    stand.client.apply([SetState(unit_of(30000), f"s{n}", "ready") for n in range(1, 7)])
     assert {server.state for server in stand.port(30000).servers.values()} == {"ready"}
-    stand.client.apply([SetState(30000, f"s{n}", "maint") for n in range(1, 7)])
+    stand.client.apply([SetState(unit_of(30000), f"s{n}", "maint") for n in range(1, 7)])
     assert {server.state for server in stand.port(30000).servers.values()} == {"maint"}
 
 
 def test_checks_that_are_on_off_and_not_there(make_stand: Callable[..., Stand]) -> None:
     pools = [{"ports": ["30000"], "slots": 2, "check": {"enabled": True}}, {"ports": ["30001"]}]
     stand = make_stand(pools=pools)
-    added = [AddServer(30000, name, PARKED, 1, ("check",)) for name in ("x1", "x2")]
-    stand.client.apply([*added, AddServer(30001, "x1", PARKED, 1, ()), EnableHealth(30000, "x2")])
+    added = [AddServer(unit_of(30000), name, PARKED, 1, ("check",)) for name in ("x1", "x2")]
+    stand.client.apply(
+        [*added, AddServer(unit_of(30001), "x1", PARKED, 1, ()), EnableHealth(unit_of(30000), "x2")]
+    )
     assert stand.client.ask("disable health be_tcp-30000/s2") == ""
     shown = {name: server.checks for name, server in stand.port(30000).servers.items()}
     assert shown == {"s1": "on", "s2": "off", "x1": "off", "x2": "on"}
@@ -497,7 +508,7 @@ def test_a_server_that_a_check_finds_down_is_ready_and_not_up(
 ) -> None:
     check = {"enabled": True, "interval": "20ms", "fall": 1}
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 1, "check": check}])
-    stand.client.apply([SetState(30000, "s1", "ready")])  # where nothing listens
+    stand.client.apply([SetState(unit_of(30000), "s1", "ready")])  # where nothing listens
     await_(lambda: not stand.port(30000).servers["s1"].up, "the check failed")
     assert stand.port(30000).servers["s1"].state == "ready"
 
@@ -507,9 +518,9 @@ def test_frontends_with_sessions_on_them(
 ) -> None:
     stand = make_stand(pools=[{"ports": ["30000-30001"], "slots": 2}])
     where = make_server().address
-    stand.client.apply([SetAddress(30000, "s1", where)])
+    stand.client.apply([SetAddress(unit_of(30000), "s1", where)])
     await_(lambda: stand.port(30000).servers["s1"].address == where, "the address is shown")
-    stand.client.apply([SetState(30000, "s1", "ready")])
+    stand.client.apply([SetState(unit_of(30000), "s1", "ready")])
     client = stand.connect(30000)
     assert stand.port(30000).open
     for _ in range(3):
@@ -533,9 +544,9 @@ def test_a_frontend_that_is_full_listens(
 ) -> None:
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 1}])
     where = make_server().address
-    stand.client.apply([SetAddress(30000, "s1", where)])
+    stand.client.apply([SetAddress(unit_of(30000), "s1", where)])
     await_(lambda: stand.port(30000).servers["s1"].address == where, "the address is shown")
-    stand.client.apply([SetState(30000, "s1", "ready")])
+    stand.client.apply([SetState(unit_of(30000), "s1", "ready")])
     assert stand.client.ask("set maxconn frontend tcp-30000 1") == ""
     client = stand.connect(30000)
     assert stand.port(30000).open
@@ -547,9 +558,9 @@ def test_sessions_are_counted(
 ) -> None:
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 2, "balance": "roundrobin"}])
     where = [make_server().address, make_server().address]
-    stand.client.apply([SetAddress(30000, f"s{n}", where[n - 1]) for n in (1, 2)])
+    stand.client.apply([SetAddress(unit_of(30000), f"s{n}", where[n - 1]) for n in (1, 2)])
     await_(lambda: stand.port(30000).servers["s2"].address == where[1], "the addresses are shown")
-    stand.client.apply([SetState(30000, f"s{n}", "ready") for n in (1, 2)])
+    stand.client.apply([SetState(unit_of(30000), f"s{n}", "ready") for n in (1, 2)])
 
     def counted() -> list[int | None]:
         return [server.sessions for server in stand.port(30000).servers.values()]
@@ -557,7 +568,7 @@ def test_sessions_are_counted(
     clients = [stand.connect(30000) for _ in range(6)]
     assert counted() == [3, 3]
     # They are counted on a server that left, too.
-    stand.client.apply([SetState(30000, "s1", "maint")])
+    stand.client.apply([SetState(unit_of(30000), "s1", "maint")])
     assert counted() == [3, 3]
     for client in clients:
         client.close()
@@ -612,6 +623,6 @@ def test_haproxy_shows_an_address_as_we_wrote_it(
     ip = canonical_ip(text)
     assert ip is not None
     wanted = Address(ip, 9000)
-    (outcome,) = stand.client.apply([SetAddress(30000, "s1", wanted)])
+    (outcome,) = stand.client.apply([SetAddress(unit_of(30000), "s1", wanted)])
     assert isinstance(outcome, str)
     await_(lambda: stand.port(30000).servers["s1"].address == wanted, f"HAProxy shows {wanted}")

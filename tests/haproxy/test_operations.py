@@ -7,25 +7,25 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from core import closing, opening
 from stand import Stand, await_
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.haproxy.operations import (
-    ClosePort,
-    OpenPort,
     Operation,
     SetAddress,
     SetState,
     SetWeight,
     State,
 )
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, WEIGHT_MAX, Address
 
-ADDRESS = SetAddress(30000, "s1", Address("10.0.0.1", 80))
-WEIGHT = SetWeight(30000, "s1", 5)
-READY = SetState(30000, "s1", "ready")
-OPEN = OpenPort(30000)
-CLOSE = ClosePort(30000)
+ADDRESS = SetAddress(unit_of(30000), "s1", Address("10.0.0.1", 80))
+WEIGHT = SetWeight(unit_of(30000), "s1", 5)
+READY = SetState(unit_of(30000), "s1", "ready")
+OPEN = opening(30000)
+CLOSE = closing(30000)
 
 BY = " by 'stats socket command'"
 IP_CHANGED = "IP changed from '127.0.0.1' to '10.0.0.1'"
@@ -40,7 +40,7 @@ SAME_PORT = "no need to change the port"
     [
         (ADDRESS, "set server be_tcp-30000/s1 addr 10.0.0.1 port 80"),
         (
-            SetAddress(30000, "s1", Address("fd00::1", 80)),
+            SetAddress(unit_of(30000), "s1", Address("fd00::1", 80)),
             "set server be_tcp-30000/s1 addr fd00::1 port 80",
         ),
         (WEIGHT, "set server be_tcp-30000/s1 weight 5"),
@@ -50,7 +50,7 @@ SAME_PORT = "no need to change the port"
     ],
 )
 def test_the_command(operation: Operation, line: str) -> None:
-    assert operation.line() == line
+    assert str(operation.command()) == line
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_command(operation: Operation, line: str) -> None:
     ],
 )
 def test_a_reply_that_proves_success(operation: Operation, reply: str) -> None:
-    assert operation.done(reply)
+    assert operation.succeeded(reply)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_reply_that_proves_success(operation: Operation, reply: str) -> None:
     ],
 )
 def test_a_reply_that_means_failure(operation: Operation, reply: str) -> None:
-    assert not operation.done(reply)
+    assert not operation.succeeded(reply)
 
 
 @pytest.mark.parametrize("operation", [ADDRESS, WEIGHT, READY, OPEN, CLOSE])
@@ -130,34 +130,34 @@ def test_a_reply_that_means_failure(operation: Operation, reply: str) -> None:
     "reply", ["Unknown command: 'set'", "done", "OK", " ", "0", "success", "nothing changed!"]
 )
 def test_an_unknown_reply_is_failure(operation: Operation, reply: str) -> None:
-    assert not operation.done(reply)
+    assert not operation.succeeded(reply)
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
 def test_no_port_that_haproxy_would_silently_fold_is_sent(port: int) -> None:
     with pytest.raises(LocalProtocolError, match="no TCP port"):
-        SetAddress(30000, "s1", Address("10.0.0.1", port)).line()
+        SetAddress(unit_of(30000), "s1", Address("10.0.0.1", port)).command()
 
 
 @pytest.mark.parametrize("weight", [-1, WEIGHT_MAX + 1])
 def test_no_weight_beyond_haproxys_is_sent(weight: int) -> None:
     with pytest.raises(LocalProtocolError, match="no weight"):
-        SetWeight(30000, "s1", weight).line()
+        SetWeight(unit_of(30000), "s1", weight).command()
 
 
 @pytest.mark.parametrize(
     "operation",
     [
-        SetAddress(30000, "s1", Address("10.0.0.1 port 99", 80)),
-        SetAddress(30000, "s1", Address("", 80)),
-        SetAddress(30000, "s1 addr", Address("10.0.0.1", 80)),
-        SetState(30000, "s1 state", "ready"),
-        SetWeight(30000, "s1 weight", 5),
+        SetAddress(unit_of(30000), "s1", Address("10.0.0.1 port 99", 80)),
+        SetAddress(unit_of(30000), "s1", Address("", 80)),
+        SetAddress(unit_of(30000), "s1 addr", Address("10.0.0.1", 80)),
+        SetState(unit_of(30000), "s1 state", "ready"),
+        SetWeight(unit_of(30000), "s1 weight", 5),
     ],
 )
 def test_no_value_becomes_two_words(operation: Operation) -> None:
     with pytest.raises(LocalProtocolError, match="has a space"):
-        operation.line()
+        operation.command()
 
 
 def test_operations_of_two_kinds_are_never_equal() -> None:
@@ -195,7 +195,7 @@ def test_every_way_to_change_an_address(make_stand: Callable[..., Stand]) -> Non
         PARKED,
     ]
     for address in addresses:
-        apply(stand, SetAddress(30000, "s1", address))
+        apply(stand, SetAddress(unit_of(30000), "s1", address))
         shows(stand, address)
 
 
@@ -203,22 +203,22 @@ def test_an_address_can_change_in_any_state(make_stand: Callable[..., Stand]) ->
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 3, "check": {"enabled": True}}])
     states: tuple[State, ...] = ("ready", "drain", "maint")
     for number, state in enumerate(states, 1):
-        apply(stand, SetState(30000, f"s{number}", state))
+        apply(stand, SetState(unit_of(30000), f"s{number}", state))
         for address in (Address("10.0.0.9", 80), Address("10.0.0.9", 81), PARKED):
-            apply(stand, SetAddress(30000, f"s{number}", address))
+            apply(stand, SetAddress(unit_of(30000), f"s{number}", address))
             shows(stand, address, f"s{number}")
 
 
 def test_the_same_again_is_success(make_stand: Callable[..., Stand]) -> None:
     stand = make_stand()
     for operation in (
-        ClosePort(30000),
-        OpenPort(30000),
-        SetWeight(30000, "s1", 0),
-        SetWeight(30000, "s1", WEIGHT_MAX),
-        SetState(30000, "s1", "ready"),
-        SetState(30000, "s1", "drain"),
-        SetState(30000, "s1", "maint"),
+        closing(30000),
+        opening(30000),
+        SetWeight(unit_of(30000), "s1", 0),
+        SetWeight(unit_of(30000), "s1", WEIGHT_MAX),
+        SetState(unit_of(30000), "s1", "ready"),
+        SetState(unit_of(30000), "s1", "drain"),
+        SetState(unit_of(30000), "s1", "maint"),
     ):
         apply(stand, operation, operation)
 
@@ -227,20 +227,20 @@ def test_what_haproxy_refuses(make_stand: Callable[..., Stand]) -> None:
     stand = make_stand()
     stand.client.ask("shutdown frontend tcp-30001")
     refused: dict[Operation, str] = {
-        SetAddress(30000, "s9", PARKED): "No such server.",
-        SetAddress(31000, "s1", PARKED): "No such backend.",
-        SetAddress(30000, "s1", Address("nonsense", 80)): "Invalid addr 'nonsense'",
-        SetWeight(30000, "s9", 1): "No such server.",
-        SetState(30000, "s9", "ready"): "No such server.",
-        OpenPort(31000): "No such frontend.",
-        ClosePort(31000): "No such frontend.",
-        OpenPort(30001): "Frontend was previously shut down, cannot enable.",
-        ClosePort(30001): "Frontend was previously shut down, cannot disable.",
+        SetAddress(unit_of(30000), "s9", PARKED): "No such server.",
+        SetAddress(unit_of(31000), "s1", PARKED): "No such backend.",
+        SetAddress(unit_of(30000), "s1", Address("nonsense", 80)): "Invalid addr 'nonsense'",
+        SetWeight(unit_of(30000), "s9", 1): "No such server.",
+        SetState(unit_of(30000), "s9", "ready"): "No such server.",
+        opening(31000): "No such frontend.",
+        closing(31000): "No such frontend.",
+        opening(30001): "Frontend was previously shut down, cannot enable.",
+        closing(30001): "Frontend was previously shut down, cannot disable.",
     }
     errors = stand.client.apply(list(refused))
     for (operation, text), error in zip(refused.items(), errors, strict=True):
         assert isinstance(error, CommandRefusedError), operation
-        assert error.command == operation.line()
+        assert error.command == str(operation.command())
         assert error.reply.startswith(text)
 
 
@@ -249,13 +249,13 @@ def test_another_process_on_a_closed_port_makes_opening_it_fail(
 ) -> None:
     # A paused port stays bound; only who uses SO_REUSEADDR as HAProxy does can take it.
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 1}])
-    apply(stand, ClosePort(30000))
+    apply(stand, closing(30000))
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind((stand.ip, 30000))
         squatter.listen()
-        (error,) = stand.client.apply([OpenPort(30000)])
+        (error,) = stand.client.apply([opening(30000)])
         assert isinstance(error, CommandRefusedError)
         assert error.reply.startswith("Failed to resume frontend")
-    apply(stand, OpenPort(30000))
+    apply(stand, opening(30000))
     await_(lambda: not stand.is_refused(30000), "the port is open again")

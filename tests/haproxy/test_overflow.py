@@ -42,6 +42,7 @@ from stand import (
 
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.config import template_path
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 
 #: Two slots for each of two ports.
@@ -356,7 +357,7 @@ def test_a_backend_that_refuses_added_servers_has_its_slots(
     daemon = files.enter_context(world.sidecar())
     assert len(fixed.ready(PORT)) == 2
     assert names(fixed) == {"s1", "s2"}
-    assert daemon.reconciler.left_out == {PORT: 2}
+    assert daemon.reconciler.known.left_out == {unit_of(PORT): 2}
     assert f"port {PORT}: HAProxy cannot add servers" in caplog.text
     refused = caplog.text.count("adds no server")
     # Who waits gets the next slot that is idle; nothing is refused again.
@@ -365,7 +366,7 @@ def test_a_backend_that_refuses_added_servers_has_its_slots(
     world.serve(first[0], *waits)
     await_(lambda: first[1].address not in fixed.ready(PORT), "it left")
     await_(lambda: len(fixed.ready(PORT)) == 2, "another has its slot")
-    assert daemon.reconciler.left_out == {PORT: 1}
+    assert daemon.reconciler.known.left_out == {unit_of(PORT): 1}
     assert caplog.text.count("adds no server") == refused
     assert "no slot is free" not in caplog.text
 
@@ -380,7 +381,7 @@ def test_all_servers_of_a_backend_that_refuses_added_ones_are_replaced_at_one_go
     for ips in (green, blue, green):
         hand.step(slice_("web", ips))
         assert [address.ip for address in fixed.ready(PORT)] == sorted(ips)
-        assert hand.reconciler.left_out == {}
+        assert hand.reconciler.known.left_out == {}
 
 
 def test_where_nothing_can_be_added_a_busy_slot_is_taken_with_a_warning(

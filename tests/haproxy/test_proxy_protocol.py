@@ -11,6 +11,7 @@ import pytest
 from stand import EchoServer, Stand, await_, fresh_ip
 
 from sidecar.haproxy.operations import SetAddress, SetState
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 
 MakeStand = Callable[..., Stand]
@@ -121,9 +122,9 @@ READ = {"v1": read_v1, "v2": read_v2}
 
 def lead(stand: Stand, server: Address, port: int = 30000) -> None:
     """Open ``port`` to ``server``."""
-    stand.client.apply([SetAddress(port, "s1", server)])
+    stand.client.apply([SetAddress(unit_of(port), "s1", server)])
     await_(lambda: stand.port(port).servers["s1"].address == server, "the address is shown")
-    assert stand.client.apply([SetState(port, "s1", "ready")]) == [""]
+    assert stand.client.apply([SetState(unit_of(port), "s1", "ready")]) == [""]
 
 
 def both_ways(client: socket.socket, connection: socket.socket) -> None:

@@ -45,7 +45,8 @@ from stand import (
 from stand import app as manifests
 
 from sidecar.haproxy.process import answering
-from sidecar.haproxy.state import ObservedPort, parse_servers_state
+from sidecar.haproxy.state import ObservedUnit, parse_servers_state
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, Address
 
 #: Six ports with two slots each.
@@ -201,8 +202,8 @@ def test_a_haproxy_that_comes_back_without_a_port_gets_the_others_back(
     config.write_text("\n".join(item for item in sections if f"tcp-{PORT}\n" not in item) + "\n")
     stand.start_haproxy()
     await_leads_to(stand, PORT + 1, a)
-    await_(lambda: not daemon.reconciler.connection_error, "it was met")
-    assert daemon.reconciler.failures.keys() == {PORT}
+    await_(lambda: not daemon.reconciler.known.connection_error, "it was met")
+    assert daemon.reconciler.known.failures.keys() == {unit_of(PORT)}
 
 
 def test_haproxy_restarted_alone_serves_and_a_new_sidecar_closes_what_nobody_claims(
@@ -295,8 +296,8 @@ def test_an_old_haproxy_that_is_stopping_is_left_for_the_new_one(
     world.serve(b)
     await_ready(stand, PORT, b)
     converged(daemon)
-    assert daemon.reconciler.process is not None
-    assert daemon.reconciler.process.pid == stand.info().pid != old.pid
+    assert daemon.reconciler.known.process is not None
+    assert daemon.reconciler.known.process.pid == stand.info().pid != old.pid
     assert served_by(stand) == {"b"}
     await_refused(stand, PORT + 1)
     assert old.poll() is None, "the old one has a session still"
@@ -402,7 +403,7 @@ class Process:
                 raise ConnectionAbortedError
 
 
-def needless(commands: list[str], observed: Mapping[int, ObservedPort]) -> Iterator[str]:
+def needless(commands: list[str], observed: Mapping[int, ObservedUnit]) -> Iterator[str]:
     """Those of ``commands`` that ask for what was so in ``observed``, before any of them."""
     done: set[tuple[str, str]] = set()
     for line in commands:

@@ -14,6 +14,7 @@ from stand import Stand, fresh_ip
 from sidecar.common.errors import DisconnectedError, RuntimeAPIError
 from sidecar.haproxy.protocol import IN_FLIGHT_MAX_BYTES
 from sidecar.haproxy.state import parse_info, parse_servers_state
+from sidecar.listeners.tcp import unit_of
 
 MakeStand = Callable[..., Stand]
 
@@ -32,8 +33,8 @@ def test_twenty_thousand_commands_at_once(make_stand: MakeStand) -> None:
         port = 30000 + number % 10
         assert done == ""
         servers = parse_servers_state(table)
-        assert servers.keys() == {port}
-        assert servers[port]["s1"].weight == number % 257
+        assert servers.keys() == {unit_of(port)}
+        assert servers[unit_of(port)]["s1"].weight == number % 257
     assert stand.client.connections == 1
 
 
@@ -82,7 +83,7 @@ def test_replies_of_more_than_a_megabyte(make_stand: MakeStand) -> None:
     assert len(state) > 1_000_000
     assert len(stat) > 1_000_000
     servers = parse_servers_state(state)
-    assert servers.keys() == set(range(30000, 31000))
+    assert servers.keys() == {unit_of(port) for port in range(30000, 31000)}
     assert all(len(slots) == 16 for slots in servers.values())
     # 16 servers, a frontend and a backend each; a header, and HAProxy's own.
     assert stat.count("\nbe_tcp-") == 17_000

@@ -19,8 +19,8 @@ from stand import HAPROXY, EchoServer, Stand, await_, free_port, fresh_ip
 from sidecar.cli.render import haproxy_cfg as render
 from sidecar.common.errors import SettingsError
 from sidecar.haproxy.config import quote, template_path
-from sidecar.haproxy.observer import compare
 from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
@@ -82,7 +82,8 @@ def check(stand: Stand) -> None:
 def has_its_pool(stand: Stand) -> None:
     """What runs has every frontend, backend and slot of the pool, and none that is not in it."""
     observed = stand.observed()
-    assert list(compare(stand.pool, observed)) == []
+    whole = {seen.unit: seen for seen in observed.values()}
+    assert list(stand.ports.problems(whole)) == []
     assert list(observed) == list(stand.pool.ports)
     for port, seen in observed.items():
         assert tuple(seen.servers) == stand.pool.slot_names(port)
@@ -113,9 +114,9 @@ def test_weights_and_servers_change_live_whatever_the_balance(
     servers = [make_server(), make_server()]
     wanted = {f"s{n}": server.address for n, server in enumerate(servers, 1)}
     operations: list[Operation] = [
-        *(SetAddress(30000, name, address) for name, address in wanted.items()),
-        SetWeight(30000, "s1", 5),
-        SetWeight(30000, "s2", 0),
+        *(SetAddress(unit_of(30000), name, address) for name, address in wanted.items()),
+        SetWeight(unit_of(30000), "s1", 5),
+        SetWeight(unit_of(30000), "s2", 0),
     ]
     assert [type(outcome) for outcome in stand.client.apply(operations)] == [str] * 4
 
@@ -123,7 +124,9 @@ def test_weights_and_servers_change_live_whatever_the_balance(
         return {name: seen.address for name, seen in stand.port(30000).servers.items()}
 
     await_(lambda: shown() == wanted, "the addresses are shown")
-    assert stand.client.apply([SetState(30000, name, "ready") for name in wanted]) == [""] * 2
+    assert (
+        stand.client.apply([SetState(unit_of(30000), name, "ready") for name in wanted]) == [""] * 2
+    )
     assert [seen.weight for seen in stand.port(30000).servers.values()] == [5, 0]
     for _ in range(5):
         client = stand.connect(30000)
@@ -231,9 +234,9 @@ def test_a_state_file_of_any_name(
     said_nothing(stand)
     # HAProxy really reads it there.
     where = make_server().address
-    stand.client.apply([SetAddress(30000, "s1", where)])
+    stand.client.apply([SetAddress(unit_of(30000), "s1", where)])
     await_(lambda: stand.port(30000).servers["s1"].address == where, "the address is shown")
-    stand.client.apply([SetState(30000, "s1", "ready")])
+    stand.client.apply([SetState(unit_of(30000), "s1", "ready")])
     file.write_text(stand.client.ask("show servers state") + "\n")
     stand.stop_haproxy()
     stand.client.close()

@@ -44,7 +44,7 @@ from sidecar.haproxy.state import ObservedServer
 from sidecar.model.change import Change, Sink
 from sidecar.model.objects import Endpoint, EndpointSet, Key, Object, Route, Service
 from sidecar.model.pool import PARKED, Address
-from sidecar.planning.schedule import REST_SECONDS, Pace
+from sidecar.planning.schedule import REST_SECONDS, Timing
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import HTTPSettings
@@ -81,30 +81,30 @@ class ByHand:
     """A reconciler without a daemon: the test says when it steps, and how time goes by."""
 
     def __init__(
-        self, stand: Stand, pace: Pace | None = None, client: RuntimeClient | None = None
+        self, stand: Stand, timing: Timing | None = None, client: RuntimeClient | None = None
     ) -> None:
         self.metrics = Metrics()
         self._now = 0.0
-        self._routing = Routing(stand.pool, ROUTER, denier([]), {})
+        self._routing = Routing(stand.ports, ROUTER, denier([]), {})
         self.reconciler = Reconciler(
             client or stand.client,
-            stand.pool,
+            stand.ports,
             self.metrics,
-            pace or Pace(),
+            timing or Timing(),
             clock=lambda: self._now,
         )
 
     def go(self, *objects: Object, after_seconds: float = REST_SECONDS) -> None:
         """Take ``objects``, and do what is due by then."""
         self._now += after_seconds
-        self.reconciler.mark(self._routing.apply(changes(*objects)).ports)
+        self.reconciler.mark(self._routing.apply(changes(*objects)).units)
         self.reconciler.step(self._routing.claim)
 
     def step(self, *objects: Object, after_seconds: float = REST_SECONDS) -> int:
         """The same, and converge at one go; how many operations that took."""
         before = self.reconciler.history.total
         self.go(*objects, after_seconds=after_seconds)
-        assert self.reconciler.converged
+        assert self.reconciler.known.converged
         return self.reconciler.history.total - before
 
 

@@ -7,12 +7,11 @@ import pytest
 
 from sidecar.common.errors import ObjectError
 from sidecar.model.parsing import AnnotationKeys, project
+from sidecar.policies.registry import annotation_keys
 
 PORT = "haproxy.router.openshift.io/external-tcp-port"
 ROUTER = "haproxy.router.openshift.io/wzh-router-name"
-KEYS = AnnotationKeys(
-    ROUTER, PORT, "haproxy.router.openshift.io/drain-deadline", "haproxy-sidecar/port"
-)
+KEYS = AnnotationKeys(ROUTER, PORT, "haproxy-sidecar/port", annotation_keys({}))
 
 
 def route(

@@ -22,11 +22,12 @@ import pytest
 import yaml
 
 from sidecar.cli.render import write_files
+from sidecar.control.observer import Observer
 from sidecar.daemon.loop import Daemon
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.observer import Observer
 from sidecar.haproxy.process import answering, find_haproxy
-from sidecar.haproxy.state import ObservedPort, ProcessInfo
+from sidecar.haproxy.state import ObservedUnit, ProcessInfo
+from sidecar.listeners.tcp import port_of
 from sidecar.model.change import Change, Source
 from sidecar.model.objects import (
     AGE_UNKNOWN,
@@ -41,6 +42,7 @@ from sidecar.model.objects import (
     ServicePort,
 )
 from sidecar.model.pool import PARKED, Address, Pool
+from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
 from sidecar.sources.manifests.source import ManifestSource
@@ -214,7 +216,8 @@ class Stand:
         self.settings_file = folder / "sidecar.yaml"
         self.settings_file.write_text(yaml.safe_dump(self.settings_data))
         self.settings: Settings = parse_settings(self.settings_file.read_text(), {}, "test")
-        self.pool = self.settings.pool()
+        self.ports = self.settings.ports()
+        self.pool = self.ports.pool
         self.client = RuntimeClient(self.settings.haproxy.socket, timeout_seconds=5.0)
         self._process: subprocess.Popen[bytes] | None = None
         self._files = contextlib.ExitStack()
@@ -280,14 +283,17 @@ class Stand:
         )
 
     def info(self) -> ProcessInfo:
-        return Observer(self.client, self.pool).info()
+        return self.observer().info()
 
-    def observed(self) -> dict[int, ObservedPort]:
-        """Everything, read back from HAProxy, with sessions."""
-        _, observed = Observer(self.client, self.pool).look(self.pool.ports, with_sessions=True)
-        return observed
+    def observer(self, client: RuntimeClient | None = None) -> Observer:
+        return Observer(client or self.client, self.ports)
 
-    def port(self, port: int) -> ObservedPort:
+    def observed(self) -> dict[int, ObservedUnit]:
+        """Everything by port, read back from HAProxy, with sessions."""
+        _, observed = self.observer().look(self.ports.classes, with_sessions=True)
+        return {port_of(unit): seen for unit, seen in observed.items()}
+
+    def port(self, port: int) -> ObservedUnit:
         return self.observed()[port]
 
     def slots(self, port: int, state: str | None = None) -> dict[Address, str]:
@@ -348,11 +354,11 @@ def route(
         created_seconds=created_seconds,
         router_name=router_name,
         port=None if port is None else str(port),
-        drain_deadline=drain_deadline,
         kept_port=kept_port,
         target_port=target_port,
         targets=tuple(targets),
         tls_termination=termination,
+        wishes=() if drain_deadline is None else ((DRAIN_DEADLINE.name, drain_deadline),),
     )
 
 

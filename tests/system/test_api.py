@@ -28,7 +28,7 @@ from web import get
 from sidecar.admin.auth import Access
 from sidecar.admin.server import WORKERS
 from sidecar.common.errors import BusyError
-from sidecar.control.loop_calls import WAITING_MAX, Calls
+from sidecar.control.loop_calls import WAITING_MAX, LoopCalls
 from sidecar.haproxy.stats import parse_attempts, parse_port_traffic, parse_server_traffic
 
 
@@ -217,7 +217,7 @@ def test_a_page_from_elsewhere_cannot_read(listen: str, host: str | None, may: b
 
 def test_the_loop_answers_between_its_steps() -> None:
     woken = threading.Event()
-    calls = Calls(woken.set)
+    calls = LoopCalls(woken.set)
     answers: list[object] = []
 
     def ask() -> None:
@@ -233,7 +233,7 @@ def test_the_loop_answers_between_its_steps() -> None:
 
 def test_an_error_is_the_askers() -> None:
     woken = threading.Event()
-    calls = Calls(woken.set)
+    calls = LoopCalls(woken.set)
 
     def wrong() -> None:
         raise ValueError("mine")
@@ -250,7 +250,7 @@ def test_an_error_is_the_askers() -> None:
 
 
 def test_a_loop_without_time() -> None:
-    calls, asked = Calls(lambda: None), []
+    calls, asked = LoopCalls(lambda: None), []
     with pytest.raises(BusyError, match=r"did not answer within 0\.01 s"):
         calls.ask(lambda: asked.append(1), 0.01)
     calls.answer()
@@ -263,7 +263,7 @@ def test_a_loop_without_time() -> None:
 
 
 def test_too_many_ask() -> None:
-    calls = Calls(lambda: None)
+    calls = LoopCalls(lambda: None)
     for _ in range(WAITING_MAX):
         with pytest.raises(BusyError, match="did not answer within"):
             calls.ask(lambda: 1, 0.001)

@@ -27,7 +27,7 @@ from stand import (
 from sidecar.common.metrics import Metrics
 from sidecar.control.outage import START_SECONDS
 from sidecar.control.reconciler import Reconciler
-from sidecar.planning.schedule import Pace
+from sidecar.planning.schedule import Timing
 
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
@@ -413,7 +413,7 @@ def test_a_haproxy_that_does_not_come_is_an_error_after_a_while(
 ) -> None:
     caplog.set_level(logging.INFO)
     stand, now = make_stand(start=False), [0.0]
-    reconciler = Reconciler(stand.client, stand.pool, Metrics(), Pace(), lambda: now[0])
+    reconciler = Reconciler(stand.client, stand.ports, Metrics(), Timing(), lambda: now[0])
 
     def said_at(seconds: float) -> list[str]:
         now[0] = seconds
@@ -427,4 +427,4 @@ def test_a_haproxy_that_does_not_come_is_an_error_after_a_while(
     assert said_at(START_SECONDS + 2.0) == []
     stand.start()
     assert said_at(START_SECONDS + 3.0) == ["INFO"]
-    assert not reconciler.serving, "nobody knows what it should do"
+    assert not reconciler.known.serving, "nobody knows what it should do"

@@ -247,7 +247,7 @@ def test_plan_prints_what_the_sidecar_then_sends(
         "port 30000  demo/web\n"
         f"+ s1 {first} ready, weight 256\n"
         f"+ s2 {second} ready, weight 256\n"
-        "port 30001  nobody claims it\n"
+        "port 30001  unclaimed\n"
         "- open\n"
         "+ closed\n"
     )

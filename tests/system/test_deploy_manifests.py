@@ -17,7 +17,7 @@ from stand import HAPROXY, MakeStand
 from sidecar.common import supervisor
 from sidecar.common.hostport import split_host_port
 from sidecar.common.metrics import Metrics
-from sidecar.reporting.gauges import Census
+from sidecar.reporting.gauges import Gauges
 from sidecar.reporting.status import Facts, SourceReport, build_report
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
@@ -273,7 +273,7 @@ def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
     source = SourceReport("directory", "", (), 1.0)
     facts = Facts("", "sidecar", "", pool, source, {}, (), {}, (), frozenset(), {}, {})
     metrics = Metrics().registry
-    metrics.register(Census(lambda: build_report(facts), pool))
+    metrics.register(Gauges(lambda: build_report(facts), pool))
     samples = {
         f"{family.name}{suffix}"
         for family in metrics.collect()

@@ -148,7 +148,8 @@ def test_nothing_is_admitted_while_haproxy_is_away(
         await_says(api, admitted())
         stand.stop_haproxy()
         # What was said stays: nothing is known of it, and it will be back.
-        api.apply(*app("second", PORT + 1, [server]), route_manifest("bad", "y"))
+        # The Route last, or it would be refused for its Service.
+        api.apply(*reversed(app("second", PORT + 1, [server])), route_manifest("bad", "y"))
         await_(lambda: "'y'" in (says(api, "bad") or UNSAID)[2], "bad is told anew", WAIT_SECONDS)
         assert says(api) == admitted()
         assert says(api, "second") is None

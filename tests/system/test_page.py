@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, browser_in
+from core import opening
 from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
 from web import get
 
 from sidecar.control.history import OPERATIONS_MAX
-from sidecar.haproxy.operations import OpenPort
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -101,7 +101,7 @@ def test_more_changes_than_are_remembered(browser: Browser, make_stand: MakeStan
         assert browser.run(floor) == "0"
         history = daemon.reconciler.history
         for _ in range(OPERATIONS_MAX + 5):
-            history.record([OpenPort(30000)], [""], 0.0)
+            history.record([opening(30000)], [""], 0.0)
         await_(lambda: str(browser.run(now)).startswith("1,0"), "they are counted", 30)
         assert re.fullmatch(r"1,0[01]\d\+ \(since \d+s\)", str(browser.run(now)))
         # What is older is not known, which is not the same as none.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from cli import run_cli
-from core import DENIED, POOL
+from core import DENIED, POOL, units
 from stand import (
     ROUTER,
     MakeServer,
@@ -23,7 +23,9 @@ from stand import (
 )
 
 from sidecar.common.errors import UsageError
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
+from sidecar.model.desired import Unit
 from sidecar.model.objects import EndpointSet, Route, Service, ServicePort
 from sidecar.model.pool import PARKED, Address
 from sidecar.reporting.explain import World, explain
@@ -37,17 +39,18 @@ def slot(name: str, address: Address, state: str = "ready", *, up: bool = True) 
     return ObservedServer(name, address, state, 256, up, 5)  # type: ignore[arg-type]
 
 
-def haproxy(*slots: ObservedServer, is_open: bool = True) -> dict[int, ObservedPort]:
-    return {30000: ObservedPort(30000, is_open, {item.name: item for item in slots})}
+def haproxy(*slots: ObservedServer, is_open: bool = True) -> dict[Unit, ObservedUnit]:
+    unit, keys = unit_of(30000), frozenset({key_of(30000)} if is_open else ())
+    return {unit: ObservedUnit(unit, keys, {item.name: item for item in slots})}
 
 
 SERVED = haproxy(slot("s1", Address("10.0.0.1", 9000)), slot("s2", PARKED, "maint"))
 
 
 def world(
-    *objects: Route | Service | EndpointSet, observed: dict[int, ObservedPort] | None = SERVED
+    *objects: Route | Service | EndpointSet, observed: dict[Unit, ObservedUnit] | None = SERVED
 ) -> World:
-    routing = Routing(POOL, ROUTER, DENIED, {})
+    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
     routing.apply(changes(*objects))
     return World(ROUTER, POOL, routing, observed)
 
@@ -156,13 +159,14 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     down = haproxy(slot("s1", Address("10.0.0.1", 9000), up=False))
     assert "0 of 1 servers take connections" in link(observed=down).text
     assert "health checks" in link(observed=down).remedy
-    refused = {30000: "HAProxy answered 'Frontend was previously shut down, cannot enable.' to it"}
+    said = "HAProxy answered 'Frontend was previously shut down, cannot enable.' to it"
+    refused = {unit_of(30000): said}
     shut = link(observed=haproxy(is_open=False), failures=refused)
     assert shut.remedy == "only a restart of HAProxy brings it back"
-    other = link(observed=haproxy(is_open=False), failures={30000: "no"})
+    other = link(observed=haproxy(is_open=False), failures={unit_of(30000): "no"})
     assert other.remedy.startswith("see what the sidecar says below")
-    assert link(failures={30000: "no"}).text == "cannot reconcile the port: no"
-    held = explain("30000", replace(world(*GOOD), held=frozenset({30000})))
+    assert link(failures={unit_of(30000): "no"}).text == "cannot reconcile the port: no"
+    held = explain("30000", replace(world(*GOOD), held=units(30000)))
     assert held.works
     assert held.links[-1].remedy == "haproxy-sidecar release 30000"
 
@@ -176,7 +180,7 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
         squatter.bind((stand.ip, 30000))
         squatter.listen()
         stand.write("web.yaml", *app("web", 30000, [server]))
-        await_(lambda: daemon.reconciler.failures, "it cannot be opened")
+        await_(lambda: daemon.reconciler.known.failures, "it cannot be opened")
         told = run_cli("why", "30000", "-c", stand.settings_file)
         assert told.code == 1
         words = " ".join(told.out.split())
@@ -185,7 +189,7 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
         assert "as soon as a server is ready" not in words
 
         def tried_again() -> bool:
-            failure = daemon.reconciler.failures.get(30000)
+            failure = daemon.reconciler.known.failures.get(unit_of(30000))
             assert failure, "it passes for done, and is not"
             return bool(failure.attempts > 2)
 

@@ -27,6 +27,7 @@ from sidecar.common.durations import format_span
 from sidecar.common.errors import RemoteProtocolError, SidecarError, UsageError
 from sidecar.control.holds import holds_file, read_holds
 from sidecar.haproxy.state import parse_info, parse_servers_state
+from sidecar.listeners.tcp import port_of as port_of_unit
 from sidecar.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ class Printer:
         )
         return {
             (port, server.name): names[port, str(server.address)]
-            for port, servers in state.items()
+            for unit, servers in state.items()
             for server in servers.values()
-            if (port, str(server.address)) in names
+            if ((port := port_of_unit(unit)), str(server.address)) in names
         }
 
 

@@ -12,6 +12,7 @@ from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.text import counted, cut, few, one_line, reason_of
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import EndpointSet, Route, RouteTarget, Service, ServicePort
 from sidecar.routing.table import Routing
 
@@ -65,7 +66,7 @@ TOO_LONG: dict[str, Objects] = {
 
 @pytest.mark.parametrize("objects", TOO_LONG.values(), ids=TOO_LONG.keys())
 def test_what_is_said_of_a_route_fits_into_a_line(objects: Objects) -> None:
-    routing = Routing(POOL, ROUTER, DENIED, {})
+    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
     routing.apply(changes(*objects))
     (verdict,) = routing.verdicts()
     assert verdict.message

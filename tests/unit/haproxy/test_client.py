@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from core import opening
 from peers import (
     Connection,
     MakeClient,
@@ -28,8 +29,9 @@ from sidecar.common.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from sidecar.haproxy.operations import OpenPort, Operation, SetAddress, SetState, SetWeight
+from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
 from sidecar.haproxy.protocol import IN_FLIGHT_MAX_BYTES
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 
 MakeServer = Callable[..., EchoServer]
@@ -254,12 +256,12 @@ def test_one_refused_operation_does_not_stop_the_others(
     peer = make_peer(answers(b"", b"No such server.\n", b"", b"All sockets are already enabled.\n"))
     client = make_client(peer.address)
     operations: list[Operation] = [
-        SetWeight(30000, "s1", 1),
-        SetState(30000, "s9", "ready"),
-        SetAddress(30000, "s1", Address("10.0.0.1", 99999)),
-        SetState(30000, "s1;quit", "ready"),
-        SetState(30000, "s1", "ready"),
-        OpenPort(30000),
+        SetWeight(unit_of(30000), "s1", 1),
+        SetState(unit_of(30000), "s9", "ready"),
+        SetAddress(unit_of(30000), "s1", Address("10.0.0.1", 99999)),
+        SetState(unit_of(30000), "s1;quit", "ready"),
+        SetState(unit_of(30000), "s1", "ready"),
+        opening(30000),
     ]
     results = client.apply(operations)
     assert [type(result) for result in results] == [
@@ -289,9 +291,9 @@ def test_operations_and_questions_in_one_exchange(
     peer = make_peer(answers(b"", b"No such server.\n", b"one\n", b"two\n"))
     client = make_client(peer.address)
     operations: list[Operation] = [
-        SetWeight(30000, "s1", 1),
-        SetWeight(30000, "s1", 257),
-        SetState(30000, "s9", "ready"),
+        SetWeight(unit_of(30000), "s1", 1),
+        SetWeight(unit_of(30000), "s1", 257),
+        SetState(unit_of(30000), "s9", "ready"),
     ]
     outcomes, replies = client.apply_and_ask(operations, ["ask one", "ask two"])
     assert [type(outcome) for outcome in outcomes] == [str, LocalProtocolError, CommandRefusedError]
@@ -306,7 +308,7 @@ def test_operations_that_all_cannot_be_sent_send_nothing(
     tmp_path: Path, make_client: MakeClient
 ) -> None:
     client = make_client(str(tmp_path / "absent.sock"))
-    (error,) = client.apply([SetWeight(30000, "s1", 257)])
+    (error,) = client.apply([SetWeight(unit_of(30000), "s1", 257)])
     assert isinstance(error, LocalProtocolError)
 
 
@@ -315,5 +317,5 @@ def test_a_connection_that_breaks_stops_all_operations(
 ) -> None:
     client = make_client(make_peer(closes_between_replies).address)
     with pytest.raises(DisconnectedError):
-        client.apply([SetWeight(30000, "s1", 1), SetWeight(30000, "s1", 2)])
+        client.apply([SetWeight(unit_of(30000), "s1", 1), SetWeight(unit_of(30000), "s1", 2)])
     assert not client.connected

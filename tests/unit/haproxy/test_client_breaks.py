@@ -32,7 +32,9 @@ from sidecar.common.errors import (
     DisconnectedError,
     RemoteProtocolError,
 )
+from sidecar.haproxy.protocol import Command
 from sidecar.haproxy.refusal import why_refused
+from sidecar.listeners.tcp import unit_of
 
 MakeServer = Callable[..., EchoServer]
 
@@ -261,6 +263,29 @@ def test_the_error_names_the_command_that_was_not_answered(
     error = fails(client, "one", "two", "three")
     assert isinstance(error, DisconnectedError)
     assert error.doing == "waiting for the reply to 'two'"
+
+
+def test_the_error_never_shows_the_payload_of_a_command(
+    make_peer: MakePeer, make_client: MakeClient
+) -> None:
+    class Certificate:
+        unit = unit_of(30000)
+
+        def command(self) -> Command:
+            return Command("set ssl cert a.pem", b"PRIVATE KEY")
+
+        def succeeded(self, reply: str) -> bool:
+            return bool(reply)
+
+    def silent(connection: Connection) -> None:
+        connection.greet()
+        connection.listen()
+
+    client = make_client(make_peer(silent).address)
+    with pytest.raises(DisconnectedError) as caught:
+        client.apply([Certificate()])
+    assert caught.value.doing == "waiting for the reply to 'set ssl cert a.pem <<'"
+    assert "PRIVATE" not in repr(caught.value) + str(caught.value)
 
 
 def test_an_interrupt_leaves_no_reply_behind_for_the_next_command(

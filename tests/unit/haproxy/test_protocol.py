@@ -10,9 +10,12 @@ from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
 from sidecar.haproxy.protocol import (
     IN_FLIGHT_MAX_BYTES,
     REPLY_MAX_BYTES,
+    WITH_PAYLOAD_MAX_BYTES,
+    Command,
     ReplyFraming,
     encode,
     encode_line,
+    without_echo,
 )
 
 # -- commands ----------------------------------------------------------------------------------
@@ -49,13 +52,13 @@ from sidecar.haproxy.protocol import (
 )
 def test_an_argument_that_haproxy_would_misread_is_refused(argument: str) -> None:
     with pytest.raises(LocalProtocolError):
-        encode("set", "server", argument, "state", "ready")
+        encode(Command.of("set", "server", argument, "state", "ready"))
 
 
 @pytest.mark.parametrize("arguments", [(), ("",), ("show", ""), ("", "info")])
 def test_an_empty_command_or_argument_is_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(LocalProtocolError):
-        encode(*arguments)
+        encode(Command.of(*arguments))
 
 
 @pytest.mark.parametrize("line", ["", " ", "   ", "\n", "a;b", "a\nb", "x" * IN_FLIGHT_MAX_BYTES])
@@ -70,18 +73,18 @@ def test_a_refusal_names_what_cannot_be_sent() -> None:
 
 
 def test_a_command_is_its_arguments_and_a_newline() -> None:
-    command = encode("set", "server", "be_tcp-1/s1", "addr", "fd00::1", "port", "80")
+    command = encode(Command.of("set", "server", "be_tcp-1/s1", "addr", "fd00::1", "port", "80"))
     assert command == b"set server be_tcp-1/s1 addr fd00::1 port 80\n"
 
 
 def test_a_hash_sign_is_a_letter() -> None:
-    assert encode("show", "map", "#0") == b"show map #0\n"
+    assert encode(Command.of("show", "map", "#0")) == b"show map #0\n"
 
 
 def test_the_longest_command_just_fits_in_flight() -> None:
-    assert len(encode("x" * (IN_FLIGHT_MAX_BYTES - 1))) == IN_FLIGHT_MAX_BYTES
+    assert len(encode(Command("x" * (IN_FLIGHT_MAX_BYTES - 1)))) == IN_FLIGHT_MAX_BYTES
     with pytest.raises(LocalProtocolError, match="longer than HAProxy's buffer"):
-        encode("x" * IN_FLIGHT_MAX_BYTES)
+        encode(Command("x" * IN_FLIGHT_MAX_BYTES))
 
 
 @given(st.lists(st.text() | st.text(alphabet="ab;<> \\\n'\"#"), min_size=1, max_size=5))
@@ -89,7 +92,7 @@ def test_any_arguments_are_refused_or_arrive_as_one_line_of_the_same_words(
     arguments: list[str],
 ) -> None:
     try:
-        command = encode(*arguments)
+        command = encode(Command.of(*arguments))
     except LocalProtocolError:
         return
     assert command.count(b"\n") == 1
@@ -97,6 +100,46 @@ def test_any_arguments_are_refused_or_arrive_as_one_line_of_the_same_words(
     assert b";" not in command
     assert b"<<" not in command
     assert command[:-1].decode("ascii").split(" ") == arguments
+
+
+# -- payloads ----------------------------------------------------------------------------------
+
+
+def test_a_payload_stands_behind_its_line_and_ends_with_an_empty_one() -> None:
+    command = Command.of("add", "map", "hosts", payload=b"a.example be_1\nb.example two words\n")
+    assert encode(command) == b"add map hosts <<\na.example be_1\nb.example two words\n\n"
+
+
+@pytest.mark.parametrize("payload", [b"", b"\n", b"a\n\nquit", b"a\n \nb", b"a\r\n\r\nb", b"a\0"])
+def test_a_payload_that_would_end_early_is_refused(payload: bytes) -> None:
+    with pytest.raises(LocalProtocolError, match="payload"):
+        encode(Command.of("add", "map", "hosts", payload=payload))
+
+
+def test_a_payload_has_a_bound_of_its_own() -> None:
+    rest = len(encode(Command.of("add", "map", "hosts", payload=b"x"))) - 1
+    most = WITH_PAYLOAD_MAX_BYTES - rest
+    assert len(encode(Command("add map hosts", b"x" * most))) == WITH_PAYLOAD_MAX_BYTES
+    with pytest.raises(LocalProtocolError, match=f"{WITH_PAYLOAD_MAX_BYTES + 1} bytes"):
+        encode(Command("add map hosts", b"x" * (most + 1)))
+
+
+@given(st.binary(max_size=300) | st.binary(min_size=15_900, max_size=16_100))
+def test_no_error_and_no_text_shows_a_payload(payload: bytes) -> None:
+    secret = b"k3y-" + payload.replace(b"k", b"") + b"-k3y"
+    command = Command.of("set", "ssl", "cert", "a.pem", payload=secret)
+    texts = [str(command), repr(command)]
+    try:
+        assert secret in encode(command)
+    except LocalProtocolError as exc:
+        texts += [str(exc), repr(exc)]
+    assert not any("k3y" in text for text in texts)
+
+
+@pytest.mark.parametrize("echo", ["", "+ ", "+ + + "])
+def test_what_haproxy_says_for_each_line_of_a_payload_is_no_reply(echo: str) -> None:
+    assert without_echo(f"{echo}Success!") == "Success!"
+    assert without_echo(echo) == ""
 
 
 # -- replies -----------------------------------------------------------------------------------

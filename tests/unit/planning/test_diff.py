@@ -1,14 +1,17 @@
 """A plan as a difference: applying it in thought ends where the planner wanted to be."""
 
-from typing import get_args
+from collections.abc import Sequence
 
+from core import closing, opening
+
+from sidecar.haproxy import operations
 from sidecar.haproxy.operations import (
     AddServer,
-    ClosePort,
     DeleteServer,
     EnableHealth,
     EndSession,
     EndSessions,
+    KeyOperation,
     OpenPort,
     Operation,
     SetAddress,
@@ -16,14 +19,17 @@ from sidecar.haproxy.operations import (
     SetState,
     SetWeight,
 )
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.diff import after, difference
+from sidecar.planning.planner import Plan
+from sidecar.planning.slots import Assignment
 
 A, B = Address("10.0.0.1", 9000), Address("10.0.0.2", 9000)
-BEFORE = ObservedPort(
-    30000,
-    False,
+BEFORE = ObservedUnit(
+    unit_of(30000),
+    frozenset(),
     {
         "s1": ObservedServer("s1", A, "ready", 256, True, 5),
         "s2": ObservedServer("s2", PARKED, "maint", 256, True, 5),
@@ -31,33 +37,54 @@ BEFORE = ObservedPort(
     },
 )
 
+EXPOSURES: dict[KeyOperation, list[str]] = {
+    opening(30000): ["- closed", "+ open"],
+    closing(30000): [],
+}
 OPERATIONS: dict[Operation, list[str]] = {
-    OpenPort(30000): ["- closed", "+ open"],
-    ClosePort(30000): [],
-    SetAddress(30000, "s2", B): ["+ s2 10.0.0.2:9000 maint, weight 256"],
-    SetAddress(30000, "s1", PARKED): ["- s1 10.0.0.1:9000 ready, weight 256"],
-    SetWeight(30000, "s1", 7): [
+    SetAddress(unit_of(30000), "s2", B): ["+ s2 10.0.0.2:9000 maint, weight 256"],
+    SetAddress(unit_of(30000), "s1", PARKED): ["- s1 10.0.0.1:9000 ready, weight 256"],
+    SetWeight(unit_of(30000), "s1", 7): [
         "- s1 10.0.0.1:9000 ready, weight 256",
         "+ s1 10.0.0.1:9000 ready, weight 7",
     ],
-    SetState(30000, "s1", "drain"): [
+    SetState(unit_of(30000), "s1", "drain"): [
         "- s1 10.0.0.1:9000 ready, weight 256",
         "+ s1 10.0.0.1:9000 drain, weight 256",
     ],
-    SetHealth(30000, "s1", "down"): [
+    SetHealth(unit_of(30000), "s1", "down"): [
         "- s1 10.0.0.1:9000 ready, weight 256",
         "+ s1 10.0.0.1:9000 ready, down, weight 256",
     ],
-    AddServer(30000, "x2", B, 9, ()): ["+ x2 10.0.0.2:9000 maint, weight 9"],
-    DeleteServer(30000, "x1"): ["- x1 10.0.0.2:9000 maint, weight 1"],
-    EnableHealth(30000, "s1"): [],
-    EndSessions(30000, "s1", 1, all=True): [],
-    EndSession(30000, "0x1"): [],
+    AddServer(unit_of(30000), "x2", B, 9, ()): ["+ x2 10.0.0.2:9000 maint, weight 9"],
+    DeleteServer(unit_of(30000), "x1"): ["- x1 10.0.0.2:9000 maint, weight 1"],
+    EnableHealth(unit_of(30000), "s1"): [],
+    EndSessions(unit_of(30000), "s1"): [],
+    EndSession(unit_of(30000), "0x1"): [],
 }
+
+
+def planned(
+    *tidy: Operation, conceal: Sequence[KeyOperation] = (), expose: Sequence[KeyOperation] = ()
+) -> Plan:
+    nobody = Assignment({}, {}, (), ())
+    return Plan(BEFORE.unit, tuple(conceal), (), {}, (), tuple(expose), (), tidy, None, nobody)
 
 
 def test_each_operation_changes_what_it_says() -> None:
     for operation, lines in OPERATIONS.items():
-        assert list(difference(BEFORE, after(BEFORE, [operation]))) == lines, operation
-    assert {type(operation) for operation in OPERATIONS} == set(get_args(Operation)), "all kinds"
-    assert after(BEFORE, []) == BEFORE
+        assert list(difference(BEFORE, after(BEFORE, planned(operation)))) == lines, operation
+    for exposure, lines in EXPOSURES.items():
+        phase = "expose" if isinstance(exposure, OpenPort) else "conceal"
+        item = planned(**{phase: [exposure]})
+        assert list(difference(BEFORE, after(BEFORE, item))) == lines, exposure
+    kinds = {
+        kind
+        for kind in vars(operations).values()
+        if isinstance(kind, type)
+        and kind.__module__ == operations.__name__
+        and hasattr(kind, "unit")
+    }
+    tried = {type(operation) for operation in (*OPERATIONS, *EXPOSURES)}
+    assert tried == kinds - {Operation, KeyOperation}, "all kinds"
+    assert after(BEFORE, planned()) == BEFORE

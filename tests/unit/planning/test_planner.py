@@ -1,8 +1,9 @@
 """The planner and the slots, against a small model of HAProxy that obeys each operation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
+from core import closing, opening
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,12 +20,13 @@ from sidecar.haproxy.operations import (
     SetState,
     SetWeight,
 )
-from sidecar.haproxy.state import Checks, ObservedPort, ObservedServer
-from sidecar.model.pool import PARKED, Address, HealthCheck, PortPool
-from sidecar.planning.planner import DesiredPort, PortPlan
+from sidecar.haproxy.state import Checks, ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
+from sidecar.model.desired import DesiredServer
+from sidecar.model.pool import PARKED, Address, HealthCheck, Pool, PortPool
+from sidecar.planning.planner import DesiredUnit, Plan, SomeSessions
 from sidecar.planning.planner import plan as plan_port
 from sidecar.planning.slots import assign
-from sidecar.routing.endpoints import DesiredServer
 
 PORT = 30000
 CHECK = HealthCheck(interval_seconds=2, rise=1, fall=3)
@@ -48,14 +50,19 @@ def pool(slots: int = 9, check: HealthCheck | None = None) -> PortPool:
     )
 
 
+#: Without and with health checks.
+KINDS = {check: TCPPorts(Pool((pool(check=check),))) for check in (None, CHECK)}
+UNIT, KEYS = unit_of(PORT), frozenset({key_of(PORT)})
+
+
 def plan(
-    wanted: DesiredPort,
-    seen: ObservedPort,
+    wanted: DesiredUnit,
+    seen: ObservedUnit,
     *,
     can_add: bool = False,
     check: HealthCheck | None = None,
-) -> PortPlan:
-    return plan_port(wanted, seen, pool(check=check), can_add=can_add)
+) -> Plan:
+    return plan_port(wanted, seen, KINDS[check], can_add=can_add)
 
 
 def address(number: int) -> Address:
@@ -68,9 +75,10 @@ def server(number: int, state: str = "ready", weight: int | None = 256) -> Desir
     return DesiredServer(address(number), state, kept, "web", None, None)  # type: ignore[arg-type]
 
 
-def desired(*servers: DesiredServer, is_open: bool | None = None) -> DesiredPort:
+def desired(*servers: DesiredServer, is_open: bool | None = None) -> DesiredUnit:
     usable = any(item.state == "ready" for item in servers)
-    return DesiredPort(PORT, usable if is_open is None else is_open, tuple(sorted(servers)))
+    is_open = usable if is_open is None else is_open
+    return DesiredUnit(UNIT, KEYS if is_open else frozenset(), tuple(sorted(servers)))
 
 
 @dataclass
@@ -91,8 +99,8 @@ class Model:
             }
         )
 
-    def look(self) -> ObservedPort:
-        return ObservedPort(PORT, self.open, dict(self.slots))
+    def look(self) -> ObservedUnit:
+        return ObservedUnit(UNIT, KEYS if self.open else frozenset(), dict(self.slots))
 
     def apply(self, operation: Operation) -> None:
         self.log.append(operation)
@@ -115,9 +123,7 @@ class Model:
                 assert slot.state == "maint", "only a server in maint can be deleted"
                 assert not slot.sessions, "one with sessions cannot be deleted"
             case EndSessions():
-                slot = self.slots[operation.server]
-                left = (slot.sessions or 0) - operation.count
-                self.slots[slot.name] = slot._replace(sessions=left)
+                self.slots[operation.server] = self.slots[operation.server]._replace(sessions=0)
             case EnableHealth():
                 slot = self.slots[operation.server]
                 assert slot.checks != "none", "HAProxy refuses that"
@@ -141,14 +147,14 @@ class Model:
 
     def converge(
         self,
-        wanted: DesiredPort,
+        wanted: DesiredUnit,
         rounds: int = 6,
         *,
         can_add: bool = False,
         check: HealthCheck | None = None,
-    ) -> list[PortPlan]:
+    ) -> list[Plan]:
         """Plan and apply until nothing is left to do."""
-        plans: list[PortPlan] = []
+        plans: list[Plan] = []
         for _ in range(rounds):
             item = plan(wanted, self.look(), can_add=can_add, check=check)
             if not item:
@@ -204,7 +210,7 @@ def test_whatever_haproxy_had_it_ends_as_desired(
     model.converge(wanted)
     ready = {item.address: item.weight for item in servers if item.state == "ready"}
     shown = {slot.address: slot.weight for slot in model.slots.values() if slot.state == "ready"}
-    assert model.open is wanted.open
+    assert model.open is bool(wanted.exposed)
     if ready and not shown.keys() & ready.keys():
         # No slot comes free: one that should drain serves, until it is gone.
         assert all(slot.state != "maint" or slot.sessions for slot in model.slots.values())
@@ -241,7 +247,7 @@ def test_a_port_that_has_a_usable_server_keeps_one(
 ) -> None:
     """At every instant, as long as some server is wanted and there is more than one slot."""
     wanted = desired(*servers)
-    if not wanted.open or not model.usable() or len(model.slots) < 2:
+    if not wanted.exposed or not model.usable() or len(model.slots) < 2:
         return
     draining = {item.address for item in servers if item.state == "drain"}
     if all(
@@ -304,14 +310,59 @@ def test_addresses_are_read_back_before_their_servers_are_ready(
     assert not any(isinstance(op, SetState) and op.state == "ready" for op in item.prepare)
 
 
+@given(models, servers_lists, st.booleans())
+def test_each_phase_does_its_own_work_alone(
+    model: Model, servers: list[DesiredServer], can_add: bool
+) -> None:
+    seen, wanted = model.look(), desired(*servers)
+    item = plan(wanted, seen, can_add=can_add)
+    # Never on a guess: what leads somewhere is not exposed again, nor what leads nowhere concealed.
+    assert {operation.key for operation in item.conceal} == seen.exposed - wanted.exposed
+    assert {operation.key for operation in item.expose} == wanted.exposed - seen.exposed
+    for operation in item.prepare:
+        assert not isinstance(operation, SetState) or operation.state == "maint"
+        assert isinstance(operation, SetState | SetAddress | SetWeight | AddServer)
+    for operation in item.activate:
+        assert not isinstance(operation, SetState) or operation.state == "ready"
+        assert isinstance(operation, SetState | SetWeight | SetHealth | EnableHealth)
+    for operation in item.retire:
+        assert isinstance(operation, SetState)
+        assert operation.state != "ready"
+    for operation in item.tidy:
+        assert isinstance(operation, SetAddress | DeleteServer)
+        assert seen.servers[operation.server].state == "maint"
+        assert not seen.servers[operation.server].sessions
+
+
+@given(models, servers_lists)
+def test_no_key_leads_to_a_unit_before_its_servers_were_read_back(
+    model: Model, servers: list[DesiredServer]
+) -> None:
+    """What HAProxy accepts is sent to servers that are there already, or that it has shown."""
+    model.open = False
+    before = model.look()
+    item = plan(desired(*servers), before)
+    shown = {name: slot.address for name, slot in before.servers.items()} | dict(item.readback)
+    for operation in (*item.prepare, *item.activate, *item.expose):
+        model.apply(operation)
+    for name, slot in model.slots.items():
+        assert slot.state == "maint" or slot.address == shown[name]
+
+
 def test_new_servers_come_in_before_old_ones_go_and_the_port_opens_in_between() -> None:
     model = Model.fresh(4)
     model.open = False
     first = model.converge(desired(server(1)))[0]
-    assert first.prepare == (SetAddress(PORT, "s1", address(1)),)
-    assert first.activate == (SetState(PORT, "s1", "ready"), OpenPort(PORT))
+    assert first.prepare == (SetAddress(UNIT, "s1", address(1)),)
+    assert (first.activate, first.expose) == (
+        (SetState(UNIT, "s1", "ready"),),
+        (opening(PORT),),
+    )
     second = model.converge(desired(server(2)))[0]
-    assert second.activate == (SetState(PORT, "s2", "ready"), SetState(PORT, "s1", "maint"))
+    assert (second.activate, second.retire) == (
+        (SetState(UNIT, "s2", "ready"),),
+        (SetState(UNIT, "s1", "maint"),),
+    )
 
 
 def test_a_port_that_nobody_claims_closes_before_its_servers_go() -> None:
@@ -320,9 +371,9 @@ def test_a_port_that_nobody_claims_closes_before_its_servers_go() -> None:
     model.log.clear()
     model.converge(desired())
     assert model.log == [
-        ClosePort(PORT),
-        SetState(PORT, "s1", "maint"),
-        SetAddress(PORT, "s1", PARKED),
+        closing(PORT),
+        SetState(UNIT, "s1", "maint"),
+        SetAddress(UNIT, "s1", PARKED),
     ]
 
 
@@ -358,7 +409,7 @@ def test_an_endpoint_that_comes_back_gets_its_slot_back() -> None:
     model.converge(desired(server(2)))
     model.log.clear()
     model.converge(desired(server(1), server(2)))
-    assert model.log == [SetState(PORT, "s1", "ready")]
+    assert model.log == [SetState(UNIT, "s1", "ready")]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
@@ -429,16 +480,19 @@ def test_no_more_than_the_limit_serve_and_those_that_do_stay(
 ) -> None:
     before = model.usable()
     wanted = desired(*servers)
-    wanted = DesiredPort(wanted.port, wanted.open, wanted.servers, servers_max=limit)
+    wanted = replace(wanted, servers_max=limit)
     model.converge(wanted, can_add=True)
     ready = {item.address for item in servers if item.state == "ready"}
     assert len(model.usable()) == min(limit, len(ready))
     assert len(model.usable() & before) == min(limit, len(ready & before))
 
 
-def overdue(model: Model, *, deadline: float, budget: int) -> tuple[Operation, ...]:
-    wanted = DesiredPort(PORT, False, (), 9, deadline, {"s1": 9.0}, budget)
-    return plan(wanted, model.look(), can_add=True).tidy
+def overdue(
+    model: Model, *, deadline: float, budget: int
+) -> tuple[tuple[Operation, ...], SomeSessions | None]:
+    wanted = DesiredUnit(UNIT, frozenset(), (), 9, deadline, {"s1": 9.0}, budget)
+    item = plan(wanted, model.look(), can_add=True)
+    return item.tidy, item.ending
 
 
 def test_sessions_end_after_the_deadline_and_not_before() -> None:
@@ -446,11 +500,11 @@ def test_sessions_end_after_the_deadline_and_not_before() -> None:
     model.open = False
     left = model.slots["s1"]._replace(address=address(1), sessions=30)
     model.slots["s1"] = left
-    assert overdue(model, deadline=10, budget=100) == ()
-    assert overdue(model, deadline=0, budget=100) == (), "0 means never"
-    assert overdue(model, deadline=9, budget=0) == (), "not yet again"
-    assert overdue(model, deadline=9, budget=100) == (EndSessions(PORT, "s1", 30, all=True),)
-    assert overdue(model, deadline=9, budget=20) == (EndSessions(PORT, "s1", 20, all=False),)
+    assert overdue(model, deadline=10, budget=100) == ((), None)
+    assert overdue(model, deadline=0, budget=100) == ((), None), "0 means never"
+    assert overdue(model, deadline=9, budget=0) == ((), None), "not yet again"
+    assert overdue(model, deadline=9, budget=100) == ((EndSessions(UNIT, "s1"),), None)
+    assert overdue(model, deadline=9, budget=20) == ((), SomeSessions("s1", 20))
 
 
 def test_sessions_of_a_serving_or_draining_endpoint_never_end() -> None:
@@ -459,24 +513,24 @@ def test_sessions_of_a_serving_or_draining_endpoint_never_end() -> None:
     for name in ("s1", "s2"):
         model.slots[name] = model.slots[name]._replace(sessions=5)
     servers = (server(1), server(2, "drain"))
-    wanted = DesiredPort(PORT, True, servers, 9, 1.0, {"s1": 9.0, "s2": 9.0}, 100)
-    assert plan(wanted, model.look()).operations == (SetState(PORT, "s2", "drain"),)
+    wanted = DesiredUnit(UNIT, KEYS, servers, 9, 1.0, {"s1": 9.0, "s2": 9.0}, 100)
+    assert plan(wanted, model.look()).operations == (SetState(UNIT, "s2", "drain"),)
 
 
 def test_a_checked_server_waits_for_its_first_good_check_while_others_serve() -> None:
     model = Model.fresh(3, "on")
     first = plan(desired(server(1)), model.look(), check=CHECK)
-    assert SetHealth(PORT, "s1", "down") not in first.activate, "there is no other server"
+    assert SetHealth(UNIT, "s1", "down") not in first.activate, "there is no other server"
     for operation in first.operations:
         model.apply(operation)
     second = plan(desired(server(1), server(2)), model.look(), check=CHECK)
     assert second.activate == (
-        SetState(PORT, "s2", "drain"),
-        SetHealth(PORT, "s2", "down"),
-        SetState(PORT, "s2", "ready"),
+        SetState(UNIT, "s2", "drain"),
+        SetHealth(UNIT, "s2", "down"),
+        SetState(UNIT, "s2", "ready"),
     )
     replaced = plan(desired(server(2)), model.look(), check=CHECK)
-    assert SetHealth(PORT, "s2", "down") not in replaced.activate, "the other one does not stay"
+    assert SetHealth(UNIT, "s2", "down") not in replaced.activate, "the other one does not stay"
 
 
 def test_a_server_that_is_down_is_not_fought_over() -> None:
@@ -491,7 +545,7 @@ def test_where_no_check_says_otherwise_a_server_is_up() -> None:
     model.converge(desired(server(1), server(2)))
     model.slots["s1"] = model.slots["s1"]._replace(up=False)
     item = plan(desired(server(1), server(2)), model.look())
-    assert item.operations == (SetHealth(PORT, "s1", "up"),)
+    assert item.operations == (SetHealth(UNIT, "s1", "up"),)
 
 
 touched = st.tuples(
@@ -523,10 +577,10 @@ def test_an_added_server_has_every_option_of_the_slots() -> None:
     item = plan(desired(server(1)), Model({}).look(), can_add=True, check=CHECK)
     added, *_ = item.prepare
     assert isinstance(added, AddServer)
-    assert added.line() == (
+    assert str(added.command()) == (
         f"add server be_tcp-{PORT}/x1 10.0.0.1:9000 weight 256 check inter 2s rise 1 fall 3"
     )
-    assert item.activate[0] == EnableHealth(PORT, "x1")
+    assert item.activate[0] == EnableHealth(unit_of(PORT), "x1")
 
 
 def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves() -> None:
@@ -536,11 +590,11 @@ def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves
         model.slots[name] = model.slots[name]._replace(up=False)
     last_leaves = plan(desired(server(1), server(2)), model.look(), check=CHECK)
     assert last_leaves.activate == (
-        SetHealth(PORT, "s1", "up"),
-        SetHealth(PORT, "s2", "up"),
-        SetState(PORT, "s3", "maint"),
+        SetHealth(UNIT, "s1", "up"),
+        SetHealth(UNIT, "s2", "up"),
     )
+    assert last_leaves.retire == (SetState(UNIT, "s3", "maint"),)
     one_down_leaves = plan(desired(server(2), server(3)), model.look(), check=CHECK)
-    assert one_down_leaves.activate == (SetState(PORT, "s1", "maint"),)
+    assert one_down_leaves.operations == (SetState(UNIT, "s1", "maint"),)
     new_one_comes = plan(desired(server(1), server(4)), model.look(), can_add=True, check=CHECK)
     assert not any(isinstance(op, SetHealth) for op in new_one_comes.activate)

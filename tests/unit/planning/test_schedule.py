@@ -4,15 +4,17 @@ take."""
 import pytest
 from stand import pool_of, route
 
-from sidecar.haproxy.state import ObservedPort, ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
+from sidecar.model.desired import Unit
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.schedule import (
     CALM_MAX,
     COSTLY_SERVERS,
     REST_SECONDS_PER_SERVER,
     TIDY_SECONDS,
-    Agenda,
-    Pace,
+    Schedule,
+    Timing,
 )
 from sidecar.routing.endpoints import denier, resolve
 from sidecar.routing.own_addresses import Denied
@@ -27,16 +29,20 @@ LEFT = ObservedServer(
 )
 
 
-def agenda_of(*costly: int) -> Agenda:
+def units(*ports: int) -> set[Unit]:
+    return set(map(unit_of, ports))
+
+
+def schedule_of(*costly: int) -> Schedule:
     """All ports due at 100.0, one after the other by a second; ``costly`` ones are known to be."""
-    agenda = Agenda(pool_of({"ports": ["30000-30004"]}), Pace())
+    schedule = Schedule(TCPPorts(pool_of({"ports": ["30000-30004"]})), Timing())
     for port in PORTS:
-        compare(agenda, port, COSTLY_SERVERS if port in costly else 10, 0.0)
-        agenda.look_at(port, 100.0 - port + PORTS[0])
-    return agenda
+        compare(schedule, port, COSTLY_SERVERS if port in costly else 10, 0.0)
+        schedule.look_at(unit_of(port), 100.0 - port + PORTS[0])
+    return schedule
 
 
-def compare(agenda: Agenda, port: int, servers: int, now: float) -> None:
+def compare(schedule: Schedule, port: int, servers: int, now: float) -> None:
     """A look at a port with so many servers in HAProxy, that somebody claims without endpoints."""
     slots = {
         f"s{number}": ObservedServer(f"s{number}", PARKED, "maint", 256, up=False,
@@ -44,56 +50,59 @@ def compare(agenda: Agenda, port: int, servers: int, now: float) -> None:
         for number in range(servers)
     }  # fmt: skip
     item = route("web", port)
-    claimed = Claimed(port, item, resolve(item, Store(), Denied(denier([]))), None)
-    agenda.desired(claimed, ObservedPort(port, open=False, servers=slots), now)
+    claimed = Claimed(unit_of(port), item, resolve(item, Store(), Denied(denier([]))))
+    schedule.desired(claimed, ObservedUnit(unit_of(port), frozenset(), slots), now)
 
 
 def test_costly_ports_come_after_the_others_and_one_at_a_time() -> None:
-    agenda = agenda_of(30001, 30003, 30004)
-    assert agenda.take_due(50.0) == (set(), set())
+    schedule = schedule_of(30001, 30003, 30004)
+    assert schedule.take_due(50.0) == (set(), set())
     # The longest due of the costly ones first.
-    assert agenda.take_due(100.0) == ({30000, 30002}, {30004})
-    assert agenda.next_at() == 97.0
-    agenda.mark(30000, 100.0)
-    assert agenda.take_due(100.0) == ({30000}, {30003})
-    assert agenda.take_due(100.0) == (set(), {30001})
-    assert agenda.take_due(100.0) == (set(), set())
-    assert agenda.next_at() == float("inf")
+    assert schedule.take_due(100.0) == (units(30000, 30002), units(30004))
+    assert schedule.next_at() == 97.0
+    schedule.mark(unit_of(30000), 100.0)
+    assert schedule.take_due(100.0) == (units(30000), units(30003))
+    assert schedule.take_due(100.0) == (set(), units(30001))
+    assert schedule.take_due(100.0) == (set(), set())
+    assert schedule.next_at() == float("inf")
 
 
 def test_a_port_is_costly_for_as_long_as_it_has_its_servers() -> None:
-    agenda = agenda_of(30001)
-    assert agenda.take_due(100.0) == ({*PORTS} - {30001}, {30001})
-    compare(agenda, 30001, 10, 100.0)
-    agenda.mark(30001, 200.0)
-    assert agenda.take_due(200.0) == ({30001}, set())
+    schedule = schedule_of(30001)
+    assert schedule.take_due(100.0) == (units(*PORTS) - units(30001), units(30001))
+    compare(schedule, 30001, 10, 100.0)
+    schedule.mark(unit_of(30001), 200.0)
+    assert schedule.take_due(200.0) == (units(30001), set())
 
 
 @pytest.mark.parametrize("servers", [10, 100, 6000])
 def test_the_more_servers_the_longer_a_port_rests(servers: int) -> None:
-    agenda = Agenda(pool_of({"ports": ["30000"]}), Pace())
-    compare(agenda, 30000, servers, 100.0)
-    agenda.mark(30000, 100.0)
-    assert agenda.next_at() == pytest.approx(100.0 + servers * REST_SECONDS_PER_SERVER)
+    schedule = Schedule(TCPPorts(pool_of({"ports": ["30000"]})), Timing())
+    compare(schedule, 30000, servers, 100.0)
+    schedule.mark(unit_of(30000), 100.0)
+    assert schedule.next_at() == pytest.approx(100.0 + servers * REST_SECONDS_PER_SERVER)
     # Once it has rested, it is compared at once.
-    agenda.take_due(200.0)
-    agenda.mark(30000, 200.0)
-    assert agenda.next_at() <= 200.0
+    schedule.take_due(200.0)
+    schedule.mark(unit_of(30000), 200.0)
+    assert schedule.next_at() <= 200.0
 
 
 def test_what_nobody_waits_for_comes_a_few_at_a_time_and_what_changed_at_once() -> None:
     ports = range(30000, 30000 + 2 * CALM_MAX + 1)
-    agenda = Agenda(pool_of({"ports": [f"{ports[0]}-{ports[-1]}"]}), Pace())
+    schedule = Schedule(TCPPorts(pool_of({"ports": [f"{ports[0]}-{ports[-1]}"]})), Timing())
     # Somebody may wait for one that is due for another reason, too.
-    agenda.look_at(ports[-2], 300.0)
+    schedule.look_at(unit_of(ports[-2]), 300.0)
     for port in ports:
-        seen = ObservedPort(port, open=True, servers={"s1": LEFT})
-        agenda.settled(None, seen, 100.0 + port - ports[0] - TIDY_SECONDS)
-    agenda.mark(ports[-1], 300.0)
-    agenda.mark(ports[0], 300.0)
-    agenda.look_at(ports[-3], 300.0)
+        seen = ObservedUnit(unit_of(port), frozenset({key_of(port)}), {"s1": LEFT})
+        schedule.settled(None, seen, 100.0 + port - ports[0] - TIDY_SECONDS)
+    schedule.mark(unit_of(ports[-1]), 300.0)
+    schedule.mark(unit_of(ports[0]), 300.0)
+    schedule.look_at(unit_of(ports[-3]), 300.0)
     # Those that are due for longest first.
-    assert agenda.take_due(300.0) == ({*ports[: CALM_MAX + 1], *ports[-3:]}, set())
-    assert agenda.next_at() <= 300.0
-    assert agenda.take_due(300.0) == ({*ports[CALM_MAX + 1 : -3]}, set())
-    assert agenda.next_at() == float("inf")
+    assert schedule.take_due(300.0) == (
+        units(*ports[: CALM_MAX + 1], *ports[-3:]),
+        set(),
+    )
+    assert schedule.next_at() <= 300.0
+    assert schedule.take_due(300.0) == (units(*ports[CALM_MAX + 1 : -3]), set())
+    assert schedule.next_at() == float("inf")

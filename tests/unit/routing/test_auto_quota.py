@@ -4,17 +4,18 @@ next."""
 from dataclasses import replace
 
 import pytest
-from core import fed, refusal, take
+from core import PortLedger, fed, refusal, take
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import ROUTER, changes, pool_of, route
 
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Key
 from sidecar.model.pool import PortPool
 from sidecar.model.verdicts import Reason
 from sidecar.reporting.explain import World, explain
-from sidecar.routing.auto_ports import AutoQueue, Claim, claim_of
-from sidecar.routing.claims import Ledger
+from sidecar.routing.auto_ports import AutoQueue
+from sidecar.routing.claims import Claim, claim_of
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import PoolSettings
 
@@ -93,7 +94,7 @@ def test_a_pool_that_is_full_is_told_apart() -> None:
 
 
 def test_in_a_cluster_no_more_are_proposed() -> None:
-    ledger = Ledger(ROUTER, POOL, None)
+    ledger = PortLedger(POOL, None)
     take(ledger, A, B, C, OTHER)
     assert ledger.proposed_ports == {A.key: 30000, B.key: 30001, OTHER.key: 30002}
     assert refusal(ledger, C).reason == Reason.QUOTA_EXCEEDED
@@ -107,7 +108,7 @@ def test_in_a_cluster_no_more_are_proposed() -> None:
 
 
 def test_who_is_put_off_or_is_next_is_told_anew_and_nobody_else() -> None:
-    routing = Routing(POOL, ROUTER, lambda _: False, {})
+    routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {})
     routing.apply(changes(*(route(f"n{n}", 30000 + n, created_seconds=0) for n in range(6))))
     many = [route(f"m{n}", "auto", created_seconds=50 + n) for n in range(100)]
     routing.apply(changes(*many))
@@ -125,7 +126,7 @@ def test_who_is_put_off_or_is_next_is_told_anew_and_nobody_else() -> None:
 
 
 def test_why_says_how_many_the_namespace_has() -> None:
-    routing = Routing(POOL, ROUTER, lambda _: False, {})
+    routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {})
     routing.apply(changes(A, B, C))
     why = explain("demo/c", World(ROUTER, POOL, routing, {}))
     link = next(link for link in why.links if link.mark == "bad")

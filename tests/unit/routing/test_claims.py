@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import pytest
-from core import POOL, fed, refusal, take
+from core import POOL, PortLedger, fed, refusal, take
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import ROUTER, pool_of, route
@@ -13,7 +13,6 @@ from sidecar.listeners.tcp import AUTO, judge
 from sidecar.model.objects import AGE_UNKNOWN, Key, Route
 from sidecar.model.pool import Pool, PortPool
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.routing.claims import Ledger
 
 TEAMS_ONLY = pool_of({"ports": ["31000"], "namespaces": ["team-a"]})
 
@@ -193,7 +192,7 @@ def final(history: Iterable[Mapping[Key, Route | None]]) -> list[Route]:
     return [item for item in now.values() if item]
 
 
-def seen(ledger: Ledger) -> dict[int, list[Key]]:
+def seen(ledger: PortLedger) -> dict[int, list[Key]]:
     return {port: queue for port in POOL.ports if (queue := ledger.queue(port))}
 
 
@@ -346,7 +345,7 @@ class Watched(str):
 @pytest.mark.parametrize("pool", [POOL, TIGHT], ids=["all may have all", "a limit"])
 @pytest.mark.parametrize("port", ["auto", "30000"])
 def test_a_change_among_thousands_looks_at_few_of_them(
-    port: str, pool: Pool, change: Callable[[Ledger, str], object]
+    port: str, pool: Pool, change: Callable[[PortLedger, str], object]
 ) -> None:
     """As many as it takes to find a place among them in order."""
     looks = []

@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 import pytest
-from core import POOL, refusal, take
+from core import POOL, PortLedger, refusal, take
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import ROUTER, changes, pool_of, route
 
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Key, Route
 from sidecar.model.verdicts import Reason
-from sidecar.routing.claims import Ledger
 from sidecar.routing.table import Routing
 
 
-def fed(*routes: Route) -> Ledger:
-    ledger = Ledger(ROUTER, POOL, None)
+def fed(*routes: Route) -> PortLedger:
+    ledger = PortLedger(POOL, None)
     take(ledger, *routes)
     return ledger
 
@@ -79,7 +79,7 @@ def test_a_proposal_stays_while_it_is_on_its_way() -> None:
 
 
 def test_routes_whose_proposal_comes_or_goes_are_looked_at_again() -> None:
-    routing = Routing(pool_of({"ports": ["30000"]}), ROUTER, lambda _: False, None)
+    routing = Routing(TCPPorts(pool_of({"ports": ["30000"]})), ROUTER, lambda _: False, None)
     web = route("web", "auto", created_seconds=2.0)
     named = route("named", 30000, created_seconds=1.0)
     assert web.key in routing.apply(changes(web)).routes
@@ -110,7 +110,7 @@ STEPS = st.lists(
 def test_replicas_agree_and_everybody_gets_a_port_in_the_end(
     steps: list[tuple[str, str, object, int | None]],
 ) -> None:
-    leader, routes = Ledger(ROUTER, POOL, None), dict[Key, Route]()
+    leader, routes = PortLedger(POOL, None), dict[Key, Route]()
 
     def put(item: Route) -> None:
         routes[item.key] = item
@@ -120,7 +120,7 @@ def test_replicas_agree_and_everybody_gets_a_port_in_the_end(
         put(replace(routes[key], kept_port=str(leader.proposed_ports[key])))
 
     def check() -> None:
-        follower = Ledger(ROUTER, POOL, None)
+        follower = PortLedger(POOL, None)
         take(follower, *routes.values())
         assert [leader.queue(port) for port in POOL.ports] == [
             follower.queue(port) for port in POOL.ports

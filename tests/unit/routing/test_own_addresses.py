@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from core import units
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import ROUTER as NAME
 from stand import changes, endpoint, external, pool_of, route, service, slice_
 
 from sidecar.common.hostport import canonical_ip
+from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.model.change import Change
 from sidecar.model.objects import DNSAnswer, Key, LocalAddresses, Object, ServiceAddresses
 from sidecar.model.parsing import project_addresses
@@ -267,7 +269,9 @@ def test_they_are_there_before_anything_else() -> None:
 
 
 def routing_of(*objects: Object) -> Routing:
-    routing = Routing(pool_of({"ports": ["30000-30002"]}), NAME, denier([]), {}, PUBLISHED)
+    routing = Routing(
+        TCPPorts(pool_of({"ports": ["30000-30002"]})), NAME, denier([]), {}, PUBLISHED
+    )
     routing.apply(changes(LOCAL, *objects))
     assert routing.claimed
     return routing
@@ -289,17 +293,17 @@ def test_a_replica_that_appears_touches_those_that_lead_to_it_and_no_others() ->
     )
     assert told(routing, "self") == (Reason.ADMITTED, "")
     changed = routing.apply(changes(REPLICAS))
-    assert changed == Changed(frozenset({30001}), frozenset({Key("Route", "demo", "self")}))
-    assert str(changed.causes[30001].key) == "EndpointSlice ingress/edge-1"
+    assert changed == Changed(units(30001), frozenset({Key("Route", "demo", "self")}))
+    assert str(changed.causes[unit_of(30001)].key) == "EndpointSlice ingress/edge-1"
     refused = "1 left out: 10.1.0.9:6620 is this router itself"
     assert told(routing, "self") == (Reason.ADMITTED, refused)
-    (server,) = routing.claimed[30001].resolution.servers
+    (server,) = routing.claimed[unit_of(30001)].resolution.servers
     assert str(server.address) == "10.1.0.8:6620"
     # One that is ready now, or not any more, is the same address.
     ready = slice_("edge", ["10.1.0.5", "10.1.0.9"], port=7000, namespace="ingress")
-    assert routing.apply(changes(ready)).ports == frozenset()
+    assert routing.apply(changes(ready)).units == frozenset()
     changed = routing.apply([Change(REPLICAS.key, None)])
-    assert changed.ports == {30001}
+    assert changed.units == units(30001)
     assert told(routing, "self") == (Reason.ADMITTED, "")
 
 
@@ -313,12 +317,12 @@ def test_a_replica_that_appears_before_a_change_of_the_route_was_looked_at() -> 
 
 def test_a_denied_address_that_becomes_the_routers_is_told_as_that() -> None:
     routing = Routing(
-        pool_of({"ports": ["30000"]}), NAME, lambda ip: ip == "10.1.0.9", {}, PUBLISHED
+        TCPPorts(pool_of({"ports": ["30000"]})), NAME, lambda ip: ip == "10.1.0.9", {}, PUBLISHED
     )
     routing.apply(changes(LOCAL, *leading("self", 30000, "10.1.0.9")))
     denied = "1 left out: 10.1.0.9 is in a network that endpoints.deny forbids"
     assert told(routing, "self") == (Reason.ENDPOINTS_DENIED, denied)
-    assert routing.apply(changes(REPLICAS)).ports == {30000}
+    assert routing.apply(changes(REPLICAS)).units == units(30000)
     assert told(routing, "self")[1] == "1 left out: 10.1.0.9:6620 is this router itself"
 
 
@@ -332,7 +336,7 @@ def test_the_name_of_the_load_balancer_is_denied_by_name() -> None:
     assert routing.names == {"db.example", "LB.example"}
     assert told(routing, "self") == (Reason.ADMITTED, "")
     changed = routing.apply(changes(FRONT))
-    assert changed.ports == {30000}
+    assert changed.units == units(30000)
     assert told(routing, "self") == (
         Reason.ENDPOINTS_DENIED,
         "external name 'LB.example' of Service 'self' is this router itself",
@@ -342,10 +346,10 @@ def test_the_name_of_the_load_balancer_is_denied_by_name() -> None:
     changed = routing.apply(changes(external("other", "db.example", *service("x").ports)))
     assert told(routing, "other") == (Reason.ADMITTED, "")
     changed = routing.apply(changes(DNSAnswer("lb.example", ("198.51.100.4",), "")))
-    assert changed.ports == {30001}
+    assert changed.units == units(30001)
     assert told(routing, "other") == (
         Reason.ENDPOINTS_DENIED,
         "1 left out: 198.51.100.4:80 is this router itself",
     )
-    assert routing.apply([Change(FRONT.key, None)]).ports == {30000, 30001}
+    assert routing.apply([Change(FRONT.key, None)]).units == units(30000, 30001)
     assert told(routing, "self") == (Reason.ADMITTED, "")

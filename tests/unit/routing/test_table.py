@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
+from core import units
 from hypothesis import given
 from hypothesis import strategies as st
 from stand import ROUTER, changes, endpoint, external, pool_of, route, service, slice_
 
+from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.model.change import Change
 from sidecar.model.objects import (
     DNSAnswer,
@@ -33,7 +35,7 @@ LISTENING = Listening((Listener("0.0.0.0", frozenset({9000})),), published=("ing
 def routing_of(
     *objects: Object, pool: Pool = POOL, kept: Mapping[str, int] | None = None
 ) -> Routing:
-    routing = Routing(pool, ROUTER, denier([]), kept or {}, LISTENING)
+    routing = Routing(TCPPorts(pool), ROUTER, denier([]), kept or {}, LISTENING)
     routing.apply(changes(*objects))
     return routing
 
@@ -43,7 +45,7 @@ def gone(*objects: Object) -> list[Change]:
 
 
 def addresses(routing: Routing, port: int) -> list[str]:
-    return [str(server.address) for server in routing.claimed[port].resolution.servers]
+    return [str(server.address) for server in routing.claimed[unit_of(port)].resolution.servers]
 
 
 def reason(routing: Routing, of: Route) -> Reason:
@@ -61,15 +63,15 @@ BASE: list[Object] = [
 
 def test_what_a_port_leads_to() -> None:
     routing = routing_of(*BASE)
-    assert routing.claimed.keys() == {30000, 30001}
-    assert routing.claimed[30000].route == WEB
+    assert routing.claimed.keys() == units(30000, 30001)
+    assert routing.claimed[unit_of(30000)].route == WEB
     assert addresses(routing, 30000) == ["10.0.0.1:9000"]
     assert addresses(routing, 30001) == []
     assert [(verdict.route, verdict.reason) for verdict in routing.verdicts()] == [
         (API.key, Reason.NO_ENDPOINTS),
         (WEB.key, Reason.ADMITTED),
     ]
-    assert (routing.owner_port(WEB.key), routing.owner_port(API.key)) == (30000, 30001)
+    assert [routing.owned(item.key) for item in (WEB, API)] == [unit_of(30000), unit_of(30001)]
 
 
 OLDER, YOUNGER = route("older", 30000, created_seconds=1), route("younger", 30000)
@@ -88,7 +90,7 @@ OLDER, YOUNGER = route("older", 30000, created_seconds=1), route("younger", 3000
         (changes(service("web", ServicePort("", 81, "TCP", "x"))), [30000], [WEB]),
         (gone(service("api")), [30001], [API]),
         (gone(WEB), [30000], [WEB]),
-        (changes(replace(WEB, drain_deadline="5s")), [30000], [WEB]),
+        (changes(replace(WEB, wishes=(("drain-deadline", "5s"),))), [30000], [WEB]),
         (changes(replace(WEB, port="30002")), [30000, 30002], [WEB]),
         (changes(replace(WEB, port="x")), [30000], [WEB]),
         (changes(route("web", 30000, namespace="x", router_name=None)), [], [("x", "web")]),
@@ -101,14 +103,14 @@ def test_a_change_touches_only_what_it_can(
     now: list[Change], ports: list[int], routes: list[Route | tuple[str, str]]
 ) -> None:
     keys = [item.key if isinstance(item, Route) else Key("Route", *item) for item in routes]
-    assert routing_of(*BASE).apply(now) == Changed(frozenset(ports), frozenset(keys))
+    assert routing_of(*BASE).apply(now) == Changed(units(*ports), frozenset(keys))
 
 
 def test_a_slice_that_changes_its_service_changes_both() -> None:
     routing = routing_of(*BASE)
     moved = replace(slice_("web", ["10.0.0.1"]), service="api")
     changed = routing.apply(changes(moved))
-    assert changed.ports == {30000, 30001}
+    assert changed.units == units(30000, 30001)
     assert (addresses(routing, 30000), addresses(routing, 30001)) == ([], ["10.0.0.1:9000"])
 
 
@@ -116,29 +118,29 @@ def test_a_loser_says_nothing_of_its_endpoints_and_takes_over_with_them() -> Non
     loser = route("zzz", 30000)
     routing = routing_of(*BASE, loser, service("zzz"), slice_("zzz", ["10.0.0.9"]))
     assert reason(routing, loser) == Reason.PORT_ALREADY_CLAIMED
-    assert routing.apply(changes(slice_("zzz", ["10.0.0.8"]))).ports == frozenset()
+    assert routing.apply(changes(slice_("zzz", ["10.0.0.8"]))).units == frozenset()
     changed = routing.apply(gone(WEB))
-    assert changed == Changed(frozenset({30000}), frozenset({WEB.key, loser.key}))
+    assert changed == Changed(units(30000), frozenset({WEB.key, loser.key}))
     assert addresses(routing, 30000) == ["10.0.0.8:9000"]
 
 
 def test_a_route_that_has_no_service_holds_its_port_all_the_same() -> None:
     lonely, later = route("lonely", created_seconds=1), route("later", created_seconds=2)
     routing = routing_of(lonely, later, service("later"), slice_("later", ["10.0.0.1"]))
-    assert routing.owner_port(lonely.key) == 30000
+    assert routing.owned(lonely.key) == unit_of(30000)
     assert reason(routing, lonely) == Reason.SERVICE_NOT_FOUND
     assert addresses(routing, 30000) == []
     changed = routing.apply(changes(service("lonely"), slice_("lonely", ["10.0.0.2"])))
-    assert changed == Changed(frozenset({30000}), frozenset({lonely.key}))
+    assert changed == Changed(units(30000), frozenset({lonely.key}))
     assert reason(routing, lonely) == Reason.ADMITTED
 
 
 def test_a_route_that_turns_to_another_router_is_let_go() -> None:
     routing = routing_of(*BASE)
     changed = routing.apply(changes(replace(WEB, router_name="other")))
-    assert changed == Changed(frozenset({30000}), frozenset({WEB.key}))
+    assert changed == Changed(units(30000), frozenset({WEB.key}))
     assert routing.verdict(WEB.key) is None
-    assert 30000 not in routing.claimed
+    assert unit_of(30000) not in routing.claimed
     assert routing.apply(changes(slice_("web", ["10.0.0.5"]))).routes == frozenset()
 
 
@@ -149,7 +151,7 @@ def test_an_auto_route_that_lost_the_last_port_is_among_the_changed() -> None:
     assert routing.apply(changes(old)).routes == {old.key, auto.key}
     assert reason(routing, auto) == Reason.POOL_EXHAUSTED
     assert routing.apply(gone(old)).routes == {old.key, auto.key}
-    assert routing.auto_ports == {"demo/auto": 30000}
+    assert routing.autos.ports == {"demo/auto": 30000}
 
 
 # Any sequence of events
@@ -237,16 +239,16 @@ def test_the_end_is_the_same_as_from_scratch(history: list[list[Change]]) -> Non
         claimed = dict(routing.claimed)
         verdicts = told(routing)
         changed = routing.apply(batch)
-        ports = claimed.keys() | routing.claimed.keys()
-        differ = {port for port in ports if claimed.get(port) != routing.claimed.get(port)}
-        assert changed.ports >= differ
+        either = claimed.keys() | routing.claimed.keys()
+        differ = {unit for unit in either if claimed.get(unit) != routing.claimed.get(unit)}
+        assert changed.units >= differ
         now = told(routing)
         keys = verdicts.keys() | now.keys()
         assert changed.routes >= {key for key in keys if verdicts.get(key) != now.get(key)}
-    fresh = routing_of(*reversed(final(history)), kept=routing.auto_ports)
+    fresh = routing_of(*reversed(final(history)), kept=routing.autos.ports)
     assert fresh.claimed == routing.claimed
     assert fresh.verdicts() == routing.verdicts()
-    assert fresh.auto_ports == routing.auto_ports
+    assert fresh.autos.ports == routing.autos.ports
     assert fresh.names == routing.names
 
 
@@ -265,15 +267,15 @@ def test_of_thousands_of_endpoints_only_those_of_the_changed_slice_are_looked_at
         ips = [*(f"10.1.{number}.{host}" for host in range(1, 100)), new]
         return slice_("web", ips, name=f"web-{number}")
 
-    routing = Routing(POOL, ROUTER, denied, {})
+    routing = Routing(TCPPorts(POOL), ROUTER, denied, {})
     slices = [one_slice(number, f"10.2.{number}.1") for number in range(50)]
     routing.apply(changes(route(), service(), *slices))
-    assert routing.claim(30000)
+    assert routing.claim(unit_of(30000))
     assert len(looked_at) == 5000
     for number in (3, 4, 3):
         looked_at.clear()
         routing.apply(changes(one_slice(number, new := f"10.3.{len(looked_at)}.{number}")))
-        claimed = routing.claim(30000)
+        claimed = routing.claim(unit_of(30000))
         assert claimed
         assert sum(server.address.ip == new for server in claimed.resolution.servers) == 1
         assert len(claimed.resolution.servers) == 5000 - 50
@@ -282,10 +284,10 @@ def test_of_thousands_of_endpoints_only_those_of_the_changed_slice_are_looked_at
     # A Service that says the same costs no look at all, one with another port costs all.
     looked_at.clear()
     routing.apply(changes(service("web", ServicePort("", 81, "TCP", "x"))))
-    assert routing.claim(30000)
+    assert routing.claim(unit_of(30000))
     assert looked_at == []
     routing.apply(changes(service("web", ServicePort("http", 81, "TCP", "x"))))
-    claimed = routing.claim(30000)
+    claimed = routing.claim(unit_of(30000))
     assert claimed
     assert claimed.resolution.servers == ()
 
@@ -294,4 +296,4 @@ def test_endpoints_of_a_service_with_thousands_of_waiting_routes_touch_its_owner
     waiting = [route(f"r{number}", 30000, "web", created_seconds=2.0) for number in range(1000)]
     routing = routing_of(route(created_seconds=1.0), service(), *waiting)
     changed = routing.apply(changes(slice_("web", ["10.0.0.1"])))
-    assert changed == Changed(frozenset({30000}), frozenset({route().key}))
+    assert changed == Changed(units(30000), frozenset({route().key}))

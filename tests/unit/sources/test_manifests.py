@@ -25,9 +25,7 @@ from sidecar.model.parsing import AnnotationKeys
 from sidecar.sources.manifests.source import SECOND_LOOK_SECONDS, ManifestSource, Reader, Watch
 
 PORT = "haproxy.router.openshift.io/external-tcp-port"
-KEYS = AnnotationKeys(
-    "haproxy.router.openshift.io/wzh-router-name", PORT, "example.com/drain", "example.com/kept"
-)
+KEYS = AnnotationKeys("haproxy.router.openshift.io/wzh-router-name", PORT, "example.com/kept")
 
 #: A test that waits longer than this for something has failed.
 PATIENCE_SECONDS = 30.0

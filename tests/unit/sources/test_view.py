@@ -24,9 +24,7 @@ from sidecar.sources.manifests.view import (
     reuse,
 )
 
-KEYS = AnnotationKeys(
-    "example.com/router", "example.com/port", "example.com/drain", "example.com/kept"
-)
+KEYS = AnnotationKeys("example.com/router", "example.com/port", "example.com/kept")
 
 
 def key(name: str) -> Key:

@@ -1,0 +1,122 @@
+"""The running sidecar as reports see it: what is so now, for the page, `status`, `why`, probes.
+
+Owns no state, and decides nothing. All but the probes is for the loop's thread, which others ask
+(`sidecar.control.loop_calls`).
+"""
+
+import time
+from collections.abc import Callable
+
+from sidecar.admin.answers import Health
+from sidecar.control.reconciler import Reconciler
+from sidecar.listeners.tcp import TCPPorts, ports_of
+from sidecar.model.pool import format_ports
+from sidecar.reporting.explain import World
+from sidecar.reporting.problem_log import ProblemLog
+from sidecar.reporting.status import Facts, SourceReport
+from sidecar.routing.table import Routing
+from sidecar.settings.schema import Settings
+from sidecar.sources.inbox import Inbox
+
+
+class View:
+    """``watching``: what the source watches, for a person. ``ending``: whether the sidecar is about
+    to stop. ``heard_at``: when the source last handed something over, monotonic."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ports: TCPPorts,
+        inbox: Inbox,
+        routing: Routing,
+        reconciler: Reconciler,
+        problems: ProblemLog,
+        watching: str,
+        ending: Callable[[], bool],
+        heard_at: Callable[[], float | None],
+    ) -> None:
+        self._settings = settings
+        self._ports = ports
+        self._inbox = inbox
+        self._routing = routing
+        self._reconciler = reconciler
+        self._problems = problems
+        self._watching = watching
+        self._ending = ending
+        self._heard_at = heard_at
+
+    def serving(self) -> bool:
+        """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
+        a port that fails nor a source that is away takes the others out of the Service, nor does
+        a sidecar that has just replaced another one."""
+        return self._reconciler.known.serving and not self._ending()
+
+    def readyz(self) -> Health:
+        """Whether `serving`, and what `unready` says; or which ports are full, which is no reason
+        to send their clients to the other replicas, that would be full next."""
+        text = self.unready()
+        if not text and (full := self._reconciler.sampler.full):
+            text = f"ok; ports at their limit of connections: {format_ports(full)}"
+        return Health(self.serving(), text)
+
+    def unready(self) -> str:
+        """Why HAProxy does not yet do what the source says, or ""."""
+        known = self._reconciler.known
+        if self._ending():
+            return "stopping"
+        if missing := self._inbox.missing():
+            return f"not synced yet: {', '.join(sorted(missing))}"
+        if error := known.connection_error:
+            return str(error)
+        if not known.converged:
+            failing = ports_of(known.failures)
+            return f"not converged; failing ports: {failing}" if failing else "not converged"
+        return ""
+
+    def facts(self) -> Facts:
+        """How everything is now."""
+        settings, reconciler, known = self._settings, self._reconciler, self._reconciler.known
+        unready, bases, heard_at = self.unready(), reconciler.sampler.bases(), self._heard_at()
+        return Facts(
+            router_name=settings.router_name,
+            asked="sidecar",
+            socket=settings.haproxy.absolute_socket,
+            pool=self._ports.pool,
+            source=SourceReport(
+                settings.source.kind,
+                self._watching,
+                tuple(sorted(self._inbox.missing())),
+                None if heard_at is None else time.monotonic() - heard_at,
+            ),
+            claims=self._routing.claimed,
+            verdicts=self._routing.verdicts(),
+            observed=dict(known.observed),
+            problems=(*self._problems.lines, *known.pool_problems),
+            held=known.held,
+            failures={unit: item.message for unit, item in known.failures.items()},
+            changed_seconds_ago=reconciler.history.changed_seconds_ago(),
+            converged=not unready,
+            unready=unready,
+            changes=reconciler.history.total,
+            left_out=dict(known.left_out),
+            verified=frozenset(filter(known.verified, known.observed)),
+            connections=reconciler.sampler.connections,
+            attempts=reconciler.sampler.attempts(bases),
+            bases=bases,
+            reachable=known.connection_error is None,
+        )
+
+    def world(self) -> World:
+        """What an explanation looks at."""
+        known, missing = self._reconciler.known, ", ".join(sorted(self._inbox.missing()))
+        faults = [str(known.connection_error)] if known.connection_error else []
+        faults += [f"nothing is programmed: not synced yet: {missing}"] if missing else []
+        return World(
+            self._settings.router_name,
+            self._ports.pool,
+            self._routing,
+            known.observed if known.process else None,
+            known.held,
+            {unit: item.message for unit, item in known.failures.items()},
+            (*faults, *known.pool_problems),
+        )

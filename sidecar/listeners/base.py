@@ -1,0 +1,75 @@
+"""The seam: what a kind of listener is to everybody else.
+
+Claims, slots, the planner, the schedule, the loop and the reports handle the values of
+`sidecar.model.desired` only; what is peculiar to a kind (a TCP port; later a host with a path)
+stands behind `ListenerKind`. Kinds do not know each other. Pure: no I/O, no clock.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sidecar.haproxy.operations import KeyOperation
+from sidecar.haproxy.state import ObservedUnit
+from sidecar.model.desired import BackendClass, ClaimKey, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureRules:
+    """When a key may begin and cease to lead to its unit.
+
+    ``conceal_after_seconds``: for how long it stays exposed without a server that takes
+    connections; None: for ever. ``min_toggle_seconds``: for how long it stays as it was just put.
+    """
+
+    conceal_after_seconds: float | None
+    min_toggle_seconds: float
+
+
+class ListenerKind(Protocol):
+    """A way in which clients get to backends."""
+
+    @property
+    def name(self) -> str:
+        """As in its claim keys."""
+
+    @property
+    def classes(self) -> Mapping[Unit, BackendClass]:
+        """Its backends in haproxy.cfg, in the order in which they are shown."""
+
+    @property
+    def rules(self) -> ExposureRules: ...
+
+    def unit(self, key: ClaimKey) -> Unit:
+        """What ``key`` leads to when it is exposed."""
+
+    def keys(self, unit: Unit) -> frozenset[ClaimKey]:
+        """Those that lead to ``unit`` when it is exposed."""
+
+    def expose(self, key: ClaimKey, unit: Unit) -> KeyOperation:
+        """Let ``key``, which leads nowhere, lead to ``unit``."""
+
+    def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
+        """Let ``key``, which leads to ``unit``, lead nowhere."""
+
+    def questions(self, units: Collection[Unit] | None) -> list[str]:
+        """What to ask HAProxy for to see the keys of ``units``; None: of all."""
+
+    def parse(self, replies: Sequence[str]) -> Mapping[Unit, frozenset[ClaimKey]]:
+        """unit -> the keys that lead to it, of HAProxy's answers to `questions`; a unit that
+        HAProxy cannot expose, since it runs on another haproxy.cfg, is absent."""
+
+    def absence(self, unit: Unit) -> str:
+        """What is to be said where HAProxy lacks ``unit``."""
+
+    def problems(self, observed: Mapping[Unit, ObservedUnit]) -> Iterable[str]:
+        """What a running HAProxy, ``observed`` as a whole, lacks of the kind, a line each."""
+
+    def title(self, unit: Unit) -> str:
+        """For a person: ``port 30000``."""
+
+    def port(self, unit: Unit) -> int | None:
+        """The TCP port that leads to ``unit`` alone; None where there is none."""
+
+    def log_fields(self, unit: Unit) -> Mapping[str, object]:
+        """For the fields of a log record: ``{"port": 30000}``."""

@@ -1,0 +1,63 @@
+"""What HAProxy should be, free of Kubernetes and of any kind of listener: the words between the
+packages that decide.
+
+A *claim key* is what a client asks for: a port now, a host with a path later. A *unit* is what
+converges, fails, is held and is explained by itself: a backend. Which keys lead to which unit, a
+kind of listener knows (`sidecar.listeners.base`). Pure values.
+"""
+
+from collections.abc import Collection
+from typing import Literal, NamedTuple, NewType, Protocol
+
+from sidecar.model.objects import Key
+from sidecar.model.pool import Address, HealthCheck
+
+#: A backend of haproxy.cfg, by its name there.
+BackendName = NewType("BackendName", str)
+
+#: What converges by itself.
+Unit = BackendName
+
+
+class ClaimKey(NamedTuple):
+    """What a Route may claim, and clients ask for. ``listener``: the kind's name, ``tcp``;
+    ``name``: of that kind only, ``30000``."""
+
+    listener: str
+    name: str
+
+
+class Grant(NamedTuple):
+    """A claim that won. ``unit``: what the key leads to."""
+
+    key: ClaimKey
+    route: Key
+    unit: Unit
+
+
+class DesiredServer(NamedTuple):
+    """A server that a unit should have.
+
+    ``weight``: None while it drains, when its weight does not matter.
+    ``service``, ``pod``, ``node``: where it comes from, for people.
+    """
+
+    address: Address
+    state: Literal["ready", "drain"]
+    weight: int | None
+    service: str
+    pod: str | None
+    node: str | None
+
+
+class BackendClass(Protocol):
+    """What haproxy.cfg gives every backend of a class, as far as planning needs it."""
+
+    @property
+    def slot_names(self) -> Collection[str]: ...
+    @property
+    def slot_set(self) -> frozenset[str]: ...
+    @property
+    def check(self) -> HealthCheck | None: ...
+    @property
+    def server_options(self) -> tuple[str, ...]: ...

@@ -1,0 +1,164 @@
+"""Which Route owns which port: judges each Route alone, queues its claim, says what became of it.
+
+Joins the queues of `sidecar.routing.claims` and the allocator of `sidecar.routing.auto_ports`. Must
+not look at Services or endpoints. Pure.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sidecar.listeners.tcp import AUTO, judge, key_of
+from sidecar.model.desired import ClaimKey
+from sidecar.model.objects import Key, Route
+from sidecar.model.pool import Pool
+from sidecar.model.verdicts import Reason, Verdict
+from sidecar.routing.auto_ports import PortAllocator
+from sidecar.routing.claims import ClaimQueues, claim_of
+
+
+class Ledger:
+    """All claims, and who owns what. An update costs what changed, not how many wait.
+
+    ``router_name``: whose Routes are ours. ``kept``: see `PortAllocator`.
+    """
+
+    def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int] | None) -> None:
+        self._router_name = router_name
+        self._pool = pool
+        self._keeps_itself = kept is None
+        self._routes: dict[Key, Route] = {}
+        self._refused: dict[Key, Verdict] = {}
+        self._queues = ClaimQueues()
+        #: The ports of `auto` Routes; changed here only.
+        self.autos = PortAllocator(pool, kept, self._queues)
+        #: Those without a port of whom something else is said since the last update.
+        self.restated: frozenset[Key] = frozenset()
+
+    def update(self, changed: Mapping[Key, Route | None]) -> set[ClaimKey]:
+        """Take Routes as they are now (None: gone); the keys whose queue is different."""
+        ports: set[int] = set()
+        # `auto` Route that is still the same one -> its port
+        had: dict[Key, int] = {}
+        for key, route in changed.items():
+            former = self._routes.get(key)
+            if former is None:
+                continue
+            port = self.autos.port(key)
+            if port and route and route.uid == former.uid and not self._keeps_itself:
+                had[key] = port
+            ports |= self._leave(former)
+        for key, route in changed.items():
+            if route is not None and route.router_name == self._router_name:
+                self._routes[key] = route
+                ports |= self._enter(route, had.get(key) or self.autos.recall(route))
+        more, restated = self.autos.settle(ports)
+        self.restated = frozenset(restated)
+        return {key_of(port) for port in ports | more}
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether the Route is there and names this router."""
+        return key in self._routes
+
+    def owner(self, key: ClaimKey) -> Route | None:
+        """The Route that has ``key``."""
+        owner = self._queues.owner(key)
+        return self._routes[owner] if owner else None
+
+    def owned(self, route: Key) -> ClaimKey | None:
+        """The key that the Route has."""
+        return self._queues.owned(route)
+
+    def queue(self, key: ClaimKey) -> list[Key]:
+        """The Routes that claim ``key``, its owner first."""
+        return [claim.route for claim in self._queues.claims(key)]
+
+    @property
+    def routes(self) -> Iterable[Route]:
+        """All Routes that name this router."""
+        return self._routes.values()
+
+    def verdict(self, key: Key) -> Verdict | None:
+        """Whether the Route owns its port; None when it is not ours."""
+        route = self._routes.get(key)
+        if route is None:
+            return None
+        if refused := self._refused.get(key):
+            return refused
+        place = self._queues.place(key)
+        if place is None:
+            return self._without_port(route)
+        port = int(place.name)
+        if self._queues.owner(place) == key:
+            return Verdict(key, port, Reason.ADMITTED, "")
+        # It does not say by whom: thousands may wait, and nothing of theirs is to change whenever
+        # the owner does; nor would another namespace's be theirs to know.
+        return Verdict(
+            key,
+            port,
+            Reason.PORT_ALREADY_CLAIMED,
+            f"port {port} is claimed by an older Route; this one gets it when that goes,"
+            f' or ask for another port or "{AUTO}"',
+        )
+
+    def _without_port(self, route: Route) -> Verdict:
+        """Why an `auto` Route has no port yet."""
+        key, autos = route.key, self.autos
+        pool = autos.pool_of(key)
+        if pool is None:
+            raise ValueError(f"{key} is no auto Route, and stands in no queue")
+        if key in autos.proposed:
+            return Verdict(
+                key,
+                None,
+                Reason.PORT_PENDING,
+                f'a port for "{AUTO}" is on its way: the leading replica of this router writes it'
+                " to an annotation, as its component auto-ports allows",
+            )
+        if not autos.is_next(route):
+            # It does not say which of the two: thousands may wait, and nothing of theirs is to
+            # change whenever one of the others gets a port.
+            return Verdict(
+                key,
+                None,
+                Reason.QUOTA_EXCEEDED,
+                f"other Routes of namespace {key.namespace!r} have, or are next for, the"
+                f' {pool.auto_ports_per_namespace} ports of pool {pool.name!r} that "{AUTO}" gives'
+                " a namespace (auto_ports_per_namespace); delete one of them, or name a port",
+            )
+        return Verdict(
+            key,
+            None,
+            Reason.POOL_EXHAUSTED,
+            f"all ports of pool {pool.name!r} ({pool.shown_ports}) are taken, where"
+            f' "{AUTO}" takes from; free one, give the pool more, or write a port of another'
+            " pool",
+        )
+
+    def _leave(self, route: Route) -> set[int]:
+        """The ports whose queue is different then."""
+        key = route.key
+        del self._routes[key]
+        self._refused.pop(key, None)
+        if self.autos.pool_of(key):
+            port = self.autos.leave(route)
+            return set() if port is None else {port}
+        place = self._queues.place(key)
+        if place is None:
+            return set()
+        self._queues.leave(claim_of(route))
+        if place not in self._queues:
+            self.autos.freed(int(place.name))
+        return {int(place.name)}
+
+    def _enter(self, route: Route, had: int | None) -> set[int]:
+        """``had``: the port that it has had until now, should it be `auto`."""
+        judged = judge(route, self._pool)
+        if isinstance(judged, Verdict):
+            self._refused[route.key] = judged
+            return set()
+        if not isinstance(judged, int):
+            port = self.autos.join(route, judged, had)
+            return set() if port is None else {port}
+        if key_of(judged) not in self._queues:
+            self.autos.taken(judged)
+        self._queues.enter(claim_of(route), key_of(judged))
+        return {judged}
