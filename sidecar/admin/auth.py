@@ -47,13 +47,13 @@ class Access:
         if not is_loopback(self._host):
             return Denied(
                 404,
-                f"off: http.listen ({self._host}) is not the loopback; set http.token_file, or use"
-                " `haproxy-sidecar status` beside the sidecar",
+                f"disabled: http.listen ({self._host}) is not a loopback address; set"
+                " http.token_file, or run `haproxy-sidecar status` next to the sidecar",
             )
         name = host_name(host or "")
         if name is not None and (is_loopback(name) or name == self._host):
             return None
-        return Denied(403, "the Host header names no loopback address; open it by 127.0.0.1")
+        return Denied(403, "the Host header is not a loopback address; use 127.0.0.1")
 
     def _check_token(self, token: str, authorization: str | None) -> Denied | None:
         if not token:
@@ -62,7 +62,7 @@ class Access:
             return None
         return Denied(
             401,
-            "needs the token of http.token_file: as `Authorization: Bearer TOKEN`, or as the"
+            "send the token in http.token_file as `Authorization: Bearer TOKEN`, or as the"
             " password of any user",
             challenge=True,
         )

@@ -94,7 +94,7 @@ def token_reader(path: Path) -> Callable[[], str]:
                 if problem:
                     log.error("http.token_file %s %s", path, problem)
                 else:
-                    log.info("http.token_file %s can be read again", path)
+                    log.info("http.token_file %s is readable again", path)
         return token
 
     return read

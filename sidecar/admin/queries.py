@@ -95,7 +95,7 @@ class Live:
                 try:
                     self._snapshot = build_report(self._ask(self._facts))
                 except BusyError:
-                    log.debug("metrics are those of the last report")
+                    log.debug("serving the metrics of the last report")
                 took = time.monotonic() - now
                 self._snapshot_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
             return self._snapshot
@@ -147,7 +147,7 @@ class Live:
                 seen = replace(seen, converged=False, unready=facts.unready or unready)
             return with_traffic(build_report(seen), traffic, facts.bases)
         except RuntimeAPIError as exc:
-            log.debug("no figures: %s", exc)
+            log.debug("no statistics: %s", exc)
             return replace(report, converged=False, unready=str(exc))
         finally:
             # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.

@@ -142,7 +142,7 @@ class _Server:
     def make_room(self) -> None:
         """For a connection that is new."""
         while self._connections >= self._connections_max:
-            next(iter(self.receiving or self.answering)).end("for a newer one")
+            next(iter(self.receiving or self.answering)).end("making room for a newer one")
 
     def _accept(self) -> None:
         for _ in range(1 + self._connections_max // _ACCEPT_SHARE):
@@ -163,13 +163,13 @@ class _Server:
         """The process has no file left, and needs some for HAProxy and its own: keep fewer."""
         if self._connections > 1:
             kept = self._connections_max = self._connections // 2
-            log.warning("HTTP: %s: from now on %d connections at most", error.strerror, kept)
+            log.warning("HTTP: %s: now limited to %d connections", error.strerror, kept)
             self.make_room()
             return
         if self._being_made:
             return
         if not self._paused:
-            log.error("HTTP: nobody gets in: %s; trying again each second", error.strerror)
+            log.error("HTTP: cannot accept connections: %s; retrying every second", error.strerror)
             self._paused = True
         self.loop.remove_reader(self._listener)
         self.loop.call_later(1, self.loop.add_reader, self._listener, self._accept)
@@ -223,7 +223,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc:
-            log.debug("HTTP: a client hung up: %s", exc)
+            log.debug("HTTP: client disconnected: %s", exc)
         self.gone = True
         self._leave()
 
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
 
     def end(self, why: str) -> None:
         """Close it now, whatever it is at."""
-        log.debug("HTTP: a connection is closed: %s", why)
+        log.debug("HTTP: closing a connection: %s", why)
         self.gone = True
         self._leave()
         self._transport.abort()
@@ -255,7 +255,7 @@ class _Connection(asyncio.Protocol):
         self._leave()
         self._phase = phase
         phase[self] = None
-        self._deadline = self._server.loop.call_later(seconds, self.end, "out of time")
+        self._deadline = self._server.loop.call_later(seconds, self.end, "timed out")
 
     def _leave(self) -> None:
         self._phase.pop(self, None)
@@ -273,7 +273,7 @@ class _Connection(asyncio.Protocol):
                 # The end, where there is no body. Nobody here reads one.
                 self._http.next_event()
         except h11.RemoteProtocolError as exc:
-            log.debug("HTTP: refused: %s", exc)
+            log.debug("HTTP: invalid request: %s", exc)
             # h11 raises it in a frame that it holds: all of us would be garbage in a ring.
             exc.__traceback__ = None
             self._answer(self._refusal(exc.error_status_hint))
@@ -296,7 +296,7 @@ class _Connection(asyncio.Protocol):
 
     def _refusal(self, status: int) -> Answer:
         if status != 431:
-            return text(status, "this is not a valid HTTP/1.1 request")
+            return text(status, "not a valid HTTP/1.1 request")
         unread, _ = self._http.trailing_data
         return _HEADERS_TOO_LONG if b"\n" in unread else target_too_long()
 
@@ -306,7 +306,7 @@ class _Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._send(answer)
         elif not self._server.workers.give(partial(self.answer_from, answer)):
-            self._send(text(503, "too many ask the sidecar at once; ask again"))
+            self._send(text(503, "too many concurrent requests; try again"))
 
     def _send(self, answer: Answer) -> None:
         if self.gone:
@@ -386,7 +386,7 @@ def _listening(listen: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as exc:
         listener.close()
-        problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null for none"
+        problem = f"{listen!r} cannot be used ({exc.strerror}); choose another, or null to disable"
         raise SettingsError("http.listen", [problem]) from exc
     return listener
 

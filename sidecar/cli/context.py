@@ -106,7 +106,7 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
     except DisconnectedError as exc:
         if isinstance(exc.__cause__, PermissionError):
             raise  # it says what to do
-        problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
+        problem = f"{exc.problem}; is HAProxy running, and is this its socket (haproxy.socket)?"
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
 
 

@@ -58,7 +58,7 @@ def lay_out(table: Grid | Pairs, width: int | None, *, all_rows: bool) -> list[s
     ]
     lines = [_line(row[:fitting], widths, numeric) for row in cells]
     if hidden := len(table.rows) - len(shown):
-        lines.append(f"({hidden} unused slots and ports left out: `:all on`)")
+        lines.append(f"({hidden} unused slots and ports hidden; `:all on` shows them)")
     if fitting < len(telling):
         left_out = ", ".join(cells[0][fitting:])
         note = f"(no room for {left_out})"

@@ -64,7 +64,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
     if not lines and not waits:
-        sys.stderr.write("nothing to do: HAProxy is as desired\n")
+        sys.stderr.write("nothing to do: HAProxy has converged\n")
     elif not lines:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
@@ -81,10 +81,10 @@ def _print_diff(
     console = make_console()
     for item in filter(None, plans):
         seen, claimed = observed[item.port], routing.claim(item.port)
-        title = f"port {item.port}  {claimed.route.title if claimed else 'nobody claims it'}"
+        title = f"port {item.port}  {claimed.route.title if claimed else 'unclaimed'}"
         console.print(Text(title, "bold"))
         lines = list(difference(seen, after(seen, item.operations)))
-        for line in lines or ["(ends sessions, or tidies up)"]:
+        for line in lines or ["(ends sessions or cleans up)"]:
             colour = {"-": "red", "+": "green"}.get(line[0], "dim")
             console.print(Text(line, colour, overflow="fold"))
 
@@ -102,11 +102,11 @@ def _waits(
                 after = format_duration(settings.timing.close_after)
                 yield f"{_line(operation)}, after {after} without a server (timing.close_after)"
             case EndSessions():
-                yield f"{_line(operation)}, when the drain deadline is over"
+                yield f"{_line(operation)}, when the drain deadline has passed"
 
 
 def _line(operation: Operation) -> str:
     if isinstance(operation, EndSessions) and not operation.all:
         # The sidecar ends them one by one, by HAProxy's names for them.
-        return f"{operation.line()}  # {operation.count} of them at first"
+        return f"{operation.line()}  # {operation.count} of them first"
     return operation.line()

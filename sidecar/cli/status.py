@@ -106,7 +106,7 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     if report.ports:
         parts.append(_table(report, console, servers=servers))
     else:
-        parts.append(Text("no Route has a port here"))
+        parts.append(Text("no Route has a port"))
     parts += section(
         "notes",
         [

@@ -92,7 +92,7 @@ class AddressNotShownError(RuntimeAPIError):
     """HAProxy accepted a server's address, and does not show it: it must not get traffic yet."""
 
     def __init__(self) -> None:
-        super().__init__("HAProxy accepted an address and does not show it")
+        super().__init__("HAProxy accepted an address but does not show it")
 
 
 class RemoteProtocolError(RuntimeAPIError):

@@ -128,7 +128,7 @@ def read_auto_ports(path: Path) -> Mapping[str, int]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as exc:
-        log.error("%s: %s; auto Routes may get other ports than before", path, exc)  # noqa: TRY400
+        log.error("%s: %s; auto Routes may get different ports than before", path, exc)  # noqa: TRY400
         return {}
 
 

@@ -83,7 +83,7 @@ class Leader:
                 seconds = self._turn()
             except Exception:
                 # A thread that ended would leave nobody to write, or this replica out of it.
-                log.exception("Lease %s/%s: a fault of ours", self._namespace, self._name)
+                log.exception("Lease %s/%s: internal error", self._namespace, self._name)
                 seconds = RETRY_SECONDS
             self._tell()
             # client-go's jitter, so that candidates do not ask in step.
@@ -127,7 +127,7 @@ class Leader:
         self._metrics.lease_transitions.set(record.transitions)
         holder = record.holder
         if holder not in ("", self.identity) and (before is None or before.holder != holder):
-            log.info("%s leads: it writes to the API server, this replica does not", holder)
+            log.info("%s is the leader: it writes to the API server, this replica does not", holder)
 
     def _write(self, record: LeaseRecord) -> None:
         """Raises APIServerError when the Lease did not become ``record``, or nobody knows."""
@@ -155,7 +155,7 @@ class Leader:
             if (record := self._election.release(_timestamp())) is not None:
                 self._write(record)
         except APIServerError as exc:
-            log.warning("the Lease is left to expire: %s", exc)
+            log.warning("the Lease was not released and will expire: %s", exc)
 
     def _tell(self) -> None:
         leads = self._election.leads(self._clock())
@@ -164,9 +164,7 @@ class Leader:
         self._led = leads
         lease = f"Lease {self._namespace}/{self._name}"
         if leads:
-            log.info(
-                "this replica leads (%s, %s): it writes to the API server", lease, self.identity
-            )
+            log.info("became leader (%s, %s): writing to the API server", lease, self.identity)
         elif self._stop.is_set():
             log.info("released %s", lease)
         else:

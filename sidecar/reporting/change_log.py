@@ -131,7 +131,7 @@ class Teller:
             if queue.lines is not None and queue.lines < 1:
                 if not queue.said_more:
                     log.warning(
-                        "namespace %s: %d more Routes have something to say, %d a second will;"
+                        "namespace %s: %d more Routes changed, logging %d per second;"
                         " `haproxy-sidecar status` shows all",
                         whose,
                         len(queue.subjects),
@@ -152,7 +152,7 @@ class Teller:
 
     def _look(self, subject: _Subject, changes: int) -> bool:
         """Write a line if there is something new to say; whether there was."""
-        times = f" (changed {changes} times since this was last said)" if changes > 1 else ""
+        times = f" (changed {changes} times since last logged)" if changes > 1 else ""
         if isinstance(subject, int):
             line = self._describe(subject)
             if line is None or line == self._said.get(subject, "closed"):
@@ -193,10 +193,10 @@ class Teller:
             return "open" if seen.open else "closed"
         addresses = [item.address for item in claimed.resolution.servers if item.state == "ready"]
         if not seen.open:
-            waits = "not opened yet for" if addresses else "waits for servers of"
+            waits = "not yet open for" if addresses else "waiting for servers of"
             return f"closed, {waits} Route {claimed.route.title}"
         more = len(addresses) - _ADDRESSES_MAX
         shown = ", ".join(map(str, addresses[:_ADDRESSES_MAX])) + f" and {more} more" * (more > 0)
         left_out = self._reconciler.left_out.get(port, 0)
-        note = f"; {left_out} left out, see limits.max_servers" if left_out else ""
+        note = f"; {left_out} endpoints skipped, see limits.max_servers" if left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"

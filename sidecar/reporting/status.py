@@ -75,7 +75,7 @@ class AttemptsReport:
     def loss(self) -> str:
         """What was lost, for a person."""
         failed = f"{self.errors} of {self.sessions} connections failed {self.when}"
-        return f"{failed}: no server took them"
+        return f"{failed}: no server accepted them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +309,7 @@ def _port_report(
         state=("open" if seen.open else "closed") if seen else "unknown",
         route=claimed.route.title if claimed else None,
         reason=verdict.reason.value if verdict else None,
-        message=verdict.message if verdict else "nobody claims it",
+        message=verdict.message if verdict else "unclaimed",
         servers=tuple(servers),
         sessions=total_sessions(servers) if seen else None,
         left_out=left_out,
@@ -375,15 +375,15 @@ def notes(item: PortReport) -> Iterator[str]:
         yield item.message if known else f"{item.reason}: {item.message}"
     if item.left_out:
         count = "1 endpoint" if item.left_out == 1 else f"{item.left_out} endpoints"
-        yield f"{count} left out; see limits.max_servers and pools.slots"
+        yield f"{count} skipped; see limits.max_servers and pools.slots"
     if item.drift:
-        yield f"changed by somebody else: {item.drift}; repaired at the next compare"
+        yield f"changed by somebody else: {item.drift}; will be repaired at the next full compare"
     if item.connections_limit and (item.connections or 0) >= item.connections_limit:
         yield f"at its limit of {item.connections_limit} connections: further ones are closed"
     if item.attempts and item.attempts.errors:
         yield item.attempts.loss
     if item.held:
-        yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
+        yield f"held: the sidecar does not change it until `haproxy-sidecar release {item.port}`"
 
 
 def problem_lines(problems: Mapping[str, tuple[Problem, ...]]) -> tuple[str, ...]:

@@ -301,7 +301,7 @@ class Settings(_Section):
         names: set[str] = set()
         for pool in self.pools:
             if pool.name in names:
-                raise ValueError(f"pools: two are named {pool.name!r}; give each its own name")
+                raise ValueError(f"pools: two have the name {pool.name!r}; give each its own")
             names.add(pool.name)
             for port in pool.ports:
                 if port in owners:
@@ -317,12 +317,12 @@ class Settings(_Section):
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
             for other, of in taken.items():
                 if overlap(listen, other):
-                    raise ValueError(f"{key}: {listen!r} is that of {of} too; choose another")
+                    raise ValueError(f"{key}: {listen!r} is also used by {of}; choose another")
             taken[listen] = key
         slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
         if slots > SLOTS_MAX:
             raise ValueError(
-                f"pools: {slots} slots in all, for which HAProxy would take"
+                f"pools: {slots} slots in total, for which HAProxy would need"
                 f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
             )
         return self

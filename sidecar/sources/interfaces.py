@@ -72,7 +72,7 @@ def _of_interfaces() -> Iterator[str]:
     try:
         adapters = list(ifaddr.get_adapters())
     except OSError as exc:
-        log.error("the addresses of this machine cannot be listed: %s", exc)  # noqa: TRY400
+        log.error("cannot list the addresses of this machine: %s", exc)  # noqa: TRY400
         return
     for ip in (ip.ip for adapter in adapters for ip in adapter.ips):
         yield ip if isinstance(ip, str) else ip[0]

@@ -271,7 +271,7 @@ def test_a_port_has_a_number_even_if_nobody_knows_its_name(make_stand: MakeStand
     stand.manifests.rename(stand.manifests.with_name("elsewhere"))
     done = run_cli("sessions", "30000", "-c", stand.settings_file)
     assert (done.code, done.out) == (0, "port 30000: 0 sessions\n")
-    assert done.err.startswith("without names of Routes and pods: ")
+    assert done.err.startswith("names of Routes and pods are missing: ")
     assert run_cli("sessions", "demo/web", "-c", stand.settings_file).code == 3
 
 
@@ -294,7 +294,7 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
 
     unasked = run_cli("kick", "30000", "-c", stand.settings_file)
     assert (unasked.code, unasked.out) == (2, "")
-    assert "end 5 sessions of port 30000 (demo/web), 100 a second? " in unasked.err
+    assert "end 5 sessions on port 30000 (demo/web), at most 100 per second? " in unasked.err
     assert alive(*ours) == 5
 
     process = subprocess.Popen(

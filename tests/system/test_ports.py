@@ -61,7 +61,7 @@ def test_the_ledger_of_claims(make_stand: Callable[..., Stand], make_server: Mak
     assert [line.split(":")[:2] for line in ledger["without"]] == [["demo/lost", " PortNotInPool"]]
     for line in (
         "30000: b/early, demo/late",
-        'p0: 3 of 5: 30001, 30003-30004; "auto" gives a namespace 1 at most',
+        'p0: 3 of 5: 30001, 30003-30004; at most 1 "auto" ports per namespace',
         "demo/lost: PortNotInPool",
     ):
         assert line in told.out

@@ -20,7 +20,7 @@ _HARMLESS = re.compile(
 _CAUTIONS = (
     (
         re.compile(r"shutdown frontend "),
-        "it closes the port until HAProxy restarts; `disable frontend` can be taken back",
+        "it closes the port until HAProxy restarts; `disable frontend` can be undone",
     ),
     (
         re.compile(r"set maxconn frontend \S+ 0$"),
@@ -28,11 +28,11 @@ _CAUTIONS = (
     ),
     (
         re.compile(r"(?:hard-)?reload$"),
-        "it starts a second worker and ends the first: what this router never does",
+        "it starts a second worker and stops the first, which this router never does",
     ),
     (
         re.compile(r"shutdown sessions? "),
-        "`haproxy-sidecar kick` ends the sessions of a port in steps",
+        "`haproxy-sidecar kick` ends the sessions on a port at a limited rate",
     ),
 )
 
@@ -67,8 +67,8 @@ def prospect(command: str, held: frozenset[int], resync_seconds: float) -> str:
     if port is None:
         return ""
     if port in held:
-        return f"port {port} is held, so it stays; `haproxy-sidecar release {port}` ends that"
+        return f"port {port} is held, so the change stays until `haproxy-sidecar release {port}`"
     return (
-        f"the sidecar sets port {port} right again within {format_duration(resync_seconds)};"
-        f" `haproxy-sidecar hold {port}` keeps it from that"
+        f"the sidecar will revert port {port} within {format_duration(resync_seconds)};"
+        f" `haproxy-sidecar hold {port}` prevents that"
     )

@@ -90,7 +90,7 @@ def read_event(line: bytes) -> Happened | Bookmark | Lost:
         return Lost(f"{shown(line[:60])} is not an event")
     match event:
         case {"type": "ERROR", "object": {"code": int(code), "message": str(message)}}:
-            return Lost(f"the watch was ended with {code}: {shown(message)}")
+            return Lost(f"the watch ended with {code}: {shown(message)}")
         case {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}:
             return Bookmark(version)
         case {

@@ -55,7 +55,7 @@ class Apart:
 
     def start(self, name: str, raw: bytes, version: tuple[int, ...]) -> None:
         """Have the bytes parsed, as `parse_file` does."""
-        log.info("%s: parsing %.1f MB apart", printable(name), len(raw) / 1e6)
+        log.info("%s: parsing %.1f MB in a process of its own", printable(name), len(raw) / 1e6)
         given, output = os.memfd_create("file"), os.memfd_create("parsed")
         try:
             with os.fdopen(os.dup(given), "wb") as file:

@@ -101,7 +101,7 @@ class ManifestSource:
                     watch.step(sink)
                 except Exception:
                     # A thread that ended would leave the router with this view for ever, unnoticed.
-                    log.exception("manifests: a look failed, the last view stays")
+                    log.exception("manifests: cannot be read; keeping the last state")
                 soon = watch.view.doubted or watch.is_reading
                 stop.wait(SECOND_LOOK_SECONDS if soon else self._poll_seconds)
 
@@ -203,7 +203,7 @@ class Reader:
             if stat.S_ISDIR(status.st_mode):
                 return None
             if not stat.S_ISREG(status.st_mode):
-                return _broken(name, "no regular file; write the manifests to one")
+                return _broken(name, "not a regular file; write the manifests to one")
             apart = self._apart if status.st_size > _LARGE_BYTES else None
             if apart and apart.is_full:
                 return self._unread(name)

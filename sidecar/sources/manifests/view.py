@@ -205,7 +205,7 @@ def _covers(file: str, other: str) -> bool:
 
 
 def _second(item: Good, first: Held) -> Problem:
-    message = f"{first.where} has it too, and the first counts; remove one of the two"
+    message = f"{first.where} has it too and takes precedence; remove one of the two"
     return Problem(item.where, item.key, "", message)
 
 
