@@ -63,7 +63,7 @@ def show(register: Register, console: Console) -> None:
     free = [
         f"{pool.name}: {pool.free_count} of {pool.ports_total}"
         + (f": {pool.free}" if pool.free else "")
-        + f'; at most {pool.auto_ports_per_namespace} "auto" ports per namespace'
+        + f'; "auto" ports per namespace: at most {pool.auto_ports_per_namespace}'
         for pool in register.pools
     ]
     print_section(console, "free", free)

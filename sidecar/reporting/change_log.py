@@ -131,7 +131,7 @@ class Teller:
             if queue.lines is not None and queue.lines < 1:
                 if not queue.said_more:
                     log.warning(
-                        "namespace %s: %d more Routes changed, logging %d per second;"
+                        "namespace %s: %d more Routes changed; logging %d per second,"
                         " `haproxy-sidecar status` shows all",
                         whose,
                         len(queue.subjects),
@@ -198,5 +198,6 @@ class Teller:
         more = len(addresses) - _ADDRESSES_MAX
         shown = ", ".join(map(str, addresses[:_ADDRESSES_MAX])) + f" and {more} more" * (more > 0)
         left_out = self._reconciler.left_out.get(port, 0)
-        note = f"; {left_out} endpoints skipped, see limits.max_servers" if left_out else ""
+        count = f"{left_out} endpoint{'s' * (left_out != 1)}"
+        note = f"; {count} skipped, see limits.max_servers" if left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"

@@ -390,7 +390,7 @@ def test_a_held_port_outlives_a_restart_of_haproxy(
         (("hold", 0), "port 0 is in no pool"),
         (("hold", "web"), "Invalid value for 'PORT'"),
         (("hold",), "Missing argument"),
-        (("release", PORT), f"port {PORT} is not held; held are: none"),
+        (("release", PORT), f"port {PORT} is not held; held ports: none"),
         (("release", 40000), "port 40000 is not held"),
     ],
 )

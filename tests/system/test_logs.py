@@ -94,7 +94,7 @@ def test_up_starts_without_a_warning(make_stand: MakeStand, make_server: MakeSer
     stand.write("web.yaml", *app("web", 30000, [make_server()]), *app("none", 30001, []))
     with logging(stand, "human", "up") as lines:
         await_(lambda: any("port 30000: open" in line for line in lines()), "it serves", 30)
-        await_(lambda: any("port 30001: closed, waits" in line for line in lines()), "told", 30)
+        await_(lambda: any("port 30001: closed, waiting" in line for line in lines()), "told", 30)
         assert not [line for line in lines() if "error: " in line or "warning: " in line]
 
 

@@ -196,7 +196,7 @@ def test_a_crash_is_named_and_followed_by_another_worker(start: Start) -> None:
     first, second, third = process.said.splitlines()
     assert first.split() == ["worker", "0"]
     assert second.startswith("worker 1 exited with code 1 after 0.")
-    assert third.startswith("worker 2 was ended by SIGSEGV after 0.")
+    assert third.startswith("worker 2 was killed by SIGSEGV after 0.")
 
 
 def test_the_end_of_a_worker_that_was_told_is_the_parents(start: Start) -> None:
