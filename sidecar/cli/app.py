@@ -334,7 +334,7 @@ def import_tcp_services(
         list[str],
         typer.Argument(
             metavar="FILE…",
-            help="The ConfigMap, and the Services to translate ports by; - is stdin.",
+            help="The ConfigMap, and the Services to look up ports in; - is stdin.",
         ),
     ],
     config: Config = None,

@@ -131,7 +131,7 @@ class Teller:
             if queue.lines is not None and queue.lines < 1:
                 if not queue.said_more:
                     log.warning(
-                        "namespace %s: %d more Routes changed; logging %d per second,"
+                        "namespace %s: %d more Routes changed; logging %d per second;"
                         " `haproxy-sidecar status` shows all",
                         whose,
                         len(queue.subjects),

@@ -234,7 +234,7 @@ def _service_links(route: Route, seen: ObservedPort | None, world: World) -> Ite
         yield Link(
             "Service",
             "warn" if zero else "ok",
-            f"{target.name} exists, weight {target.weight}; {what} is used, from {by}",
+            f"{target.name} exists, weight {target.weight}; uses {what} (from {by})",
             remedy="with weight 0 it gets no new connections" if zero else "",
         )
         yield _endpoints_link(route, target, wanted, sets, seen, world)

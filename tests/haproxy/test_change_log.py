@@ -113,7 +113,7 @@ def test_a_namespace_with_thousands_of_refused_routes_takes_its_turns(told: Told
     assert sum(line.startswith("Route crowd/") for line in said) == LINES_AT_ONCE
     assert sum(line.startswith("Route demo/mine") for line in said) == 1
     more = [line for line in said if line.startswith("namespace crowd: ")]
-    assert [line.split(", `")[0] for line in more] == [
+    assert [line.split("; `")[0] for line in more] == [
         f"namespace crowd: {2000 - LINES_AT_ONCE} more Routes changed; logging 20 per second"
     ]
     # As long as that goes on, others are heard at once.
