@@ -1,8 +1,8 @@
-"""Who may read the page and /api: a pure decision on a request's headers.
+"""Who may read the page and /api: a pure decision based on a request's headers.
 
-On the loopback whoever is on this machine may; the Host header must be the loopback's too, or a
-web page from elsewhere could have its name resolved to 127.0.0.1 and read on (DNS rebinding).
-Anywhere else a token is needed, and without one they are off. Probes and metrics are not ours.
+On loopback anyone on this machine may; the Host header must be a loopback name, too, or a foreign
+web page could have its name resolved to 127.0.0.1 and read everything (DNS rebinding). Otherwise a
+token is required, and without one they are disabled. Does not cover probes and metrics.
 """
 
 import base64

@@ -1,5 +1,5 @@
-"""What the sidecar's HTTP port has, path by path. Joins the pages; `sidecar.admin.answers` serves
-them."""
+"""The content of the sidecar's HTTP port, path by path. Assembles the pages;
+`sidecar.admin.answers` serves them."""
 
 import logging
 import re

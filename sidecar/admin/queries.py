@@ -1,7 +1,7 @@
-"""What the running sidecar tells of itself: the answers behind /api and the page.
+"""What the running sidecar reports about itself: the answers behind /api and the page.
 
-Facts come from the loop's thread (`sidecar.control.loop_calls`), figures from HAProxy over a
-connection that is made for it; both at most once a second, however many look. Changes nothing.
+Facts come from the loop's thread (`sidecar.control.loop_calls`), statistics from HAProxy over a
+connection of their own; both at most once a second, however many clients ask. Changes nothing.
 """
 
 import logging

@@ -1,9 +1,9 @@
-"""The connections of the sidecar's HTTP port, and what they may cost us: some memory, one thread
-for all of them, a few more for pages that take their time.
+"""The connections of the sidecar's HTTP port, and their limits: some memory, one thread for all of
+them, a few more for pages that take time.
 
-Whoever comes gets in. A connection has a deadline for its request and one for its answer; where
-there are too many, the one that has been sending its request for the longest goes. HTTP itself is
-h11's; what is answered, `sidecar.admin.answers` says.
+Every client gets in. A connection has a deadline for its request and one for its answer; if there
+are too many, the one that has been sending its request for the longest is closed. HTTP itself is
+h11's job; `sidecar.admin.answers` decides what is answered.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""The command line. `main` is the whole of it; each command's work is in a module of its own,
-imported when the command runs, so that ``--help`` is quick."""
+"""The command line. `main` is all of it; each command is implemented in a module of its own,
+imported when the command runs, so that ``--help`` is fast."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Asks the running sidecar over its HTTP port, as a page in a browser would."""
+"""Queries the running sidecar over its HTTP port, as a browser would."""
 
 from collections.abc import Mapping
 from typing import Any

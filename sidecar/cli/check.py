@@ -1,4 +1,4 @@
-"""``check``: what manifests would get, without a HAProxy."""
+"""``check``: what manifests would get, without HAProxy."""
 
 from pathlib import Path
 

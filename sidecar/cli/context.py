@@ -1,4 +1,4 @@
-"""What several commands need: the settings from a file, the source, one look at everything."""
+"""Shared by several commands: the settings from a file, the source, a snapshot of everything."""
 
 import contextlib
 import os

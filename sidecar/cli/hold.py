@@ -1,4 +1,4 @@
-"""``hold`` and ``release``: keep the sidecar's hands off a port, and let it have it back."""
+"""``hold`` and ``release``: stop reconciling a port, and resume."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
 """``import tcp-services``: annotated Routes from ingress-nginx's ConfigMap.
 
-Routes go to stdout or into a folder; what of the ConfigMap they do not carry goes to stderr. A
-file that is there and says something else is left alone.
+Routes go to stdout or into a folder; what could not be converted is reported on stderr. An existing
+file with other content is not changed.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""``kick``: end the sessions of a port, or of one of its servers, in steps.
+"""``kick``: end the sessions on a port, or on one of its servers, at a limited rate.
 
-Owns which sessions may be ended: those that were there when it was asked for. Their clients come
-back, and whoever came back is left alone. HAProxy's names of sessions are addresses in its memory,
-used again at once; so before each step it is asked anew, and only what still has the same name,
-client, port and server is ended, within the milliseconds that the answer is old.
+Owns which sessions may be ended: those that existed when it was called. Clients that reconnect are
+left alone. HAProxy identifies sessions by addresses in its memory, which it reuses at once; so each
+step queries it again, and ends only sessions with the same id, client, port and server, within the
+milliseconds of that reply's age.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``plan``: what would be sent to HAProxy now, and what after a time."""
+"""``plan``: what would be sent to HAProxy now, and what later."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""``ports``: the register of all claims, who has which port, who waits for it, and what is free."""
+"""``ports``: all claims, by port: who has it, who is waiting, and which are free."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``why --probe``: connects to each server of a port, and through the port, as a client would.
+"""``why --probe``: connects to each server of a port, and through the port, like a client.
 
 From where the command runs: in the pod that is HAProxy's network, elsewhere it may differ.
 """

@@ -1,4 +1,4 @@
-"""Who is told what becomes of Routes: in a cluster, the API server."""
+"""Where the outcome of Routes is reported: in a cluster, to the API server."""
 
 import hashlib
 import re

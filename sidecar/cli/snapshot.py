@@ -1,5 +1,5 @@
-"""One look at everything: the running sidecar's answer, or, where none runs, HAProxy's and the
-source's own."""
+"""A snapshot of everything: from the running sidecar, or, if there is none, from HAProxy and the
+source."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

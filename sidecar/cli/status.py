@@ -1,4 +1,4 @@
-"""``status``: one screen that says which port leads where, and why a Route got none."""
+"""``status``: one screen that shows where each port is routed, and why a Route has none."""
 
 import json
 import sys

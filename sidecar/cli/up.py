@@ -1,4 +1,4 @@
-"""``up``: the sidecar with a HAProxy of its own, on a laptop."""
+"""``up``: the sidecar with its own HAProxy, on a laptop."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""``why``: one port or Route explained, a link of the chain a line."""
+"""``why``: one port or Route explained, one line per step."""
 
 import json
 import sys

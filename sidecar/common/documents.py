@@ -1,7 +1,7 @@
-"""The bytes of a manifest file made into plain values, one for each object in it.
+"""Parses the bytes of a manifest file into plain values, one for each object in it.
 
 Owns the syntax: UTF-8, YAML as kubectl reads it, JSON, documents, lists of objects, and the
-bounds on all of them. Must not know what the objects mean. Pure: no I/O.
+limits of all of them. Must not know what the objects mean. Pure: no I/O.
 
 YAML is built from libyaml's events, not by PyYAML's loaders: those recurse for every level (a file
 of 200,000 brackets kills the process), keep the whole tree with its marks (50 times the file's

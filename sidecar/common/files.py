@@ -1,4 +1,4 @@
-"""Files that other processes read: replaced as a whole, never seen half written."""
+"""Files that other processes read: replaced as a whole, so that nobody reads a partial one."""
 
 import contextlib
 import errno

@@ -1,7 +1,7 @@
-"""What Prometheus is told. Names are ours for good: dashboards depend on them.
+"""The Prometheus metrics. Names are permanent: dashboards depend on them.
 
-Labels are bounded: a kind of operation, never a port, a Route or a server. What is counted only
-when somebody scrapes is in `sidecar.reporting.gauges`.
+Labels are bounded: a kind of operation, never a port, a Route or a server. What is computed only
+when scraped is in `sidecar.reporting.gauges`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

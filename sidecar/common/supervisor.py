@@ -1,8 +1,9 @@
 """``run`` as two processes: a parent that stays, and the worker, which is the sidecar itself.
 
-A container that ends makes its pod unready, and is restarted later and later. So the parent starts
-another worker at once, within what a readiness probe forgives. It knows nothing of HAProxy and
-imports next to nothing: it is there before all else is loaded, and needs 4 MB of its own.
+A container that exits makes its pod not ready, and is restarted with increasing delays. The parent
+therefore starts another worker at once, within what a readiness probe tolerates. It knows nothing
+of HAProxy and imports almost nothing: it runs before everything else is loaded, and needs 4 MB of
+its own.
 """
 
 import os

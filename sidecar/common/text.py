@@ -1,4 +1,4 @@
-"""How what is long is shortened for a person: nothing that users send fills a message. Pure."""
+"""Shortens long text for people: nothing that users send can fill a message. Pure."""
 
 import reprlib
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Lines of ingress-nginx's ``tcp-services`` ConfigMap made into annotated Routes.
+"""Converts lines of ingress-nginx's ``tcp-services`` ConfigMap to annotated Routes.
 
-Owns what a line says, what of it a Route can carry, and what has to be in this router's settings
+Owns what a line means, what of it a Route can express, and what has to be in this router's settings
 instead. Source: ingress-nginx, "Exposing TCP and UDP services":
 ``"9000": "namespace/service:port[:PROXY][:PROXY]"``, the first PROXY for what clients send, the
 second for what servers get. Must not read or write files. Pure.

@@ -1,8 +1,8 @@
-"""One replica among many that may write: a thread that gets and keeps a Lease.
+"""One writing replica among many: a thread that acquires and renews a Lease.
 
-Owns the Lease's requests and the thread; what to do with a Lease, `sidecar.kube.lease` decides.
-Our own and not the client library's election, which asks the wall clock of two machines to agree,
-blocks its thread in a sleep that nothing ends, and cannot let go.
+Owns the Lease's requests and the thread; `sidecar.kube.lease` decides what to do with a Lease. Not
+the client library's election, which needs the wall clocks of two machines to agree, blocks its
+thread in a sleep that cannot be interrupted, and cannot release the Lease.
 """
 
 import logging

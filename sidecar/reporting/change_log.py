@@ -1,9 +1,9 @@
-"""What is logged of Routes and ports: a line for each that is not as it was last said.
+"""What is logged about Routes and ports: a line for each that differs from what was last logged.
 
-Level-based as all else: a change only marks, and what is said is how things are now. So a Route
-that changes hundreds of times a second costs a line a second, which says how often; and where a
-namespace has thousands of Routes to speak of, they take their turns. Must not resolve what the
-loop did not ask for. Reads no clock: ``now`` is given, in monotonic seconds.
+Level-based like everything else: a change only enqueues, and the line describes the current state.
+A Route that changes hundreds of times a second therefore gets one line per second, with the number
+of changes; and thousands of changing Routes in one namespace take turns. Must not resolve what the
+loop did not request. Reads no clock: ``now`` is given, in monotonic seconds.
 """
 
 import itertools

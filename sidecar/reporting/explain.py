@@ -1,7 +1,7 @@
-"""Why a port works or does not: the chain from annotation to socket, a link at a time. Pure.
+"""Why a port works or not: each step from annotation to socket. Pure.
 
-Asks the same functions that decide, so that it cannot explain something else. Unlike a Route's
-status, it is for who runs the router: it names Routes of any namespace.
+Calls the same functions that decide, so that explanations cannot differ from decisions. Unlike a
+Route's status, it is for operators of the router: it names Routes of any namespace.
 """
 
 import difflib

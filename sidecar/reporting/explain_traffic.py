@@ -1,6 +1,6 @@
-"""The links of an explanation that need HAProxy's counters: what fails though all is programmed.
+"""The steps of an explanation that need HAProxy's counters: failures although all is programmed.
 
-`sidecar.reporting.explain` asks what decides; this adds what clients meet. Pure.
+`sidecar.reporting.explain` covers the decisions; this adds how connections fare. Pure.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Prometheus's gauges of how things are: counted when somebody scrapes, from an immutable report.
+"""Prometheus gauges of the current state: computed when scraped, from an immutable report.
 
 Bounded: by the pools of the settings, a handful of states, and the slots in use.
 """

@@ -1,8 +1,8 @@
-"""What a person or a program is told of the router: values made from routing and HAProxy. Pure.
+"""The status of the router for people and programs: values built from routing and HAProxy. Pure.
 
-`Facts` is what the loop (or a command that looks for itself) hands over, `build_report` makes a
-`Report` of it, `sidecar.reporting.figures` adds what HAProxy counts. The fields of `Report` are the
-JSON of ``/api/status`` and ``status --json``: docs/reference.md has them, and names stay.
+The loop (or a command without one) provides `Facts`, `build_report` makes a `Report` of them,
+`sidecar.reporting.figures` adds HAProxy's counters. The fields of `Report` are the JSON of
+``/api/status`` and ``status --json``, documented in docs/reference.md; names are permanent.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

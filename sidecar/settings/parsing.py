@@ -1,4 +1,4 @@
-"""Settings from text: what YAML says, and each mistake in it as key, value and remedy.
+"""Settings from text: parses YAML, and reports each mistake as key, value and remedy.
 
 Must not know what a key means (`sidecar.settings.schema`), nor read files or the environment.
 """

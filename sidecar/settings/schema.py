@@ -1,7 +1,7 @@
-"""The settings: their shape, defaults, reasons and checks.
+"""The settings: their shape, defaults, reasons and validation.
 
-Owns every default, and what of several values goes together; what one value may be is
-`sidecar.settings.types`'s, and how they are read from text `sidecar.settings.parsing`'s. Frozen.
+Owns every default, and which values may be combined; `sidecar.settings.types` owns the individual
+values, and `sidecar.settings.parsing` how they are read from text. Frozen.
 """
 
 import ipaddress

@@ -1,6 +1,6 @@
-"""What one value of the settings may be: each type with its check, and what would be right.
+"""The types of the settings' values: each with its validation, and what would be valid.
 
-Which keys there are, and what they mean together, is `sidecar.settings.schema`'s.
+`sidecar.settings.schema` owns the keys, and what they mean together.
 """
 
 import ipaddress

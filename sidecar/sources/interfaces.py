@@ -1,7 +1,7 @@
-"""Where the sidecar runs: looks at the machine's interfaces, and publishes their addresses.
+"""The machine's own addresses: reads its network interfaces, and publishes them.
 
-Owns a thread that looks again now and then: addresses come and go (a virtual IP, a network that is
-plugged in). What they mean is `sidecar.routing.own_addresses`'s.
+Owns a thread that reads them again periodically: addresses come and go (a virtual IP, a network
+that is attached). `sidecar.routing.own_addresses` decides what they mean.
 """
 
 import contextlib

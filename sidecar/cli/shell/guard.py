@@ -1,7 +1,7 @@
-"""What stands between a typed command and HAProxy: which ones change it, and what to know before.
+"""Between a typed command and HAProxy: which commands change it, and what to know before.
 
-Lets through only what is known to change nothing, since each version of HAProxy brings new
-commands. Must not look at HAProxy or files. Pure.
+Allows only what is known to change nothing, because each version of HAProxy adds commands. Must not
+access HAProxy or files. Pure.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What may be typed in the shell, and which replies mean "no".
+"""What may be typed in the shell, and which replies mean failure.
 
 Must not know the pool, nor judge or change a command beyond what `sidecar.haproxy.protocol` can
-carry: the person at the keyboard knows better. Pure.
+transport: the person at the keyboard knows better. Pure.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""``shell``: the Runtime API of the running HAProxy by hand, on a terminal or as a script.
+"""``shell``: the Runtime API of the running HAProxy, on a terminal or as a script.
 
-Owns the order of things: read a line, guard, ask, print. What each of these means is in the other
-modules of this package.
+Owns the sequence: read a line, guard, send, print. The steps are implemented in the other modules
+of this package.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""DNS for the names outside the cluster that Routes lead to: asks, and publishes the answers.
+"""DNS for the external names that Routes use: looks them up, and publishes the answers.
 
-Owns a thread with an event loop, and one task a name. What an answer means is
-`sidecar.sources.dns.answers`'s.
+Owns a thread with an event loop, and one task per name. `sidecar.sources.dns.answers` decides what
+an answer means.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""Follows one collection of the Kubernetes API: list, watch, and again, as client-go does it.
+"""Follows one collection of the Kubernetes API: list, watch, repeat, like client-go.
 
-Owns when to ask, what to do when the answer fails, and the version to resume from; one thread runs
-it. What answers mean is `sidecar.sources.kubernetes.collection`'s, who is told
-`sidecar.sources.kubernetes`'. Nothing that goes wrong here removes an object: only a complete list
-or an event does.
+Owns when to ask, what to do when a request fails, and the version to resume from; runs in one
+thread. `sidecar.sources.kubernetes.collection` decides what answers mean, and
+`sidecar.sources.kubernetes` who is notified. No failure here removes an object: only a complete
+list or an event does.
 
-Three generators, one concern each: `_forever` survives, `_until_lost` lists once and keeps a
-watch open, `_watch` reads one.
+Three generators, one concern each: `_forever` survives, `_until_lost` lists once and keeps a watch
+open, `_watch` reads one.
 """
 
 import contextlib

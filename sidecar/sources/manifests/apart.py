@@ -1,8 +1,8 @@
-"""Large files, each parsed in a process of its own, with a bound on its time and memory.
+"""Large files, each parsed in a separate process with limited time and memory.
 
-In ours it would hold up all else for seconds, the loop that drives HAProxy too: Python runs one
-thread at a time. Owns those processes. Must not decide what a file means
-(`sidecar.sources.manifests.view` does, over there as here), nor read files.
+In the sidecar's process, parsing would block everything else for seconds, including the loop:
+Python runs one thread at a time. Owns those processes. Must not decide what a file means
+(`sidecar.sources.manifests.view` does, in both processes), nor read files.
 """
 
 import contextlib

@@ -1,11 +1,12 @@
-"""Files and folders of manifests, watched by looking at them.
+"""Files and folders of manifests, watched by polling.
 
-Owns the finding and reading of files, and when to look again. Must not decide what a file's
-content or its absence means: that is `sidecar.sources.manifests.view`.
+Owns finding and reading files, and when to read again. Must not decide what a file's content or
+absence means: that is `sidecar.sources.manifests.view`.
 
-It polls, since inotify says nothing on NFS and overlay mounts, and a look at a thousand unchanged
-files is a few milliseconds of ``stat`` once a second. Every error of the file system is either
-somebody replacing a file just now (it is not there) or a reason to keep what we have.
+It polls because inotify reports nothing on NFS and overlay mounts, and checking a thousand
+unchanged files takes a few milliseconds of ``stat`` once a second. Every file system error is
+either a file being replaced at that moment (it does not exist) or a reason to keep the current
+state.
 """
 
 import contextlib
