@@ -1,4 +1,4 @@
-# `make run` and `make test` install what they need; `make help` says what else there is.
+# `make run` and `make test` install what they need; `make help` lists all targets.
 VENV    ?= .venv
 PYTHON  ?= python3
 CONFIG  ?= manifests/laptop/sidecar.yaml
@@ -10,51 +10,51 @@ NAMESPACE ?= haproxy-sidecar
 KUBECTL ?= kubectl
 SIDECAR  = $(VENV)/bin/haproxy-sidecar
 PIP      = $(VENV)/bin/pip --disable-pip-version-check
-# Every package in just the version whose hash is in requirements/, the build backend with them.
+# Exactly the versions and hashes in requirements/, including the build backend.
 INSTALL  = $(PIP) install --quiet --require-hashes
 COMPILE  = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command 'make lock' $(ARGS)
 
 .PHONY: help run test test-newest test-cluster check lock format shell status deploy undeploy chaos bench bench-cluster build clean
-help:           ## this list
+help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
-run: $(VENV)/run haproxy   ## HAProxy, the sidecar and two demo servers, on this machine
+run: $(VENV)/run haproxy   ## run HAProxy, the sidecar and two demo servers on this machine
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
 
-test: $(VENV)/dev          ## all tests, on a real HAProxy (HAPROXY=path another, ONLY=haproxy those that it matters to)
+test: $(VENV)/dev          ## run all tests on a real HAProxy (HAPROXY=path: another one, ONLY=haproxy: only those that use it)
 	@haproxy/install haproxy mariadb redis chromium
 	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/run $(ARGS)
 
-test-newest:               ## all tests, with the newest release of all that we depend on
+test-newest:               ## run all tests with the newest releases of all dependencies
 	@haproxy/install haproxy python mariadb redis chromium
 	@$(PYTHON) -m venv --clear $(VENV)/newest
 	@$(VENV)/newest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@PYTEST="$(abspath $(VENV))/newest/bin/python -m pytest" tests/run $(ARGS)
 
-test-cluster: $(VENV)/dev ## tests on a real API server, which Go builds once (minutes)
+test-cluster: $(VENV)/dev ## run tests on a real API server, built once with Go (takes minutes)
 	@haproxy/install haproxy ip openssl
 	@PYTEST="$(abspath $(VENV))/bin/python -m pytest" tests/cluster/run $(ARGS)
 
-check: $(VENV)/dev         ## ruff, mypy --strict, import rules, and that the lock is complete
+check: $(VENV)/dev         ## run ruff, mypy --strict and the import rules; check that the lock is complete
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/python -m pytest --quiet tests/unit/common/test_lock.py
 
-lock: $(VENV)/dev          ## pin what pyproject.toml lacks in requirements/ (ARGS=--upgrade: all anew)
+lock: $(VENV)/dev          ## pin new dependencies in requirements/ (ARGS=--upgrade: all of them)
 	@needs=$$($(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 		"rb"))["build-system"]["requires"], sep="\n")') && \
 	echo "$$needs" | $(COMPILE) pyproject.toml --extra dev - -o requirements/dev.txt && \
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/run.txt && \
 	echo "$$needs" | $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt
 
-format: $(VENV)/dev        ## let ruff lay out and mend what it can
+format: $(VENV)/dev        ## let ruff format the code and fix what it can
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-shell:                     ## HAProxy's Runtime API, of `make run`; or of POD=name in kubectl's cluster
+shell:                     ## open a Runtime API shell for `make run`, or for POD=name in kubectl's cluster
 ifdef POD
 	@$(KUBECTL) exec -it -n $(NAMESPACE) $(POD) -c sidecar -- haproxy-sidecar shell
 else
@@ -62,11 +62,11 @@ else
 	@$(SIDECAR) shell -c $(CONFIG)
 endif
 
-status: $(VENV)/run        ## ports, Routes, servers of the running `make run`
+status: $(VENV)/run        ## show ports, Routes and servers of the running `make run`
 	@$(SIDECAR) status -c $(CONFIG)
 
-# How many there are is for `kubectl scale` or an autoscaler to say, once there are some.
-deploy:                    ## into kubectl's cluster: OVERLAY=kubernetes IMAGE=where/haproxy-sidecar:tag
+# Keep the number of replicas that `kubectl scale` or an autoscaler has set since.
+deploy:                    ## deploy into kubectl's cluster: OVERLAY=kubernetes IMAGE=registry/haproxy-sidecar:tag
 	@scaled=$$($(KUBECTL) get deployment haproxy-sidecar -n $(NAMESPACE) \
 			--ignore-not-found -o 'jsonpath={.spec.replicas}') && \
 		$(KUBECTL) kustomize manifests/overlays/$(OVERLAY) | \
@@ -74,24 +74,24 @@ deploy:                    ## into kubectl's cluster: OVERLAY=kubernetes IMAGE=w
 			-e "/^  name: haproxy-sidecar$$/,/^  template:/s/^  replicas: .*/  replicas: $${scaled:-2}/" | \
 		$(KUBECTL) apply --server-side $(ARGS) -f -
 
-undeploy:                  ## remove what deploy made, but for the kind Route and its Routes
+undeploy:                  ## remove what deploy created, except the Route CRD and its Routes
 	@$(KUBECTL) delete -k manifests/overlays/$(OVERLAY) -l 'undeploy!=keep' --ignore-not-found $(ARGS)
 
-chaos: $(VENV)/dev haproxy ## a longer random run: STEPS=20000 SEED=1
+chaos: $(VENV)/dev haproxy ## run a longer random test: STEPS=20000 SEED=1
 	@CHAOS_STEPS=$(STEPS) CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos --timeout 0 $(ARGS)
 
-bench: $(VENV)/dev haproxy ## write docs/figures.md's tables (ten minutes); ARGS="--only churn --smoke"
+bench: $(VENV)/dev haproxy ## measure and write the tables of docs/figures.md (ten minutes); ARGS="--only churn --smoke"
 	@haproxies=$$(tests/haproxies) && $(VENV)/bin/python bench/all.py \
 		--write docs/figures.md --haproxy haproxy $$haproxies $(ARGS)
 
-bench-cluster: $(VENV)/dev ## the table of a real API server, which Go builds once (minutes)
+bench-cluster: $(VENV)/dev ## the same on a real API server, built once with Go (takes minutes)
 	@haproxy/install haproxy ip openssl
 	@tests/cluster/within $(VENV)/bin/python bench/all.py --write docs/figures.md --only cluster $(ARGS)
 
-build: $(VENV)/dev         ## the wheel, into dist/
+build: $(VENV)/dev         ## build the wheel in dist/
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-clean:                     ## everything that was made here
+clean:                     ## remove everything that make created
 	@rm -rf $(VENV) dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: haproxy

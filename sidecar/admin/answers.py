@@ -1,7 +1,7 @@
-"""What the sidecar's HTTP port answers. Read-only, no state of its own: what is told, others say.
+"""What the sidecar's HTTP port answers. Read-only and stateless: the content comes from others.
 
-Probes and metrics are open; the page and /api only to whom `sidecar.admin.auth` lets in. Knows no
-socket: `sidecar.admin.server` has the connections.
+Probes and metrics are open; the page and /api are limited to those whom `sidecar.admin.auth`
+admits. Knows no sockets: `sidecar.admin.server` has the connections.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Who may read the page and /api: a pure decision on a request's headers.
+"""Who may read the page and /api: a pure decision based on a request's headers.
 
-On the loopback whoever is on this machine may; the Host header must be the loopback's too, or a
-web page from elsewhere could have its name resolved to 127.0.0.1 and read on (DNS rebinding).
-Anywhere else a token is needed, and without one they are off. Probes and metrics are not ours.
+On loopback anyone on this machine may; the Host header must be a loopback name, too, or a foreign
+web page could have its name resolved to 127.0.0.1 and read everything (DNS rebinding). Otherwise a
+token is required, and without one they are disabled. Does not cover probes and metrics.
 """
 
 import base64
@@ -47,13 +47,13 @@ class Access:
         if not is_loopback(self._host):
             return Denied(
                 404,
-                f"off: http.listen ({self._host}) is not the loopback; set http.token_file, or use"
-                " `haproxy-sidecar status` beside the sidecar",
+                f"disabled: http.listen ({self._host}) is not a loopback address; set"
+                " http.token_file, or run `haproxy-sidecar status` next to the sidecar",
             )
         name = host_name(host or "")
         if name is not None and (is_loopback(name) or name == self._host):
             return None
-        return Denied(403, "the Host header names no loopback address; open it by 127.0.0.1")
+        return Denied(403, "the Host header is not a loopback address; use 127.0.0.1")
 
     def _check_token(self, token: str, authorization: str | None) -> Denied | None:
         if not token:
@@ -62,7 +62,7 @@ class Access:
             return None
         return Denied(
             401,
-            "needs the token of http.token_file: as `Authorization: Bearer TOKEN`, or as the"
+            "send the token in http.token_file as `Authorization: Bearer TOKEN`, or as the"
             " password of any user",
             challenge=True,
         )

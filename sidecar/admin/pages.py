@@ -1,5 +1,5 @@
-"""What the sidecar's HTTP port has, path by path. Joins the pages; `sidecar.admin.answers` serves
-them."""
+"""The content of the sidecar's HTTP port, path by path. Assembles the pages;
+`sidecar.admin.answers` serves them."""
 
 import logging
 import re
@@ -95,7 +95,7 @@ def token_reader(path: Path) -> Callable[[], str]:
                 if problem:
                     log.error("http.token_file %s %s", path, problem)
                 else:
-                    log.info("http.token_file %s can be read again", path)
+                    log.info("http.token_file %s is readable again", path)
         return token
 
     return read

@@ -1,7 +1,7 @@
-"""What the running sidecar tells of itself: the answers behind /api and the page.
+"""What the running sidecar reports about itself: the answers behind /api and the page.
 
-Facts come from the loop's thread (`sidecar.control.loop_calls`), figures from HAProxy over a
-connection that is made for it; both at most once a second, however many look. Changes nothing.
+Facts come from the loop's thread (`sidecar.control.loop_calls`), statistics from HAProxy over a
+connection of their own; both at most once a second, however many clients ask. Changes nothing.
 """
 
 import logging
@@ -97,7 +97,7 @@ class Queries:
                 try:
                     self._snapshot = build_report(self._ask(self._facts))
                 except BusyError:
-                    log.debug("metrics are those of the last report")
+                    log.debug("serving the metrics of the last report")
                 took = time.monotonic() - now
                 self._snapshot_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
             return self._snapshot
@@ -149,7 +149,7 @@ class Queries:
                 seen = replace(seen, converged=False, unready=facts.unready or unready)
             return with_traffic(build_report(seen), traffic, facts.bases)
         except RuntimeAPIError as exc:
-            log.debug("no figures: %s", exc)
+            log.debug("no statistics: %s", exc)
             return replace(report, converged=False, unready=str(exc))
         finally:
             # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.

@@ -1,9 +1,9 @@
-"""The connections of the sidecar's HTTP port, and what they may cost us: some memory, one thread
-for all of them, a few more for pages that take their time.
+"""The connections of the sidecar's HTTP port, and their limits: some memory, one thread for all of
+them, a few more for pages that take time.
 
-Whoever comes gets in. A connection has a deadline for its request and one for its answer; where
-there are too many, the one that has been sending its request for the longest goes. HTTP itself is
-h11's; what is answered, `sidecar.admin.answers` says.
+Every client gets in. A connection has a deadline for its request and one for its answer; if there
+are too many, the one that has been sending its request for the longest is closed. HTTP itself is
+h11's job; `sidecar.admin.answers` decides what is answered.
 """
 
 import asyncio
@@ -143,7 +143,7 @@ class _Server:
     def make_room(self) -> None:
         """For a connection that is new."""
         while self._connections >= self._connections_max:
-            next(iter(self.receiving or self.answering)).end("for a newer one")
+            next(iter(self.receiving or self.answering)).end("making room for a newer one")
 
     def _accept(self) -> None:
         for _ in range(1 + self._connections_max // _ACCEPT_SHARE):
@@ -164,13 +164,15 @@ class _Server:
         """The process has no file left, and needs some for HAProxy and its own: keep fewer."""
         if self._connections > 1:
             kept = self._connections_max = self._connections // 2
-            log.warning("HTTP: %s: from now on %d connections at most", reason_of(error), kept)
+            log.warning("HTTP: %s: now limited to %d connections", reason_of(error), kept)
             self.make_room()
             return
         if self._being_made:
             return
         if not self._paused:
-            log.error("HTTP: nobody gets in: %s; trying again each second", reason_of(error))
+            log.error(
+                "HTTP: cannot accept connections: %s; retrying every second", reason_of(error)
+            )
             self._paused = True
         self.loop.remove_reader(self._listener)
         self.loop.call_later(1, self.loop.add_reader, self._listener, self._accept)
@@ -224,7 +226,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc:
-            log.debug("HTTP: a client hung up: %s", exc)
+            log.debug("HTTP: client disconnected: %s", exc)
         self.gone = True
         self._leave()
 
@@ -238,7 +240,7 @@ class _Connection(asyncio.Protocol):
 
     def end(self, why: str) -> None:
         """Close it now, whatever it is at."""
-        log.debug("HTTP: a connection is closed: %s", why)
+        log.debug("HTTP: closing a connection: %s", why)
         self.gone = True
         self._leave()
         self._transport.abort()
@@ -256,7 +258,7 @@ class _Connection(asyncio.Protocol):
         self._leave()
         self._phase = phase
         phase[self] = None
-        self._deadline = self._server.loop.call_later(seconds, self.end, "out of time")
+        self._deadline = self._server.loop.call_later(seconds, self.end, "timed out")
 
     def _leave(self) -> None:
         self._phase.pop(self, None)
@@ -274,7 +276,7 @@ class _Connection(asyncio.Protocol):
                 # The end, where there is no body. Nobody here reads one.
                 self._http.next_event()
         except h11.RemoteProtocolError as exc:
-            log.debug("HTTP: refused: %s", exc)
+            log.debug("HTTP: invalid request: %s", exc)
             # h11 raises it in a frame that it holds: all of us would be garbage in a ring.
             exc.__traceback__ = None
             self._answer(self._refusal(exc.error_status_hint))
@@ -297,7 +299,7 @@ class _Connection(asyncio.Protocol):
 
     def _refusal(self, status: int) -> Answer:
         if status != 431:
-            return text(status, "this is not a valid HTTP/1.1 request")
+            return text(status, "not a valid HTTP/1.1 request")
         unread, _ = self._http.trailing_data
         return _HEADERS_TOO_LONG if b"\n" in unread else target_too_long()
 
@@ -307,7 +309,7 @@ class _Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._send(answer)
         elif not self._server.workers.give(partial(self.answer_from, answer)):
-            self._send(text(503, "too many ask the sidecar at once; ask again"))
+            self._send(text(503, "too many concurrent requests; try again"))
 
     def _send(self, answer: Answer) -> None:
         if self.gone:
@@ -387,7 +389,9 @@ def _listening(listen: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as exc:
         listener.close()
-        problem = f"{listen!r} cannot be used ({reason_of(exc)}); choose another, or null for none"
+        problem = (
+            f"{listen!r} cannot be used ({reason_of(exc)}); choose another, or null to disable"
+        )
         raise SettingsError("http.listen", [problem]) from exc
     return listener
 

@@ -1,5 +1,5 @@
-"""The command line. `main` is the whole of it; each command's work is in a module of its own,
-imported when the command runs, so that ``--help`` is quick."""
+"""The command line. `main` is all of it; each command is implemented in a module of its own,
+imported when the command runs, so that ``--help`` is fast."""
 
 import sys
 
@@ -32,7 +32,7 @@ def _run(before: Predecessors | None) -> None:
         from sidecar.common.logs import set_up_logging
 
         log = set_up_logging("auto", "info")
-        log.error("the sidecar %s; started again (%d)", before.last, before.count)
+        log.error("the sidecar %s; restarted (%d)", before.last, before.count)
 
     from sidecar.cli.app import app
     from sidecar.common.errors import SidecarError

@@ -23,11 +23,11 @@ Config = Annotated[
         "--config",
         envvar="SIDECAR_CONFIG",
         metavar="FILE",
-        help="The settings; without it the defaults.",
+        help="Settings file (default: built-in).",
         show_default=False,
     ),
 ]
-JSON = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
@@ -43,7 +43,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None: ...
 
@@ -57,12 +57,12 @@ def render(
             "-o",
             "--output",
             metavar="FILE",
-            help="Where to; - is stdout.",
+            help="Where to write it; - is stdout.",
             show_default="haproxy.config of the settings",
         ),
     ] = None,
 ) -> None:
-    """Write haproxy.cfg, the pool of ports and slots."""
+    """Render haproxy.cfg, with its pool of ports and server slots."""
     from sidecar.cli import render as command
 
     command.render(config, output)
@@ -70,7 +70,7 @@ def render(
 
 @app.command()
 def run(context: typer.Context, config: Config = None) -> None:
-    """Watch the source and drive HAProxy: what the container runs."""
+    """Watch the source and reconcile HAProxy: what the container runs."""
     from sidecar.cli import run as command
 
     command.run(config, context.obj)
@@ -82,15 +82,15 @@ def up(
         list[Path] | None,
         typer.Argument(
             metavar="MANIFESTS",
-            help="Files and folders, instead of source.path.",
+            help="Files and folders to watch instead of source.path.",
             show_default=False,
         ),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Laptop mode: the same, with a HAProxy of its own.
+    """Laptop mode: like run, but with its own HAProxy.
 
-    Renders haproxy.cfg, starts HAProxy, watches and drives; Ctrl-C stops all of it.
+    Renders haproxy.cfg, starts HAProxy, watches and reconciles; Ctrl-C stops everything.
     """
     from sidecar.cli import up as command
 
@@ -104,9 +104,9 @@ def check(
     ],
     config: Config = None,
 ) -> None:
-    """Offline: which Route would get which port, and why not.
+    """Show offline which Route would get which port, and why not.
 
-    Exits with 1 if any Route is refused or any file cannot be used.
+    Exits with 1 if any Route is refused or any file is invalid.
     """
     from sidecar.cli import check as command
 
@@ -116,12 +116,14 @@ def check(
 @app.command()
 def plan(
     config: Config = None,
-    diff: Annotated[bool, typer.Option("--diff", help="What they change, port by port.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what they change, port by port.")
+    ] = False,
 ) -> None:
     """Print the commands that would be sent to HAProxy now.
 
-    Sends none of them; prints none when HAProxy is as desired. What the sidecar would do only
-    after a time (timing.close_after, drain.deadline) is told apart, on stderr.
+    Sends none of them; prints none if HAProxy has converged. What would only be sent later
+    (after timing.close_after or drain.deadline) is listed separately, on stderr.
     """
     from sidecar.cli import plan as command
 
@@ -134,23 +136,25 @@ def status(
         list[str] | None,
         typer.Argument(
             metavar="NAMES",
-            help="Only these: ports, Routes, namespace/Route; * is a wildcard.",
+            help="Show only these ports, Routes or NAMESPACE/ROUTEs; * is a wildcard.",
             show_default=False,
         ),
     ] = None,
     config: Config = None,
     namespace: Annotated[
         str | None,
-        typer.Option("-n", "--namespace", help="Only its Routes.", show_default=False),
+        typer.Option(
+            "-n", "--namespace", help="Show only Routes in this namespace.", show_default=False
+        ),
     ] = None,
     json: JSON = False,
     watch: Annotated[
-        bool, typer.Option("-w", "--watch", help="Again each second, in place, until Ctrl-C.")
+        bool, typer.Option("-w", "--watch", help="Refresh every second until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Ports, Routes, servers and sessions, as they are now.
+    """Show ports, Routes, servers and sessions.
 
-    Asks the running sidecar, or else HAProxy and the source; exits with 3 if HAProxy is away.
+    Asks the running sidecar, or else HAProxy and the source. Exits with 3 if HAProxy is down.
     """
     from sidecar.cli import status as command
 
@@ -159,9 +163,9 @@ def status(
 
 @app.command()
 def ports(config: Config = None, json: JSON = False) -> None:
-    """Who has which port, who waits for it, and what is free.
+    """Show which port is whose, who is waiting, and which are free.
 
-    Asks the source and HAProxy; exits with 3 if HAProxy is away.
+    Asks the source and HAProxy. Exits with 3 if HAProxy is down.
     """
     from sidecar.cli import ports as command
 
@@ -176,10 +180,10 @@ def why(
     config: Config = None,
     json: JSON = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Connect to each server, and through the port.")
+        bool, typer.Option("--probe", help="Connect to each server and through the port.")
     ] = False,
 ) -> None:
-    """Why a port or Route works or not, link by link.
+    """Explain why a port or Route works or not, step by step.
 
     Exits with 1 if it does not work.
     """
@@ -191,26 +195,26 @@ def why(
 @app.command()
 def history(
     port: Annotated[
-        int | None, typer.Argument(metavar="PORT", help="Only this one.", show_default=False)
+        int | None, typer.Argument(metavar="PORT", help="Show only this port.", show_default=False)
     ] = None,
     config: Config = None,
     json: JSON = False,
 ) -> None:
-    """What the sidecar did to HAProxy lately, and because of what.
+    """Show what the sidecar changed in HAProxy recently, and why.
 
-    The newest last. Exits with 3 if no sidecar answers.
+    Newest last. Exits with 3 if no sidecar answers.
     """
     from sidecar.cli import history as command
 
     command.history(config, port, as_json=json)
 
 
-Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of a pool.")]
+Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of the pool.")]
 
 
 @app.command()
 def hold(port: Port, config: Config = None) -> None:
-    """Leave a port as it is, until it is released."""
+    """Stop reconciling a port until it is released."""
     from sidecar.cli import hold as command
 
     command.hold(config, port)
@@ -218,20 +222,23 @@ def hold(port: Port, config: Config = None) -> None:
 
 @app.command()
 def release(port: Port, config: Config = None) -> None:
-    """Drive a held port again."""
+    """Resume reconciling a held port."""
     from sidecar.cli import hold as command
 
     command.release(config, port)
 
 
 Target = Annotated[
-    str, typer.Argument(metavar="PORT|NAMESPACE/ROUTE", help="A port of a pool, or a Route's.")
+    str,
+    typer.Argument(
+        metavar="PORT|NAMESPACE/ROUTE", help="A port of the pool, or the Route that has it."
+    ),
 ]
 
 
 @app.command()
 def sessions(target: Target, config: Config = None, json: JSON = False) -> None:
-    """Who is connected to a port, for how long, to which server."""
+    """Show who is connected to a port, for how long, to which server."""
     from sidecar.cli import sessions as command
 
     command.sessions(config, target, as_json=json)
@@ -246,7 +253,7 @@ def kick(
         typer.Option(
             "--server",
             metavar="SLOT|POD|ADDRESS",
-            help="Only those of this server.",
+            help="End only the sessions on this server.",
             show_default=False,
         ),
     ] = None,
@@ -256,15 +263,15 @@ def kick(
             "--per-second",
             metavar="N",
             min=1,
-            help="How many at most.",
+            help="End at most this many per second.",
             show_default="drain.sessions_per_second",
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """End the sessions of a port, or of one of its servers.
+    """End the sessions on a port, or on one of its servers.
 
-    Those that are there now, in steps; clients that come back are left alone.
+    Ends the current sessions at a limited rate; clients may reconnect.
     """
     from sidecar.cli import kick as command
 
@@ -280,7 +287,7 @@ def shell(
             "-e",
             "--execute",
             metavar="COMMAND",
-            help="Run one command and exit; - reads them from stdin.",
+            help="Run one command and exit; - reads commands from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -289,7 +296,7 @@ def shell(
         bool | None,
         typer.Option(
             "--table/--raw",
-            help="Long replies as tables, or as HAProxy sent them.",
+            help="Show long replies as tables, or as HAProxy sent them.",
             show_default="tables on a terminal",
         ),
     ] = None,
@@ -298,14 +305,14 @@ def shell(
         typer.Option(
             "--socket",
             metavar="ADDRESS",
-            help="Another CLI: a path or host:port, of a worker or a master.",
+            help="Connect to another CLI, of a worker or a master: a path or host:port.",
             show_default="haproxy.socket of the settings",
         ),
     ] = None,
 ) -> None:
-    """HAProxy's Runtime API by hand, with history and completion.
+    """Open an interactive shell for HAProxy's Runtime API.
 
-    Exits with 1 if HAProxy refused a command, with 3 if it is away.
+    Has history and completion. Exits with 1 if HAProxy refused a command, with 3 if it is down.
     """
     from sidecar.cli import shell as command
 
@@ -314,7 +321,7 @@ def shell(
 
 imports = typer.Typer(
     name="import",
-    help="Routes from what another router is told.",
+    help="Convert another router's configuration to Routes.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -327,18 +334,18 @@ def import_tcp_services(
         list[str],
         typer.Argument(
             metavar="FILE…",
-            help="The ConfigMap, and the Services if their ports shall be translated; - is stdin.",
+            help="The ConfigMap, and the Services to look up ports in; - is stdin.",
         ),
     ],
     config: Config = None,
     output: Annotated[
         str,
-        typer.Option("-o", "--output", metavar="DIR", help="Where to; - is stdout."),
+        typer.Option("-o", "--output", metavar="DIR", help="Where to write them; - is stdout."),
     ] = "-",
 ) -> None:
-    """Annotated Routes from ingress-nginx's tcp-services ConfigMap.
+    """Convert ingress-nginx's tcp-services ConfigMap to annotated Routes.
 
-    Says what they do not carry, and exits with 1 if that is anything.
+    Reports what could not be converted, and exits with 1 if there is anything.
     """
     from sidecar.cli import import_tcp_services as command
 

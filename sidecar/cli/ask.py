@@ -1,4 +1,4 @@
-"""Asks the running sidecar over its HTTP port, as a page in a browser would."""
+"""Queries the running sidecar over its HTTP port, as a browser would."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,12 +42,12 @@ def ask_sidecar(settings: Settings, path: str, query: Mapping[str, str]) -> Any:
                 raise UsageError(answer.text.strip())
             if not answer.ok:
                 said = answer.text.strip()[:300]
-                raise NoSidecarError(f"{listen} answers {answer.status_code}: {said}")
+                raise NoSidecarError(f"{listen} answered {answer.status_code}: {said}")
             return answer.json()
         except requests.exceptions.JSONDecodeError as exc:
-            raise NoSidecarError(f"what answers at {listen} is not a sidecar") from exc
+            raise NoSidecarError(f"the server at {listen} is not a sidecar") from exc
         except requests.RequestException as exc:
-            raise NoSidecarError(f"none answers at {listen}: {_reason(exc)}") from exc
+            raise NoSidecarError(f"nothing answers at {listen}: {_reason(exc)}") from exc
 
 
 def _here(listen: str) -> str:

@@ -1,4 +1,4 @@
-"""``check``: what manifests would get, without a HAProxy."""
+"""``check``: what manifests would get, without HAProxy."""
 
 from pathlib import Path
 
@@ -58,6 +58,6 @@ def _notes(verdict: Verdict, servers: int | None, servers_max: int) -> list[str]
     notes = [verdict.message] if verdict.message else []
     if servers and servers > servers_max:
         notes.append(
-            f"{servers - servers_max} endpoints left out, limits.max_servers is {servers_max}"
+            f"{servers - servers_max} endpoints skipped, limits.max_servers is {servers_max}"
         )
     return notes

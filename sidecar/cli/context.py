@@ -1,4 +1,4 @@
-"""What several commands need: the settings from a file, the source, one look at everything."""
+"""Shared by several commands: the settings from a file, the source, a snapshot of everything."""
 
 import contextlib
 import os
@@ -107,7 +107,7 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
     except DisconnectedError as exc:
         if isinstance(exc.__cause__, PermissionError):
             raise  # it says what to do
-        problem = f"{exc.problem}; does HAProxy run, and is this its socket (haproxy.socket)?"
+        problem = f"{exc.problem}; is HAProxy running, and is this its socket (haproxy.socket)?"
         raise DisconnectedError(exc.address, exc.doing, problem) from exc
 
 

@@ -1,8 +1,8 @@
 """Tables of HAProxy's many rows, laid out as text.
 
-Columns that say nothing in any row are left out, and on a terminal the rows of slots that nobody
-uses, and the last columns where it is too narrow; what is left out is told below the table. By
-hand, since rich takes some 60 us a cell, and a pool has tens of thousands of them. Pure.
+Hides columns that are empty in every row, and on a terminal rows of unused slots and the last
+columns if it is too narrow; a note below the table says so. Hand-written, because rich takes about
+60 us per cell, and a pool has tens of thousands of them. Pure.
 """
 
 import re
@@ -58,7 +58,7 @@ def lay_out(table: Grid | Pairs, width: int | None, *, all_rows: bool) -> list[s
     ]
     lines = [_line(row[:fitting], widths, numeric) for row in cells]
     if hidden := len(table.rows) - len(shown):
-        lines.append(f"({hidden} unused slots and ports left out: `:all on`)")
+        lines.append(f"({hidden} unused slots and ports hidden; `:all on` shows them)")
     if fitting < len(telling):
         left_out = ", ".join(cells[0][fitting:])
         note = f"(no room for {left_out})"

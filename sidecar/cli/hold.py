@@ -1,4 +1,4 @@
-"""``hold`` and ``release``: keep the sidecar's hands off a port, and let it have it back."""
+"""``hold`` and ``release``: stop reconciling a port, and resume."""
 
 import sys
 from pathlib import Path
@@ -14,13 +14,13 @@ from sidecar.model.pool import format_ports
 def hold(config: Path | None, port: int) -> None:
     """Nothing of ``port`` is changed from now on, whatever is desired."""
     _change(config, port, held=True)
-    sys.stdout.write(f"port {port} is held: the sidecar leaves it as it is until it is released\n")
+    sys.stdout.write(f"port {port} is held: the sidecar does not change it until it is released\n")
 
 
 def release(config: Path | None, port: int) -> None:
     """The sidecar brings ``port`` to what is desired again."""
     _change(config, port, held=False)
-    sys.stdout.write(f"port {port} is released: the sidecar drives it again\n")
+    sys.stdout.write(f"port {port} is released: the sidecar reconciles it again\n")
 
 
 def _change(config: Path | None, port: int, *, held: bool) -> None:
@@ -32,11 +32,11 @@ def _change(config: Path | None, port: int, *, held: bool) -> None:
     try:
         ports = read_holds(path)
     except ValueError as exc:
-        raise UsageError(f"{exc}: delete it, and hold again what shall be held") from exc
+        raise UsageError(f"{exc}: delete it, then hold the ports again") from exc
     except OSError as exc:
         raise UsageError(f"cannot read {path}: {reason_of(exc)}") from exc
     if not held and port not in ports:
-        raise UsageError(f"port {port} is not held; held are: {format_ports(ports) or 'none'}")
+        raise UsageError(f"port {port} is not held; held ports: {format_ports(ports) or 'none'}")
     try:
         write_holds(path, ports | {port} if held else ports - {port})
     except OSError as exc:

@@ -1,7 +1,7 @@
 """``import tcp-services``: annotated Routes from ingress-nginx's ConfigMap.
 
-Routes go to stdout or into a folder; what of the ConfigMap they do not carry goes to stderr. A
-file that is there and says something else is left alone.
+Routes go to stdout or into a folder; what could not be converted is reported on stderr. An existing
+file with other content is not changed.
 """
 
 import sys
@@ -61,7 +61,7 @@ def import_tcp_services(config: Path | None, files: Sequence[str], output: str) 
     else:
         problems += _write(Path(output), found)
     for item in found:
-        sys.stderr.writelines(f"look at {item.line.port}: {text}\n" for text in item.doubts)
+        sys.stderr.writelines(f"review {item.line.port}: {text}\n" for text in item.doubts)
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     if problems:
         raise Exit(1)
@@ -104,7 +104,7 @@ def _services(objects: Iterable[Any], keys: AnnotationKeys) -> dict[Key, Service
                 if isinstance(service, Service):
                     found[key] = service
         except ObjectError as exc:
-            sys.stderr.write(f"passed over: {exc}\n")
+            sys.stderr.write(f"skipped: {exc}\n")
     return found
 
 
@@ -114,7 +114,7 @@ def _convert(
     """The Routes, by port, and why there is none for the other lines."""
     if config_map.is_udp:
         count = len(config_map.data)
-        what = f"{count} UDP line{'s' * (count != 1)} left out"
+        what = f"{count} UDP line{'s' * (count != 1)} skipped"
         return [], [f"ConfigMap {config_map.title}: {what}: stock HAProxy balances TCP only"]
     lines: list[Line] = []
     found: list[Imported] = []
@@ -149,7 +149,7 @@ def _write(folder: Path, found: Iterable[Imported]) -> list[str]:
         try:
             if path.exists():
                 if path.read_text(encoding="utf-8") != text:
-                    problems.append(f"{path} says something else and is left as it is")
+                    problems.append(f"{path} already exists with other content and was not changed")
                 continue
             write_atomically(path, text)
         except (OSError, UnicodeDecodeError) as exc:

@@ -1,9 +1,9 @@
-"""``kick``: end the sessions of a port, or of one of its servers, in steps.
+"""``kick``: end the sessions on a port, or on one of its servers, at a limited rate.
 
-Owns which sessions may be ended: those that were there when it was asked for. Their clients come
-back, and whoever came back is left alone. HAProxy's names of sessions are addresses in its memory,
-used again at once; so before each step it is asked anew, and only what still has the same name,
-client, port and server is ended, within the milliseconds that the answer is old.
+Owns which sessions may be ended: those that existed when it was called. Clients that reconnect are
+left alone. HAProxy identifies sessions by addresses in its memory, which it reuses at once; so each
+step queries it again, and ends only sessions with the same id, client, port and server, within the
+milliseconds of that reply's age.
 """
 
 import sys
@@ -60,17 +60,17 @@ def kick(
         wanted = [item for item in _list(client, named.port) if only is None or item.server in only]
         what = describe(named) + (f", server {server}" if server else "")
         if not wanted:
-            sys.stdout.write(f"no session on {what}\n")
+            sys.stdout.write(f"no sessions on {what}\n")
             return
-        question = f"end {_sessions(len(wanted))} of {what}, {pace} a second?"
+        question = f"end {_sessions(len(wanted))} on {what}, at most {pace} per second?"
         if not yes and not _confirmed(question):
-            sys.stdout.write("nothing was ended\n")
+            sys.stdout.write("no session was ended\n")
             raise Exit(1)
         tally = _Tally()
         try:
             _end(client, named.port, wanted, pace, tally)
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted; until then:\n")
+            sys.stderr.write("interrupted; so far:\n")
             raise Exit(130) from None
         finally:
             _tell(tally, what, {name: _title(name, slots, named) for name in slots})
@@ -138,11 +138,11 @@ def _identity(item: Session) -> _Identity:
 
 
 def _tell(tally: _Tally, what: str, titles: Mapping[str, str]) -> None:
-    sys.stdout.write(f"ended {_sessions(tally.ended.total())} of {what}\n")
+    sys.stdout.write(f"ended {_sessions(tally.ended.total())} on {what}\n")
     for name, count in sorted(tally.ended.items()):
         sys.stdout.write(f"  {count} on {titles.get(name, name) or 'no server yet'}\n")
     if tally.gone:
-        sys.stdout.write(f"  {tally.gone} more had ended by themselves\n")
+        sys.stdout.write(f"  {tally.gone} more ended on their own\n")
     for error in tally.refused[:3]:
         sys.stderr.write(f"not ended: {error}\n")
 

@@ -1,4 +1,4 @@
-"""``plan``: what would be sent to HAProxy now, and what after a time."""
+"""``plan``: what would be sent to HAProxy now, and what later."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +59,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
     if not lines and not waits:
-        sys.stderr.write("nothing to do: HAProxy is as desired\n")
+        sys.stderr.write("nothing to do: HAProxy has converged\n")
     elif not lines:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
@@ -82,7 +82,7 @@ def _print_diff(
         title = f"{ports.title(item.unit)}  {claimed.route.title if claimed else 'unclaimed'}"
         console.print(Text(title, "bold"))
         lines = list(difference(seen, after(seen, item)))
-        for line in lines or ["(ends sessions, or tidies up)"]:
+        for line in lines or ["(ends sessions or cleans up)"]:
             colour = {"-": "red", "+": "green"}.get(line[0], "dim")
             console.print(Text(line, colour, overflow="fold"))
 
@@ -98,9 +98,9 @@ def _waits(settings: Settings, now: Plan, later: Plan) -> Iterator[str]:
                 over = format_duration(settings.timing.close_after)
                 yield (f"{operation.command()}, after {over} without a server (timing.close_after)")
             case EndSessions():
-                yield f"{operation.command()}, when the drain deadline is over"
+                yield f"{operation.command()}, when the drain deadline has passed"
     if later.ending and not now.ending:
-        yield f"{_ending_line(later)}, when the drain deadline is over"
+        yield f"{_ending_line(later)}, when the drain deadline has passed"
 
 
 def _ending_line(item: Plan) -> str:
@@ -108,4 +108,4 @@ def _ending_line(item: Plan) -> str:
     if item.ending is None:
         return ""
     command = EndSessions(item.unit, item.ending.server).command()
-    return f"{command}  # {item.ending.count} of them at first"
+    return f"{command}  # {item.ending.count} of them first"

@@ -1,4 +1,4 @@
-"""``ports``: the register of all claims, who has which port, who waits for it, and what is free."""
+"""``ports``: all claims, by port: who has it, who is waiting, and which are free."""
 
 import json
 import sys
@@ -59,12 +59,12 @@ def show(register: Register, console: Console) -> None:
             shown = ", ".join(item.waiting[:_WAITING_SHOWN])
             more = len(item.waiting) - _WAITING_SHOWN
             waiting.append(f"{item.port}: {shown}" + f" and {more} more" * (more > 0))
-    print_section(console, "waiting, the oldest first", waiting)
+    print_section(console, "waiting, oldest first", waiting)
     print_section(console, "without a port", register.without, "red")
     free = [
         f"{pool.name}: {pool.free_count} of {pool.ports_total}"
         + (f": {pool.free}" if pool.free else "")
-        + f'; "auto" gives a namespace {pool.auto_ports_per_namespace} at most'
+        + f'; "auto" ports per namespace: at most {pool.auto_ports_per_namespace}'
         for pool in register.pools
     ]
     print_section(console, "free", free)

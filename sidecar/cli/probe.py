@@ -1,4 +1,4 @@
-"""``why --probe``: connects to each server of a port, and through the port, as a client would.
+"""``why --probe``: connects to each server of a port, and through the port, like a client.
 
 From where the command runs: in the pod that is HAProxy's network, elsewhere it may differ.
 """
@@ -74,8 +74,8 @@ def _through(ip: str, port: int) -> Probed:
     except OSError as exc:
         return Probed(False, who, _reason(exc))
     if closed:
-        return Probed(False, who, f"accepted, and closed after {_ms(began)} ms")
-    return Probed(True, who, f"connected in {took} ms, and open")
+        return Probed(False, who, f"accepted, then closed after {_ms(began)} ms")
+    return Probed(True, who, f"connected in {took} ms, still open")
 
 
 def _ms(began: float) -> int:

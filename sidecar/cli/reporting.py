@@ -1,4 +1,4 @@
-"""Who is told what becomes of Routes: in a cluster, the API server."""
+"""Where the outcome of Routes is reported: in a cluster, to the API server."""
 
 import hashlib
 import re
@@ -85,8 +85,8 @@ def _own_namespace(environment: Mapping[str, str]) -> str:
         return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
     except OSError:
         missing = (
-            "missing, and this is no pod whose own could be taken: write the namespace of the Lease"
-            f" by which replicas agree who writes, or set {_POD_NAMESPACE}"
+            "required outside a pod: write the namespace of the Lease by which the replicas elect"
+            f" a leader, or set {_POD_NAMESPACE}"
         )
         raise SettingsError("kubernetes.lease.namespace", [missing]) from None
 

@@ -1,6 +1,6 @@
-"""``run``: the sidecar beside a HAProxy that is there.
+"""``run``: the sidecar next to a running HAProxy.
 
-Imports nothing that only a terminal or a HAProxy of its own needs: in a pod memory counts.
+Imports nothing that only a terminal or an HAProxy of its own needs: in a pod memory counts.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""How results look: narrow tables, and long texts below them, where a terminal may wrap them."""
+"""The look of results: narrow tables, and long texts below them, where a terminal may wrap them."""
 
 import shutil
 import sys

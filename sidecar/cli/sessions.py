@@ -69,7 +69,7 @@ def _row(item: Session, pods: Mapping[str, str], pool: PortPool) -> dict[str, An
 
 def _show(named: Named, rows: Sequence[Mapping[str, Any]]) -> None:
     if named.problem:
-        sys.stderr.write(f"without names of Routes and pods: {named.problem}\n")
+        sys.stderr.write(f"names of Routes and pods are missing: {named.problem}\n")
     count = f"{len(rows)} session{'s' * (len(rows) != 1)}"
     sys.stdout.write(f"{describe(named)}: {count}\n")
     if not rows:

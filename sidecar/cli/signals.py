@@ -1,4 +1,4 @@
-"""What Ctrl-C and a container's end mean to a command that runs until then."""
+"""How commands that run until they are stopped handle Ctrl-C and the termination of a container."""
 
 import signal
 import threading

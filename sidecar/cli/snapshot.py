@@ -1,5 +1,5 @@
-"""One look at everything: the running sidecar's answer, or, where none runs, HAProxy's and the
-source's own."""
+"""A snapshot of everything: from the running sidecar, or, if there is none, from HAProxy and the
+source."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def _of_sidecar(settings: Settings) -> Report:
         report = _REPORT.validate_python(data)
     except ValidationError as exc:
         raise NoSidecarError(
-            f"what answers at {settings.http.listen} is another version's sidecar"
+            f"the sidecar at {settings.http.listen} is of another version"
         ) from exc
     refuse_another(settings, report.router_name, report.socket)
     return report
@@ -52,7 +52,7 @@ def refuse_another(settings: Settings, router_name: str, socket: str) -> None:
     """Raises NoSidecarError if who answered drives another HAProxy than the settings'."""
     if (router_name, socket) != (settings.router_name, settings.haproxy.absolute_socket):
         raise NoSidecarError(
-            f"at {settings.http.listen} answers the one of router {router_name!r} with HAProxy at"
+            f"the sidecar at {settings.http.listen} serves router {router_name!r} with HAProxy at"
             f" {socket}; is -c right?"
         )
 

@@ -1,4 +1,4 @@
-"""``status``: one screen that says which port leads where, and why a Route got none."""
+"""``status``: one screen that shows where each port is routed, and why a Route has none."""
 
 import json
 import sys
@@ -106,7 +106,7 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     if report.ports:
         parts.append(_table(report, console, servers=servers))
     else:
-        parts.append(Text("no Route has a port here"))
+        parts.append(Text("no Route has a port"))
     parts += section(
         "notes",
         [

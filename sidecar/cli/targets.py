@@ -1,7 +1,7 @@
-"""What a person calls a port and its servers: the Route that has it, and the pods behind it.
+"""How users name a port and its servers: by the Route that has it, and the pods behind it.
 
-As the running sidecar knows them, or the source where none runs; where neither can be read, a port
-still has its number.
+Resolved by the running sidecar, or the source if there is none; if neither can be read, a port can
+still be named by its number.
 """
 
 import re

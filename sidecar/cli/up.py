@@ -1,4 +1,4 @@
-"""``up``: the sidecar with a HAProxy of its own, on a laptop."""
+"""``up``: the sidecar with its own HAProxy, on a laptop."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def up(config: Path | None, manifests: Sequence[Path]) -> None:
     if other := answering(haproxy.socket):
         raise HAProxyError(
             f"HAProxy {other.version} (PID {other.pid}) answers at {haproxy.socket} already:"
-            " is `up` running in another terminal? Stop that first, or set haproxy.socket"
+            " is `up` running in another terminal? Stop it first, or set haproxy.socket"
         )
     refuse_busy_ports(settings.pool())
     with Signals() as signals:
@@ -78,7 +78,7 @@ def _print_hints(
     if not manifests or {path.resolve() for path in manifests} == {settings.source.path.resolve()}:
         # It reads source.path, and would show the Routes of other manifests as nobody's.
         say.print(f"    status:  {command} status{option}", markup=False)
-    say.print(f"    by hand: {command} shell{option}", markup=False)
+    say.print(f"    shell:   {command} shell{option}", markup=False)
     if settings.http.listen:
         say.print(f"    page:    http://{settings.http.listen}/", markup=False)
     say.print("    Ctrl-C stops all of it\n")

@@ -1,4 +1,4 @@
-"""``why``: one port or Route explained, a link of the chain a line."""
+"""``why``: one port or Route explained, one line per step."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ def _of_sidecar(settings: Settings, subject: str) -> WhyReport:
     try:
         report = _WHY.validate_python(data)
     except ValidationError as exc:
-        raise NoSidecarError("what answers is another version's sidecar") from exc
+        raise NoSidecarError("the running sidecar is of another version") from exc
     refuse_another(settings, report.router_name, report.socket)
     return report
 
@@ -99,7 +99,8 @@ def _probed(settings: Settings, report: WhyReport) -> WhyReport:
     link = Link(
         "probe",
         mark,
-        f"{sum(result.works for result in results)} of {len(results)} connections from here work",
+        f"{sum(result.works for result in results)} of {len(results)} connections from here"
+        " succeeded",
         tuple(
             Line("ok" if result.works else "bad", f"{result.who}: {result.what}")
             for result in results

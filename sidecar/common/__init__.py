@@ -1,1 +1,1 @@
-"""What every package may use: errors, text, times, files, logs. Knows nothing of ours."""
+"""For use by every package: errors, text, times, files, logs. Knows nothing of the others."""

@@ -1,7 +1,7 @@
-"""The bytes of a manifest file made into plain values, one for each object in it.
+"""Parses the bytes of a manifest file into plain values, one for each object in it.
 
 Owns the syntax: UTF-8, YAML as kubectl reads it, JSON, documents, lists of objects, and the
-bounds on all of them. Must not know what the objects mean. Pure: no I/O.
+limits of all of them. Must not know what the objects mean. Pure: no I/O.
 
 YAML is built from libyaml's events, not by PyYAML's loaders: those recurse for every level (a file
 of 200,000 brackets kills the process), keep the whole tree with its marks (50 times the file's
@@ -116,9 +116,9 @@ def _read_json(text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as exc:
-        raise DocumentError(f"not JSON: {exc.msg}", exc.lineno) from exc
+        raise DocumentError(f"invalid JSON: {exc.msg}", exc.lineno) from exc
     except ValueError as exc:
-        raise DocumentError(f"not JSON: {exc}") from exc
+        raise DocumentError(f"invalid JSON: {exc}") from exc
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"the key {shown(twice)} stands twice in one object")
+        raise ValueError(f"the key {shown(twice)} occurs twice in one object")
     return found
 
 
@@ -137,9 +137,9 @@ def _read_yaml(text: str) -> list[Any]:
             builder.feed(event)
     except yaml.MarkedYAMLError as exc:
         problem = ": ".join(part for part in (exc.context, exc.problem) if part)
-        raise DocumentError(f"not YAML: {cut(problem, 200)}", _line(exc.problem_mark)) from exc
+        raise DocumentError(f"invalid YAML: {cut(problem, 200)}", _line(exc.problem_mark)) from exc
     except yaml.reader.ReaderError as exc:
-        raise DocumentError(f"not YAML: {exc.reason}") from exc
+        raise DocumentError(f"invalid YAML: {exc.reason}") from exc
     return builder.documents
 
 
@@ -194,11 +194,11 @@ class _Builder:
             case yaml.AliasEvent():
                 if event.anchor not in self._anchors:
                     name = cut(event.anchor or "", 40)
-                    raise DocumentError(f"*{name} has no &{name} before it", line)
+                    raise DocumentError(f"the alias *{name} has no anchor &{name} before it", line)
                 value, size = self._anchors[event.anchor]
                 self._count += size
                 if self._count > self._max_values:
-                    raise DocumentError("aliases blow it up; write the values out", line)
+                    raise DocumentError("its aliases expand too far; write the values out", line)
                 self._put(value, None, size, line)
             case yaml.DocumentStartEvent():
                 self._anchors.clear()
@@ -221,9 +221,9 @@ class _Builder:
             inner.values.append(value)
         elif inner.key is None:
             if not isinstance(value, str):
-                raise DocumentError(f"{shown(value)} cannot be a key; a key is text", line)
+                raise DocumentError(f"{shown(value)} is not a valid key; keys are strings", line)
             if value in inner.values:
-                raise DocumentError(f"the key {shown(value)} stands twice in one mapping", line)
+                raise DocumentError(f"the key {shown(value)} occurs twice in one mapping", line)
             inner.key = value
         elif inner.key == "<<":
             for source in value if isinstance(value, list) else [value]:
@@ -243,7 +243,7 @@ def _line(mark: Any) -> int | None:
 
 def _refuse_tag(tag: str | None, line: int | None) -> None:
     if tag not in _TAGS:
-        raise DocumentError(f"the tag {shown(tag)} means nothing in a manifest; remove it", line)
+        raise DocumentError(f"the tag {shown(tag)} is not allowed in a manifest; remove it", line)
 
 
 def _plain(text: str) -> Any:

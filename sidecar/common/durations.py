@@ -25,7 +25,7 @@ def parse_duration(text: str) -> float:
         raise ValueError(DURATION_RULE)
     seconds = float(found[1]) * _UNITS_SECONDS[found[2]]
     if seconds > DURATION_MAX_SECONDS:
-        raise ValueError("must be at most 24d, which is all that HAProxy takes")
+        raise ValueError("must be at most 24d, HAProxy's maximum")
     return seconds
 
 

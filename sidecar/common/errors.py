@@ -1,7 +1,7 @@
-"""Every error that this package raises on purpose, sorted by whose fault it is.
+"""Every error that this package raises on purpose, sorted by who is at fault.
 
-Each carries data (what was asked, what was answered) beside its text, and the exit code that the
-command line gives for it. Must not import anything of ours: all layers raise these.
+Each carries data (the request, the answer) besides its text, and the exit code that the command
+line returns for it. Must not import any other package of ours: all layers raise these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ class AddressNotShownError(RuntimeAPIError):
     """HAProxy accepted a server's address, and does not show it: it must not get traffic yet."""
 
     def __init__(self) -> None:
-        super().__init__("HAProxy accepted an address and does not show it")
+        super().__init__("HAProxy accepted an address but does not show it")
 
 
 class RemoteProtocolError(RuntimeAPIError):

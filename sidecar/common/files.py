@@ -1,4 +1,4 @@
-"""Files that other processes read: replaced as a whole, never seen half written."""
+"""Files that other processes read: replaced as a whole, so that nobody reads a partial one."""
 
 import contextlib
 import errno
@@ -45,17 +45,17 @@ class KeptFile:
         except OSError as exc:
             problem = cannot_write(self._path, exc)
             if problem != self._problem:
-                log.error("%s; trying again until it works", problem)  # noqa: TRY400
+                log.error("%s; retrying until it succeeds", problem)  # noqa: TRY400
             self._problem = problem
             return False
         if self._problem:
-            log.info("%s can be written again", self._path)
+            log.info("%s is writable again", self._path)
         self._problem = ""
         return True
 
 
 _FULL = "make room in {folder}"
-_FORBIDDEN = "{folder} must be writable for who runs this, user {uid}"
+_FORBIDDEN = "{folder} must be writable by the user running this, UID {uid}"
 
 _REMEDIES = {
     errno.ENOSPC: _FULL,

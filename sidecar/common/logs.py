@@ -1,4 +1,4 @@
-"""How the sidecar logs: a line a person can read, or one JSON object a line. To stderr."""
+"""How the sidecar logs: a human-readable line, or one JSON object per line. To stderr."""
 
 import json
 import logging

@@ -1,7 +1,7 @@
-"""What Prometheus is told. Names are ours for good: dashboards depend on them.
+"""The Prometheus metrics. Names are permanent: dashboards depend on them.
 
-Labels are bounded: a kind of operation, never a port, a Route or a server. What is counted only
-when somebody scrapes is in `sidecar.reporting.gauges`.
+Labels are bounded: a kind of operation, never a port, a Route or a server. What is computed only
+when scraped is in `sidecar.reporting.gauges`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,51 +16,51 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.operations = Counter(
             "haproxy_sidecar_operations",
-            "Operations that HAProxy carried out, by kind.",
+            "Operations executed by HAProxy, by kind.",
             ["kind"],
             registry=self.registry,
         )
         self.refusals = Counter(
             "haproxy_sidecar_refused_operations",
-            "Operations that HAProxy refused, by kind.",
+            "Operations refused by HAProxy, by kind.",
             ["kind"],
             registry=self.registry,
         )
         self.applied_seconds = Histogram(
             "haproxy_sidecar_applied_seconds",
-            "From a change taken up until HAProxy had carried its operations out.",
+            "Time from picking up a change until HAProxy had executed its operations.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.verified_seconds = Histogram(
             "haproxy_sidecar_verified_seconds",
-            "From a change that the loop took up until HAProxy was read back and showed it.",
+            "Time from picking up a change until HAProxy was read back and showed it.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.drift = Counter(
             "haproxy_sidecar_drift_repaired",
-            "Ports that somebody else had changed in HAProxy, found and repaired.",
+            "Ports found changed in HAProxy by somebody else, and repaired.",
             registry=self.registry,
         )
         self.restarts = Counter(
             "haproxy_sidecar_haproxy_restarts",
-            "New HAProxy processes seen after the first.",
+            "HAProxy processes seen after the first one.",
             registry=self.registry,
         )
         self.worker_restarts = Counter(
             "haproxy_sidecar_worker_restarts",
-            "Sidecar processes that died and were started again in this container.",
+            "Sidecar processes that died and were restarted in this container.",
             registry=self.registry,
         )
         self.connection_errors = Counter(
             "haproxy_sidecar_connection_errors",
-            "Times that the Runtime API could not be reached, broke or hung.",
+            "Times the Runtime API was unreachable, disconnected or hung.",
             registry=self.registry,
         )
         self.converged = Gauge(
             "haproxy_sidecar_converged",
-            "1 while HAProxy shows what is desired, else 0.",
+            "1 while HAProxy shows the desired state, else 0.",
             registry=self.registry,
         )
         self.ports = Gauge(
@@ -77,29 +77,29 @@ class Metrics:
         )
         self.leader = Gauge(
             "haproxy_sidecar_leader",
-            "1 while this replica is the one that writes to the API server, else 0.",
+            "1 while this replica is the leader, which writes to the API server, else 0.",
             registry=self.registry,
         )
         self.lease_transitions = Gauge(
             "haproxy_sidecar_lease_transitions",
-            "How often the Lease has changed hands, as last seen.",
+            "Number of times the Lease has changed hands, as last seen.",
             registry=self.registry,
         )
         self.lists = Counter(
             "haproxy_sidecar_source_lists",
-            "Complete lists of the API server, by resource.",
+            "Complete lists from the API server, by resource.",
             ["resource"],
             registry=self.registry,
         )
         self.watches = Counter(
             "haproxy_sidecar_source_watches",
-            "Watches of the API server that began, by resource.",
+            "Watches started on the API server, by resource.",
             ["resource"],
             registry=self.registry,
         )
         self.heard_at = Gauge(
             "haproxy_sidecar_source_heard_timestamp_seconds",
-            "Unix time of the last list, start of a watch, event or bookmark, by resource.",
+            "Unix time of the last list, watch start, event or bookmark, by resource.",
             ["resource"],
             registry=self.registry,
         )

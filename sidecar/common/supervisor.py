@@ -1,8 +1,9 @@
 """``run`` as two processes: a parent that stays, and the worker, which is the sidecar itself.
 
-A container that ends makes its pod unready, and is restarted later and later. So the parent starts
-another worker at once, within what a readiness probe forgives. It knows nothing of HAProxy and
-imports next to nothing: it is there before all else is loaded, and needs 4 MB of its own.
+A container that exits makes its pod not ready, and is restarted with increasing delays. The parent
+therefore starts another worker at once, within what a readiness probe tolerates. It knows nothing
+of HAProxy and imports almost nothing: it runs before everything else is loaded, and needs 4 MB of
+its own.
 """
 
 import os
@@ -126,6 +127,6 @@ def _shown(code: int) -> str:
     if code >= 0:
         return f"exited with code {code}"
     try:
-        return f"was ended by {signal.Signals(-code).name}"
+        return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"was ended by signal {-code}"
+        return f"was killed by signal {-code}"

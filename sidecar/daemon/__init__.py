@@ -1,1 +1,1 @@
-"""The running sidecar: what the parts are joined to, and the loop."""
+"""The running sidecar: assembly of the parts, and the loop."""

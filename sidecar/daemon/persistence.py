@@ -1,7 +1,7 @@
-"""What outlives HAProxy and the sidecar: small files beside HAProxy's own state.
+"""What outlives HAProxy and the sidecar: small files next to HAProxy's own state.
 
-HAProxy's servers, for a HAProxy that restarts alone; the ports of `auto` Routes; and which HAProxy
-was brought to what is desired, for a sidecar that replaces another one. Decides only when to write.
+HAProxy's servers, for an HAProxy that restarts on its own; the ports of `auto` Routes; and which
+HAProxy has converged, for a sidecar that replaces another one. Decides only when to write.
 """
 
 import json
@@ -128,7 +128,7 @@ def read_auto_ports(path: Path) -> Mapping[str, int]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as exc:
-        log.error("%s: %s; auto Routes may get other ports than before", path, exc)  # noqa: TRY400
+        log.error("%s: %s; auto Routes may get different ports than before", path, exc)  # noqa: TRY400
         return {}
 
 

@@ -1,4 +1,4 @@
-"""What ends the loop's sleep: somebody who says so, or HAProxy's socket."""
+"""What wakes the loop: an explicit call, or HAProxy's socket."""
 
 import logging
 import socket

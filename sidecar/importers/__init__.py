@@ -1,1 +1,1 @@
-"""Routes made from other routers' configuration. Pure."""
+"""Conversion of other routers' configuration to Routes. Pure."""

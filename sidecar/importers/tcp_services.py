@@ -1,6 +1,6 @@
-"""Lines of ingress-nginx's ``tcp-services`` ConfigMap made into annotated Routes.
+"""Converts lines of ingress-nginx's ``tcp-services`` ConfigMap to annotated Routes.
 
-Owns what a line says, what of it a Route can carry, and what has to be in this router's settings
+Owns what a line means, what of it a Route can express, and what has to be in this router's settings
 instead. Source: ingress-nginx, "Exposing TCP and UDP services":
 ``"9000": "namespace/service:port[:PROXY][:PROXY]"``, the first PROXY for what clients send, the
 second for what servers get. Must not read or write files. Pure.
@@ -66,7 +66,7 @@ class Router:
 def parse_line(outside: str, value: object) -> Line:
     """One entry of the ConfigMap's ``data``. Raises ObjectError for what it cannot mean."""
     field = Field(f"data[{shown(outside)}]", value)
-    rule = 'write "namespace/service:port", with ":PROXY" or "::PROXY" behind it if need be'
+    rule = 'write "namespace/service:port", followed by ":PROXY" or "::PROXY" if needed'
     if not _PORT_NUMBER.fullmatch(outside) or not 1 <= int(outside) <= 65535:
         raise ObjectError(field.path, f"{shown(outside)} is not a valid port from 1 to 65535")
     text = field.word(rule)
@@ -76,7 +76,7 @@ def parse_line(outside: str, value: object) -> Line:
         raise field.wrong(rule, "is not a valid line")
     words = [word.upper() for word in rest[1:]]
     if not {"", "PROXY"}.issuperset(words):
-        raise field.wrong("behind the port there may be PROXY twice, and nothing else", "says more")
+        raise field.wrong("only PROXY, at most twice, may follow the port", "is not a valid line")
     return Line(
         int(outside),
         Field(f"{field.path}, namespace", namespace).name(),
@@ -130,8 +130,8 @@ def _target_port(
         if isinstance(given, str):
             return given, ()
         doubt = (
-            f"{given} is the Service's port, while a Route names that of the endpoints: right only"
-            " if the Service's targetPort is the same; give its manifest too, to have it translated"
+            f"{given} is the Service's port, but a Route names the endpoints' port: correct only if"
+            " the Service's targetPort is the same; pass the Service, too, to have it translated"
         )
         return given, (doubt,)
     found = [port for port in service.ports if wanted in (port.name, str(port.port))]
@@ -139,7 +139,7 @@ def _target_port(
     if found and not tcp:
         raise ObjectError(
             str(key),
-            f"its port {shown(wanted)} is {found[0].protocol}; only TCP can be carried over",
+            f"its port {shown(wanted)} is {found[0].protocol}; only TCP can be converted",
         )
     if not tcp:
         there = ", ".join(f"{port.name or '-'} ({port.port})" for port in service.ports[:10])
@@ -153,7 +153,7 @@ def _problems(line: Line, route: Mapping[str, Any], router: Router) -> tuple[str
     claim = cast("Route", project(route, router.annotations))
     verdict = judge(claim, router.pool)
     if isinstance(verdict, Verdict):
-        return (f"{verdict.message}; give it to a pool in the settings (pools[].ports)",)
+        return (f"{verdict.message}; add it to a pool in the settings (pools[].ports)",)
     return tuple(_proxy_problems(line, router.pool.by_port[line.port]))
 
 

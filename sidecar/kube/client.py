@@ -255,7 +255,7 @@ class KubeClient:
             raise self._no_credentials(asked, _cause(exc)) from exc
         if configuration.host != self.host:
             # Whoever switches the context of a kubeconfig does not mean the running router.
-            raise self._no_credentials(asked, f"they are for {configuration.host} now: restart")
+            raise self._no_credentials(asked, f"they are now for {configuration.host}: restart")
         return self._replaced(former, configuration)
 
     def _replaced(self, former: _Access, configuration: "Configuration") -> _Access:
@@ -279,7 +279,7 @@ class KubeClient:
         sent = {item["key"]: item["value"].strip() for item in settings.values() if item["value"]}
         if not all(value.isascii() and value.isprintable() for value in sent.values()):
             # Who is given such a header says what it is, in an error for everybody to read.
-            problem = "a token is one line of ASCII; this one is not, renew it"
+            problem = "the token is not a single line of ASCII; renew it"
             raise self._no_credentials(asked, problem)
         return sent
 
@@ -378,5 +378,5 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
-        return "no answer in time"
+        return "timed out"
     return one_line(reason_of(error), _MESSAGE_MAX)

@@ -1,7 +1,7 @@
-"""Where it is said which API server is ours, and as whom we come: a kubeconfig, or a pod's account.
+"""Which API server to use, and with which credentials: from a kubeconfig, or a pod's account.
 
-Owns that choice. What stands there the official client reads (`kubernetes.config`), as often as it
-is asked to: tokens and certificates are replaced while we run. Must not know what is sent.
+Owns that choice. The official client reads the contents (`kubernetes.config`), whenever asked to:
+tokens and certificates are rotated while the sidecar runs. Must not know what is sent.
 """
 
 import os

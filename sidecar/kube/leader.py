@@ -1,8 +1,8 @@
-"""One replica among many that may write: a thread that gets and keeps a Lease.
+"""One writing replica among many: a thread that acquires and renews a Lease.
 
-Owns the Lease's requests and the thread; what to do with a Lease, `sidecar.kube.lease` decides.
-Our own and not the client library's election, which asks the wall clock of two machines to agree,
-blocks its thread in a sleep that nothing ends, and cannot let go.
+Owns the Lease's requests and the thread; `sidecar.kube.lease` decides what to do with a Lease. Not
+the client library's election, which needs the wall clocks of two machines to agree, blocks its
+thread in a sleep that cannot be interrupted, and cannot release the Lease.
 """
 
 import logging
@@ -84,7 +84,7 @@ class Leader:
                 seconds = self._turn()
             except Exception:
                 # A thread that ended would leave nobody to write, or this replica out of it.
-                log.exception("%s: a fault of ours", self._key)
+                log.exception("%s: internal error", self._key)
                 seconds = RETRY_SECONDS
             self._tell()
             # client-go's jitter, so that candidates do not ask in step.
@@ -128,7 +128,7 @@ class Leader:
         self._metrics.lease_transitions.set(record.transitions)
         holder = record.holder
         if holder not in ("", self.identity) and (before is None or before.holder != holder):
-            log.info("%s leads: it writes to the API server, this replica does not", holder)
+            log.info("%s is the leader: it writes to the API server, this replica does not", holder)
 
     def _write(self, record: LeaseRecord) -> None:
         """Raises APIServerError when the Lease did not become ``record``, or nobody knows."""
@@ -156,7 +156,7 @@ class Leader:
             if (record := self._election.release(_timestamp())) is not None:
                 self._write(record)
         except APIServerError as exc:
-            log.warning("the Lease is left to expire: %s", exc)
+            log.warning("the Lease was not released and will expire: %s", exc)
 
     def _tell(self) -> None:
         leads = self._election.leads(self._clock())
@@ -164,9 +164,7 @@ class Leader:
             return
         self._led = leads
         if leads:
-            log.info(
-                "this replica leads (%s, %s): it writes to the API server", self._key, self.identity
-            )
+            log.info("became leader (%s, %s): writing to the API server", self._key, self.identity)
         elif self._stop.is_set():
             log.info("released %s", self._key)
         else:

@@ -1,8 +1,8 @@
-"""Who may write, among any number of replicas: what a Lease (coordination.k8s.io/v1) says.
+"""Which of any number of replicas may write: the meaning of a Lease (coordination.k8s.io/v1).
 
-Owns what is read from a Lease and what is written to it. It is client-go's way: a holder is
-believed until *we* have seen no change of its record for the time that it names, by our own clock;
-what other machines' clocks say does not matter. Must not know how a Lease is fetched. Pure.
+Owns what is read from a Lease and what is written to it. It works like client-go: a holder is
+trusted until *we* have seen no change of its record for the time that it names, by our own clock;
+other machines' clocks do not matter. Must not know how a Lease is fetched. Pure.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How often something may be written: keys that are due, token buckets, and somebody else's hand.
+"""How often something may be written: due keys, token buckets, and conflicting writers.
 
 Reads no clock: ``now`` is given, in monotonic seconds. Pure.
 """

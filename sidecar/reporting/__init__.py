@@ -1,1 +1,1 @@
-"""What became of each Route and port, and who is told."""
+"""The outcome for each Route and port, and where it is reported."""

@@ -1,9 +1,9 @@
-"""What is logged of Routes and ports: a line for each that is not as it was last said.
+"""What is logged about Routes and ports: a line for each that differs from what was last logged.
 
-Level-based as all else: a change only marks, and what is said is how things are now. So a Route
-that changes hundreds of times a second costs a line a second, which says how often; and where a
-namespace has thousands of Routes to speak of, they take their turns. Must not resolve what the
-loop did not ask for. Reads no clock: ``now`` is given, in monotonic seconds.
+Level-based like everything else: a change only enqueues, and the line describes the current state.
+A Route that changes hundreds of times a second therefore gets one line per second, with the number
+of changes; and thousands of changing Routes in one namespace take turns. Must not resolve what the
+loop did not request. Reads no clock: ``now`` is given, in monotonic seconds.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sidecar.common.log_fields import about
+from sidecar.common.text import counted
 from sidecar.control.known import Known
 from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import Unit
@@ -134,7 +135,7 @@ class ChangeLog:
             if queue.lines is not None and queue.lines < 1:
                 if not queue.said_more:
                     log.warning(
-                        "namespace %s: %d more Routes have something to say, %d a second will;"
+                        "namespace %s: %d more Routes changed; logging %d per second;"
                         " `haproxy-sidecar status` shows all",
                         whose,
                         len(queue.subjects),
@@ -155,7 +156,7 @@ class ChangeLog:
 
     def _look(self, subject: _Subject, changes: int) -> bool:
         """Write a line if there is something new to say; whether there was."""
-        times = f" (changed {changes} times since this was last said)" if changes > 1 else ""
+        times = f" (changed {changes} times since last logged)" if changes > 1 else ""
         if not isinstance(subject, Key):
             line = self._describe(subject)
             if line is None or line == self._said.get(subject, "closed"):
@@ -198,10 +199,10 @@ class ChangeLog:
             return "open" if seen.open else "closed"
         addresses = [item.address for item in claimed.resolution.servers if item.state == "ready"]
         if not seen.open:
-            waits = "not opened yet for" if addresses else "waits for servers of"
+            waits = "not yet open for" if addresses else "waiting for servers of"
             return f"closed, {waits} Route {claimed.route.title}"
         more = len(addresses) - _ADDRESSES_MAX
         shown = ", ".join(map(str, addresses[:_ADDRESSES_MAX])) + f" and {more} more" * (more > 0)
-        left_out = status.left_out
-        note = f"; {left_out} left out, see limits.max_servers" if left_out else ""
+        skipped = counted(status.left_out, "endpoint")
+        note = f"; {skipped} skipped, see limits.max_servers" if status.left_out else ""
         return f"open -> Route {claimed.route.title} -> {shown or 'no server'}{note}"

@@ -1,7 +1,7 @@
-"""Why a port works or does not: the chain from annotation to socket, a link at a time. Pure.
+"""Why a port works or not: each step from annotation to socket. Pure.
 
-Asks the same functions that decide, so that it cannot explain something else. Unlike a Route's
-status, it is for who runs the router: it names Routes of any namespace.
+Calls the same functions that decide, so that explanations cannot differ from decisions. Unlike a
+Route's status, it is for operators of the router: it names Routes of any namespace.
 """
 
 import difflib
@@ -79,24 +79,24 @@ def _key(subject: str, world: World) -> Key:
     if named:
         titles = few([key.title for key in sorted(named)], _NAMES_MAX)
         raise UsageError(f"several Routes are named {subject!r}: {titles}")
-    raise UsageError(f"{subject[:80]!r} is no Route; write a port, or NAMESPACE/ROUTE")
+    raise UsageError(f"{subject[:80]!r} is not a Route; write a port or NAMESPACE/ROUTE")
 
 
 def _explain_port(port: int, world: World) -> Why:
     if port not in world.pool:
         ports = few([item.shown_ports for item in world.pool.classes], _NAMES_MAX, "; ")
         text = f"no pool has port {port}; available ports: {ports}"
-        remedy = "use one of these, or give a pool this port and restart HAProxy"
+        remedy = "use one of these, or add this port to a pool and restart HAProxy"
         return _why(str(port), port, [Link("pool", "bad", text, (), remedy)])
     queue = world.routing.queue(key_of(port))
     if queue:
         return _why(str(port), port, list(_route_links(queue[0], world)))
     refused = [
-        Line("bad", f"{verdict.route.title} asks for it: {verdict.reason}: {verdict.message}")
+        Line("bad", f"{verdict.route.title} requests it: {verdict.reason}: {verdict.message}")
         for verdict in world.routing.verdicts()
         if verdict.port == port
     ]
-    remedy = "" if refused else f'a Route gets it by the port annotation "{port}"'
+    remedy = "" if refused else f'a Route gets it with the port annotation "{port}"'
     claim = Link("claim", "bad", "no Route has it", tuple(refused[:_LINES_MAX]), remedy)
     links = [_pool_link(port, world), claim, *_haproxy_links(port, None, world)]
     return _why(str(port), port, links)
@@ -106,7 +106,8 @@ def _pool_link(port: int, world: World) -> Link:
     pool = world.pool.by_port[port]
     who = "every namespace" if "*" in pool.namespaces else few(pool.namespaces, _NAMES_MAX)
     text = (
-        f"port {port} is of pool {pool.name!r}: {pool.slots} slots, {pool.balance}, open to {who}"
+        f"port {port} belongs to pool {pool.name!r}: {pool.slots} slots, {pool.balance}, open to"
+        f" {who}"
     )
     return Link("pool", "ok", text)
 
@@ -116,12 +117,12 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     if route is None:
         yield _no_route(key, world)
         return
-    yield Link("Route", "ok", f"{key.title} is there")
+    yield Link("Route", "ok", f"{key.title} exists")
     if route.router_name != world.router_name:
         yield Link(
             "router",
             "bad",
-            f"it names router {route.router_name!r}, this is {world.router_name!r}"
+            f"it names router {route.router_name!r}, but this is {world.router_name!r}"
             if route.router_name is not None
             else "it names no router",
             remedy=f"set the router-name annotation to {world.router_name!r}",
@@ -132,7 +133,7 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     port = verdict.port if verdict else None
     queue = world.routing.queue(key_of(port)) if port is not None else []
     if verdict is None or key not in queue:
-        message = verdict.message if verdict else "nothing is known of it"
+        message = verdict.message if verdict else "it is unknown"
         text = f"the port annotation is {_given(route)}"
         yield Link("port", "bad", text, tuple(_share(key, world)), message)
         yield from _service_links(route, None, world)
@@ -155,8 +156,8 @@ def _share(key: Key, world: World) -> Iterator[Line]:
         has = world.routing.autos.share(key.namespace, pool)
         yield Line(
             "info",
-            f'namespace {key.namespace} has {has} ports of pool {pool.name!r} by "auto"; it may'
-            f" have {pool.auto_ports_per_namespace}",
+            f'namespace {key.namespace} has {has} "auto" ports of pool {pool.name!r}; its limit is'
+            f" {pool.auto_ports_per_namespace}",
         )
 
 
@@ -177,7 +178,7 @@ def _no_route(key: Key, world: World) -> Link:
         "Route",
         "bad",
         f"the source has no Route {key.title}{meant}",
-        remedy="" if close else "create it, or look whether the source watches its namespace",
+        remedy="" if close else "create it, or check whether the source watches its namespace",
     )
 
 
@@ -185,7 +186,9 @@ def _claim_link(key: Key, queue: Sequence[Key], world: World) -> Link:
     place = queue.index(key)
     routes = [world.routing.store.route(item) for item in queue]
     lines = tuple(
-        Line("info", f"{number + 1}. {route.title}, {_age(route)}" + ", has it" * (number == 0))
+        Line(
+            "info", f"{number + 1}. {route.title}, {_age(route)}" + ", has the port" * (number == 0)
+        )
         for number, route in enumerate(routes[:_LINES_MAX])
         if route
     )
@@ -193,16 +196,16 @@ def _claim_link(key: Key, queue: Sequence[Key], world: World) -> Link:
         return Link(
             "claim",
             "bad",
-            f"an older Route has the port, {queue[0].title}; this is number {place + 1} of"
-            f" {len(queue)} that ask",
+            f"an older Route, {queue[0].title}, has the port; this one is number {place + 1} of"
+            f" {len(queue)} in the queue",
             lines,
-            f'delete {queue[0].title}, or ask for another port or "auto"',
+            f'delete {queue[0].title}, or request another port or "auto"',
         )
     waiting = len(queue) - 1
     return Link(
         "claim",
         "ok",
-        f"it has the port{f'; {waiting} younger Routes wait' if waiting else ''}",
+        f"it has the port{f'; {waiting} younger Routes are waiting' if waiting else ''}",
         lines if waiting else (),
     )
 
@@ -223,14 +226,14 @@ def _service_links(route: Route, seen: ObservedUnit | None, world: World) -> Ite
             mark: Mark = "bad" if len(route.targets) == 1 else "warn"
             yield Link("Service", mark, f"{target.name}: {refusal.reason}", (), refusal.message)
             continue
-        what = f"port {wanted.text!r}" if wanted.text else "its one port"
+        what = f"port {wanted.text!r}" if wanted.text else "its only port"
         by = "spec.port.targetPort" if route.target_port is not None else "the Service"
         zero = target.weight == 0
         yield Link(
             "Service",
             "warn" if zero else "ok",
-            f"{target.name} is there, weight {target.weight}; {what} is meant, says {by}",
-            remedy="weight 0 takes no new connection" if zero else "",
+            f"{target.name} exists, weight {target.weight}; uses {what} (from {by})",
+            remedy="with weight 0 it gets no new connections" if zero else "",
         )
         yield _endpoints_link(route, target, wanted, sets, seen, world)
     yield from _no_server(route, world)
@@ -261,9 +264,7 @@ def _endpoints_link(
             if not ports:
                 there = few([f"{p.name or p.port}/{p.protocol}" for p in group.ports], _NAMES_MAX)
                 lines.append(
-                    Line(
-                        "bad", f"{item.name}: none of its ports is meant; it has {there or 'none'}"
-                    )
+                    Line("bad", f"{item.name}: no port matches; available ports: {there or 'none'}")
                 )
                 continue
             for port in ports:
@@ -280,13 +281,13 @@ def _endpoints_link(
         shown = [*shown[:_LINES_MAX], Line("info", f"and {hidden} more")]
     remedy = ""
     if not lines:
-        remedy = f"no endpoint at all: does the selector of Service {target.name} match its pods?"
+        remedy = f"no endpoints: does the selector of Service {target.name} match its pods?"
     elif not good:
-        remedy = "make one of them ready and right, as told above"
+        remedy = "fix at least one of the endpoints above"
     return Link(
         "endpoints",
         mark,
-        f"{good} of {len(lines)} may serve, from {len(sets)} EndpointSlice{'s' * (len(sets) != 1)}",
+        f"{good} of {len(lines)} can serve, from {len(sets)} EndpointSlice{'s' * (len(sets) != 1)}",
         tuple(shown),
         remedy,
     )
@@ -309,14 +310,14 @@ def _endpoint_line(
         return Line("bad", f"{who}: {_DENIALS[denial]}")
     if not serves(endpoint):
         return Line("bad", f"{who}: not ready{', terminating' * endpoint.terminating}")
-    state = "ready" if endpoint.ready else "terminating, serves still"
+    state = "ready" if endpoint.ready else "terminating, still serving"
     if slots is None:
         return Line("ok", f"{who}: {state}")
     slot = slots.get(Address(canonical, port))
     if slot is None:
-        where = "not in HAProxy: no room, or not yet"
+        where = "not in HAProxy: over capacity, or not yet programmed"
         if world.faults:
-            where = "not in HAProxy when that last answered"
+            where = "not in HAProxy when it last answered"
         return Line("warn", f"{who}: {state}, and {where}")
     down = "" if slot.up or slot.state != "ready" else ", but its health check fails"
     mark: Mark = "warn" if down else "ok"
@@ -344,7 +345,7 @@ def _haproxy_links(port: int, verdict: Verdict | None, world: World) -> Iterator
         yield Link(
             "sidecar",
             "warn",
-            "an operator holds the port: nothing on it is changed",
+            "an operator holds the port: the sidecar does not change it",
             remedy=f"haproxy-sidecar release {port}",
         )
 
@@ -367,9 +368,9 @@ def _seen_link(port: int, seen: ObservedUnit, failure: str, *, claimed: bool) ->
     if seen.open and serving:
         return Link("HAProxy", "ok", text, lines)
     if failure:
-        remedy = remedy_of(failure) or "see what the sidecar says below; it is tried again"
+        remedy = remedy_of(failure) or "see the sidecar's error below; it keeps retrying"
     elif used and not serving and seen.open:
-        remedy = "no server is up: see their health checks"
+        remedy = "no server is up: see the health checks"
     else:
         remedy = "it opens as soon as a server is ready"
     return Link("HAProxy", "bad", text, lines, remedy)

@@ -1,6 +1,6 @@
-"""The links of an explanation that need HAProxy's counters: what fails though all is programmed.
+"""The steps of an explanation that need HAProxy's counters: failures although all is programmed.
 
-`sidecar.reporting.explain` asks what decides; this adds what clients meet. Pure.
+`sidecar.reporting.explain` covers the decisions; this adds how connections fare. Pure.
 """
 
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ def _links(item: PortReport) -> Iterator[Link]:
             "HAProxy",
             "bad",
             f"changed by somebody else: {item.drift}",
-            remedy="the sidecar repairs it at its next compare (timing.resync); `hold` the port to"
-            " change it by hand",
+            remedy="the sidecar repairs it at its next full compare (timing.resync); `hold` the"
+            " port to change it by hand",
         )
     if item.connections is not None and item.connections_limit:
         yield _limit(item.connections, item.connections_limit, item.connections_most)
@@ -39,9 +39,9 @@ def _links(item: PortReport) -> Iterator[Link]:
 
 
 def _limit(now: int, limit: int, most: int | None) -> Link:
-    text = f"{now} of {limit} connections now, {most} at most since HAProxy started"
+    text = f"{now} of {limit} connections now, at most {most} since HAProxy started"
     if now >= limit:
-        remedy = "raise pools.maxconn and restart HAProxy, or see `sessions` for who has them"
+        remedy = "raise pools.maxconn and restart HAProxy, or use `sessions` to see who has them"
         return Link("limit", "bad", f"{text}; further ones are closed at once", remedy=remedy)
     near = now >= _NEAR * limit
     return Link("limit", "warn" if near else "ok", text, remedy="raise pools.maxconn" * near)
@@ -56,12 +56,12 @@ def _attempts(item: PortReport, found: AttemptsReport) -> Link:
         if server.attempts and server.attempts.failed
     )
     remedy = (
-        "does a process listen at these addresses, and may HAProxy reach them?"
+        "is a process listening on these addresses, and can HAProxy reach them?"
         f" `haproxy-sidecar why {item.port} --probe` connects to each"
     )
     if not found.errors:
-        text = f"none of {found.sessions} connections was lost {found.when}, but {found.repeated}"
-        return Link("traffic", "warn", f"{text} attempts had to be made again", lines, remedy)
+        text = f"none of {found.sessions} connections failed {found.when}, but {found.repeated}"
+        return Link("traffic", "warn", f"{text} attempts had to be retried", lines, remedy)
     # A few may be those that a server had when it went.
     mostly = 2 * found.errors >= found.sessions
     return Link("traffic", "bad" if mostly else "warn", found.loss, lines, remedy)
@@ -69,8 +69,8 @@ def _attempts(item: PortReport, found: AttemptsReport) -> Link:
 
 def _server(server: ServerReport, found: AttemptsReport) -> str:
     who = " ".join(filter(None, (server.slot, server.address, server.pod)))
-    text = f"{who}: {found.errors} failed, {found.repeated} attempts had to be made again"
+    text = f"{who}: {found.errors} failed, {found.repeated} attempts had to be retried"
     since = server.seconds_since_change
     if since is not None and since < found.seconds:
-        text += f" (some maybe on its predecessor: it changed {since} s ago)"
+        text += f" (some may be from its predecessor: it changed {since} s ago)"
     return text

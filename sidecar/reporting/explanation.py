@@ -1,4 +1,4 @@
-"""What an explanation is: links of a chain, each with a mark, and what to do. Values only."""
+"""The form of an explanation: steps, each with a mark and a remedy. Values only."""
 
 from dataclasses import dataclass
 from typing import Literal

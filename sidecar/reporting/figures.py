@@ -1,4 +1,4 @@
-"""What HAProxy counts, put into a `Report`: sessions, bytes, checks, how connections went lately.
+"""Adds HAProxy's counters to a `Report`: sessions, bytes, checks, recent connections.
 
 Must not decide what a report has (`sidecar.reporting.status`), nor how counters are read. Pure.
 """

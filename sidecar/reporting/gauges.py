@@ -1,4 +1,4 @@
-"""Prometheus's gauges of how things are: counted when somebody scrapes, from an immutable report.
+"""Prometheus gauges of the current state: computed when scraped, from an immutable report.
 
 Bounded: by the pools of the settings, a handful of states, and the slots in use.
 """
@@ -58,7 +58,7 @@ class Gauges(Collector):
         )
         slots = GaugeMetricFamily(
             "haproxy_sidecar_pool_slots",
-            "Server slots of each pool: used by an endpoint (or what is left of it), or free.",
+            "Server slots of each pool: used by an endpoint (or its remaining sessions), or free.",
             labels=["pool", "state"],
         )
         claimed = Counter(item.pool for item in report.ports if item.route)
@@ -94,7 +94,7 @@ def _claims(report: Report) -> Metric:
 def _source(report: Report) -> Metric:
     family = GaugeMetricFamily(
         "haproxy_sidecar_source_changed_age_seconds",
-        "Since the source last handed something over.",
+        "Seconds since the source last delivered a change.",
     )
     if report.source.changed_seconds_ago is not None:
         family.add_metric([], report.source.changed_seconds_ago)
@@ -106,10 +106,16 @@ def _ports(report: Report) -> Iterator[Metric]:
     families = {
         name: GaugeMetricFamily(f"haproxy_sidecar_port_{name}", text, labels=list(PORT_LABELS))
         for name, text in (
-            ("connections", "Connections that clients have to the port."),
-            ("connections_limit", "How many they may have; further ones are closed at once."),
-            ("connection_errors", "Connections that no server took, in the last minute."),
-            ("connection_retries", "Attempts to reach a server that failed, in the last minute."),
+            ("connections", "Client connections to the port."),
+            (
+                "connections_limit",
+                "Limit of client connections to the port; further ones are closed at once.",
+            ),
+            ("connection_errors", "Connections that no server accepted, in the last minute."),
+            (
+                "connection_retries",
+                "Failed attempts to reach a server that were retried, in the last minute.",
+            ),
         )
     }
     for item in report.ports:
@@ -130,7 +136,7 @@ def _slots(report: Report) -> Metric:
     """1 for each used slot, to join HAProxy's own metrics by ``proxy`` and ``server``."""
     family = GaugeMetricFamily(
         "haproxy_sidecar_slot_info",
-        "Which Route and endpoint a server of HAProxy's has; always 1.",
+        "The Route and endpoint of a server in HAProxy; always 1.",
         labels=list(SLOT_LABELS),
     )
     for item in report.ports:

@@ -1,6 +1,6 @@
-"""The register of all claims for a person: who has which port, who waits, what is free. Pure.
+"""All claims for a person: who has which port, who is waiting, which are free. Pure.
 
-docs/reference.md has its JSON (``ports --json``), and names stay.
+docs/reference.md documents the JSON (``ports --json``); names are permanent.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""What a person or a program is told of the router: values made from routing and HAProxy. Pure.
+"""The status of the router for people and programs: values built from routing and HAProxy. Pure.
 
-`Facts` is what the loop (or a command that looks for itself) hands over, `build_report` makes a
-`Report` of it, `sidecar.reporting.figures` adds what HAProxy counts. The fields of `Report` are the
-JSON of ``/api/status`` and ``status --json``: docs/reference.md has them, and names stay.
+The loop (or a command without one) provides `Facts`, `build_report` makes a `Report` of them,
+`sidecar.reporting.figures` adds HAProxy's counters. The fields of `Report` are the JSON of
+``/api/status`` and ``status --json``, documented in docs/reference.md; names are permanent.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ class AttemptsReport:
     def loss(self) -> str:
         """What was lost, for a person."""
         failed = f"{self.errors} of {self.sessions} connections failed {self.when}"
-        return f"{failed}: no server took them"
+        return f"{failed}: no server accepted them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,15 +381,15 @@ def notes(item: PortReport) -> Iterator[str]:
         yield item.message if known else f"{item.reason}: {item.message}"
     if item.left_out:
         endpoints = counted(item.left_out, "endpoint")
-        yield f"{endpoints} left out; see limits.max_servers and pools.slots"
+        yield f"{endpoints} skipped; see limits.max_servers and pools.slots"
     if item.drift:
-        yield f"changed by somebody else: {item.drift}; repaired at the next compare"
+        yield f"changed by somebody else: {item.drift}; will be repaired at the next full compare"
     if item.connections_limit and (item.connections or 0) >= item.connections_limit:
         yield f"at its limit of {item.connections_limit} connections: further ones are closed"
     if item.attempts and item.attempts.errors:
         yield item.attempts.loss
     if item.held:
-        yield f"held: the sidecar changes nothing here until `haproxy-sidecar release {item.port}`"
+        yield f"held: the sidecar does not change it until `haproxy-sidecar release {item.port}`"
 
 
 def problem_lines(problems: Mapping[str, tuple[Problem, ...]]) -> tuple[str, ...]:

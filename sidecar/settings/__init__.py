@@ -1,1 +1,1 @@
-"""The settings: their shape, defaults, reasons and checks."""
+"""The settings: their shape, defaults, reasons and validation."""

@@ -1,4 +1,4 @@
-"""Settings from text: what YAML says, and each mistake in it as key, value and remedy.
+"""Settings from text: parses YAML, and reports each mistake as key, value and remedy.
 
 Must not know what a key means (`sidecar.settings.schema`), nor read files or the environment.
 """
@@ -60,7 +60,7 @@ def _problem(error: Any) -> str:
         case "extra_forbidden":
             return f"{key}: no such key; {_suggestion(location)}"
         case "missing":
-            return f"{key}: missing, and it has no default"
+            return f"{key}: missing; it has no default"
         case "value_error":
             remedy = str(error["ctx"]["error"])
         case "model_type":
@@ -76,7 +76,7 @@ def _problem(error: Any) -> str:
 
 #: pydantic's type of an error -> what would be right, in the words of somebody who writes YAML.
 _REMEDIES: Mapping[str, str] = {
-    "string_type": "write text; what YAML takes for a number or a yes or no goes in quotes",
+    "string_type": "write a string; quote what YAML would read as a number or boolean",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "write letters, digits, '.', '_' and '-', a letter or digit first",

@@ -1,7 +1,7 @@
-"""The settings: their shape, defaults, reasons and checks.
+"""The settings: their shape, defaults, reasons and validation.
 
-Owns every default, and what of several values goes together; what one value may be is
-`sidecar.settings.types`'s, and how they are read from text `sidecar.settings.parsing`'s. Frozen.
+Owns every default, and which values may be combined; `sidecar.settings.types` owns the individual
+values, and `sidecar.settings.parsing` how they are read from text. Frozen.
 """
 
 import ipaddress
@@ -80,17 +80,17 @@ class _Section(BaseModel):
 
 
 class HAProxySettings(_Section):
-    """Where HAProxy and we meet."""
+    """How the sidecar reaches HAProxy, and what HAProxy starts with."""
 
     socket: RuntimeAddress = "run/admin.sock"
     config: FilePath = Path("run/haproxy.cfg")
     state_file: FilePath = Path("run/servers.state")
     template: FilePath | None = None
-    #: None is 20,000; either is lowered to what the limit of open files has room for.
+    #: None is 20,000; either is lowered to what the limit of open files allows.
     maxconn: Count | None = None
-    #: Where HAProxy's own Prometheus exporter listens, if its build has one; null for nowhere.
+    #: Where HAProxy's own Prometheus exporter listens, if its build has one; None disables it.
     metrics_listen: MetricsAddress | None = None
-    #: For one reply. HAProxy answers within a millisecond; after this long something is stuck.
+    #: Per reply. HAProxy answers within a millisecond; after this long something is stuck.
     timeout: PositiveDuration = 5.0
 
     @property
@@ -104,15 +104,15 @@ class SourceSettings(_Section):
 
     kind: Literal["directory", "kubernetes"] = "directory"
     path: FilePath = Path("examples/")
-    #: Empty means all, which needs a ClusterRole; with names a Role in each of them will do.
+    #: Empty means all, which needs a ClusterRole; with names a Role in each of them is enough.
     namespaces: tuple[Namespace, ...] = ()
-    #: Selectors, in kubectl's words, so that several routers can share out the Routes.
+    #: Selectors, in kubectl's syntax, to divide the Routes among several routers.
     namespace_labels: LabelSelector = ""
     route_labels: LabelSelector = ""
     route_fields: FieldSelector = ""
-    #: v1 Endpoints are for clusters whose EndpointSlices may not be read.
+    #: v1 Endpoints are for clusters that do not permit reading EndpointSlices.
     endpoints: Literal["slices", "endpoints"] = "slices"
-    #: None finds the cluster by KUBECONFIG, else the pod's, else ~/.kube/config.
+    #: None uses KUBECONFIG, else the pod's service account, else ~/.kube/config.
     kubeconfig: FilePath | None = None
     context: Annotated[str, Field(min_length=1)] | None = None
 
@@ -130,7 +130,7 @@ class AnnotationSettings(_Section):
     router_name: AnnotationKey = "haproxy.router.openshift.io/wzh-router-name"
     port: AnnotationKey = "haproxy.router.openshift.io/external-tcp-port"
     drain_deadline: AnnotationKey = "haproxy.router.openshift.io/drain-deadline"
-    #: Where a cluster keeps the port that an ``auto`` Route was given.
+    #: Where the port assigned to an ``auto`` Route is recorded in a cluster.
     kept_port: AnnotationKey = "haproxy-sidecar/port"
 
     def keys(self) -> AnnotationKeys:
@@ -139,8 +139,8 @@ class AnnotationSettings(_Section):
 
 
 class TimeoutSettings(_Section):
-    """A pool's timeouts. Connect is short, since a dead endpoint costs it once per try; client
-    and server are long, since databases and brokers keep idle connections."""
+    """A pool's timeouts. Connect is short, because a dead endpoint costs it once per try; client
+    and server are long, because databases and brokers keep idle connections."""
 
     connect: PositiveDuration = 0.5
     client: PositiveDuration = 3600.0
@@ -148,7 +148,7 @@ class TimeoutSettings(_Section):
 
 
 class CheckSettings(_Section):
-    """HAProxy's own health checks; off, since readiness comes from Kubernetes."""
+    """HAProxy's own health checks; off, because readiness comes from Kubernetes."""
 
     enabled: StrictBool = False
     interval: PositiveDuration = 5.0
@@ -163,17 +163,17 @@ class PoolSettings(_Section):
     ports: Ports
     bind: BindAddresses = ("127.0.0.1",)
     slots: Annotated[Count, Field(le=4096)] = 16
-    #: Algorithms whose weights can change at run time; ``source`` gets a consistent hash for it.
+    #: Algorithms that support changing weights at run time; ``source`` uses a consistent hash.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
     namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
-    #: None: a quarter of the ports, at least one, so that one namespace leaves some to the others.
+    #: None: a quarter of the ports, at least one, so that some are left for other namespaces.
     auto_ports_per_namespace: Count | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
     send_proxy: Literal["none", "v1", "v2"] = "none"
-    #: Connections of one port at the same time; None is a tenth of HAProxy's, or an even share
-    #: where there are fewer ports. What comes beyond is closed at once.
+    #: Concurrent connections per port; None is a tenth of HAProxy's, or an even share if there are
+    #: fewer ports. Further connections are closed at once.
     maxconn: Count | None = None
 
     def port_pool(self) -> PortPool:
@@ -197,10 +197,10 @@ class PoolSettings(_Section):
 
 
 class DrainSettings(_Section):
-    """What happens to the sessions of a removed endpoint; 0 lets them end by themselves."""
+    """How long sessions on a removed endpoint may continue; 0 is forever."""
 
     deadline: Duration = 0.0
-    #: Of one port, once the deadline is over: those who reconnect shall not all come at once.
+    #: Per port, once the deadline has passed, so that clients do not all reconnect at once.
     sessions_per_second: Count = 100
 
 
@@ -215,49 +215,49 @@ class EndpointsSettings(_Section):
 class DNSSettings(_Section):
     """How the names of ExternalName Services are looked up."""
 
-    #: Each an IP with a port; without any, those of /etc/resolv.conf are asked.
+    #: Each an IP with a port; if empty, those in /etc/resolv.conf are used.
     servers: tuple[DNSServer, ...] = ()
-    #: For one look, with all servers and retries.
+    #: Per lookup, including all servers and retries.
     timeout: PositiveDuration = 5.0
-    #: How long a name keeps its last addresses when DNS says that it has none. (While DNS fails,
-    #: which says nothing, it keeps them anyway.)
+    #: How long a name keeps its last addresses when DNS says that it has none. (While DNS merely
+    #: fails, they are always kept.)
     keep: Duration = 60.0
 
 
 class LimitSettings(_Section):
-    """What one Route may take, so that it cannot take it from the others."""
+    """What one Route may use, so that enough is left for the others."""
 
-    #: Beyond the pool's slots servers are added while HAProxy runs, up to this many.
+    #: Beyond the pool's slots servers are added at run time, up to this many.
     max_servers: Annotated[Count, Field(le=65535)] = 1024
 
 
 class HTTPSettings(_Section):
-    """Where the page, /api, /healthz, /readyz and /metrics are; null for nowhere."""
+    """Where the page, /api, /healthz, /readyz and /metrics are served; None disables them."""
 
     listen: ListenAddress | None = "127.0.0.1:8405"
-    #: Off the loopback the page and /api are there for whoever knows what this file holds.
+    #: Unless on loopback, the page and /api require the token in this file.
     token_file: FilePath | None = None
 
 
 class TimingSettings(_Section):
-    """The sidecar's own pace."""
+    """Delays and intervals of the sidecar."""
 
-    #: How long a claimed port may be without a usable server before it is closed, so that a load
-    #: balancer in front sees it and a flapping endpoint does not toggle the socket.
+    #: How long a claimed port stays open without a usable server. Then it is closed, so that a load
+    #: balancer in front notices; the delay keeps a flapping endpoint from toggling the socket.
     close_after: Duration = 5.0
-    #: How often everything is compared even though nothing was reported.
+    #: How often everything is compared even if no change was reported.
     resync: Annotated[Duration, AtLeast1s] = 30.0
-    #: After SIGTERM: how long to be unready and still drive, while load balancers look elsewhere
-    #: and HAProxy ends its sessions; as long as Kubernetes' own default for all of it.
+    #: After SIGTERM: how long to go on reconciling while not ready, until load balancers have
+    #: moved on and HAProxy has ended its sessions; Kubernetes' default termination grace period.
     grace: Duration = 30.0
 
 
 class LeaseSettings(_Section):
-    """The Lease by which one of the replicas writes."""
+    """The Lease that elects the replica that writes."""
 
     #: None: the pod's own.
     namespace: Namespace | None = None
-    #: None: made of the router's name.
+    #: None: ``haproxy-sidecar-`` and the router's name.
     name: ObjectName | None = None
 
 
@@ -267,14 +267,14 @@ class KubernetesSettings(_Section):
     write_status: StrictBool = True
     events: StrictBool = True
     lease: LeaseSettings = LeaseSettings()
-    #: ``namespace/name`` of a Service whose ports are to be those that are open.
+    #: ``namespace/name`` of a Service whose ports are kept equal to the open ports.
     publish_service: NamespacedName | None = None
-    #: Of all kinds together; five times as many at once.
+    #: For all kinds together; bursts of up to five times as many.
     writes_per_second: Annotated[float, Field(strict=True, ge=0.1, le=1000)] = 10.0
 
 
 class LogSettings(_Section):
-    """How the sidecar logs: lines for a person on a terminal, JSON for machines elsewhere."""
+    """How the sidecar logs: lines for people on a terminal, otherwise JSON."""
 
     format: Literal["auto", "human", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -305,7 +305,7 @@ class Settings(_Section):
         names: set[str] = set()
         for pool in self.pools:
             if pool.name in names:
-                raise ValueError(f"pools: two are named {pool.name!r}; give each its own name")
+                raise ValueError(f"pools: two have the name {pool.name!r}; give each its own")
             names.add(pool.name)
             for port in pool.ports:
                 if port in owners:
@@ -321,12 +321,12 @@ class Settings(_Section):
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
             for other, of in taken.items():
                 if overlap(listen, other):
-                    raise ValueError(f"{key}: {listen!r} is that of {of} too; choose another")
+                    raise ValueError(f"{key}: {listen!r} is also used by {of}; choose another")
             taken[listen] = key
         slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
         if slots > SLOTS_MAX:
             raise ValueError(
-                f"pools: {slots} slots in all, for which HAProxy would take"
+                f"pools: {slots} slots in total, for which HAProxy would need"
                 f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
             )
         return self

@@ -1,6 +1,6 @@
-"""What one value of the settings may be: each type with its check, and what would be right.
+"""The types of the settings' values: each with its validation, and what would be valid.
 
-Which keys there are, and what they mean together, is `sidecar.settings.schema`'s.
+`sidecar.settings.schema` owns the keys, and what they mean together.
 """
 
 import ipaddress
@@ -109,7 +109,9 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 
 def _no_scope(value: str) -> None:
     if "%" in value or re.match(r"\[?fe[89ab][0-9a-f]:", value.lower()):
-        raise ValueError("HAProxy has no scope ids; write an address that is not link-local, or ::")
+        raise ValueError(
+            "HAProxy does not support scope IDs; write an address that is not link-local, or ::"
+        )
 
 
 def _bind_ip(value: str) -> str:

@@ -1,6 +1,6 @@
-"""What sources hand over, until the loop takes it.
+"""Changes delivered by sources, until the loop takes them.
 
-The only place where a source's thread and the loop's meet.
+The only place where a source's thread and the loop's thread meet.
 """
 
 import threading

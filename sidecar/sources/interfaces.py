@@ -1,7 +1,7 @@
-"""Where the sidecar runs: looks at the machine's interfaces, and publishes their addresses.
+"""The machine's own addresses: reads its network interfaces, and publishes them.
 
-Owns a thread that looks again now and then: addresses come and go (a virtual IP, a network that is
-plugged in). What they mean is `sidecar.routing.own_addresses`'s.
+Owns a thread that reads them again periodically: addresses come and go (a virtual IP, a network
+that is attached). `sidecar.routing.own_addresses` decides what they mean.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ def _of_interfaces() -> Iterator[str]:
     try:
         adapters = list(ifaddr.get_adapters())
     except OSError as exc:
-        log.error("the addresses of this machine cannot be listed: %s", exc)  # noqa: TRY400
+        log.error("cannot list the addresses of this machine: %s", exc)  # noqa: TRY400
         return
     for ip in (ip.ip for adapter in adapters for ip in adapter.ips):
         yield ip if isinstance(ip, str) else ip[0]

@@ -76,7 +76,7 @@ def test_a_cluster_drives_the_ports_and_its_absence_does_not(
     api.apply(slice_manifest("web", [b]), *app("other", 30001, [a]))
     api.compact()
     await_told(caplog, f"{api.host}: ")
-    await_told(caplog, "the last known state stays")
+    await_told(caplog, "keeping the last known state")
     session.echo()
     stand.connect(30000).close()
     api.start()

@@ -314,7 +314,7 @@ def test_a_held_port_is_left_alone_until_it_is_released(
         held = run_cli("hold", "-c", stand.settings_file, PORT)
         assert (held.code, held.out) == (
             0,
-            f"port {PORT} is held: the sidecar leaves it as it is until it is released\n",
+            f"port {PORT} is held: the sidecar does not change it until it is released\n",
         )
         somebody(f"set server be_tcp-{PORT}/s1 state maint", f"disable frontend tcp-{PORT}")
         await_resync(daemon)
@@ -391,7 +391,7 @@ def test_a_held_port_outlives_a_restart_of_haproxy(
         (("hold", 0), "port 0 is in no pool"),
         (("hold", "web"), "Invalid value for 'PORT'"),
         (("hold",), "Missing argument"),
-        (("release", PORT), f"port {PORT} is not held; held are: none"),
+        (("release", PORT), f"port {PORT} is not held; held ports: none"),
         (("release", 40000), "port 40000 is not held"),
     ],
 )

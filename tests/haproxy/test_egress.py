@@ -195,7 +195,7 @@ def test_a_name_that_nobody_knows_holds_up_nobody(
     converged(daemon)
     await_leads_to(stand, 30001, one)
     await_refused(stand, 30000)
-    await_(lambda: "DNS knows no such name (NXDOMAIN)" in caplog.text, "it is told why")
+    await_(lambda: "the name does not exist in DNS (NXDOMAIN)" in caplog.text, "it is told why")
     dns_server.zone["db.example"] = [a(two)]
     await_leads_to(stand, 30000, two)
 

@@ -401,7 +401,7 @@ def test_more_endpoints_than_slots(
         converged(daemon)
         await_(lambda: len(stand.ready(30000)) == 50, "as many as a Route may have")
         assert leads_to(stand, 30001, server)
-        await_told(caplog, "950 left out, see limits.max_servers")
+        await_told(caplog, "950 endpoints skipped, see limits.max_servers")
         # Those that have a slot keep it while others come and go.
         before = stand.slots(30000)
         stand.write("web.yaml", *app("web", 30000, many[500:] + many[:500]))

@@ -315,12 +315,12 @@ def test_the_limit_of_a_route_and_how_many_are_left_out(
         served = stand.slots(PORT, "ready")
         # Those that serve go on when others come, whatever their addresses.
         stand.write("web.yaml", *app("web", PORT, many))
-        await_told(caplog, "4 left out")
+        await_told(caplog, "4 endpoints skipped")
         await_(lambda: left_out()[PORT] == 4, "the status says it")
         assert stand.slots(PORT, "ready") == served
         assert served_by(stand, 4, PORT + 1) == {"other"}
         shown = run_cli("status", "-c", stand.settings_file)
-        assert "4 endpoints left out" in shown.out
+        assert "4 endpoints skipped" in shown.out
         # One that goes makes room for one that waited.
         gone = next(iter(served))
         stand.write("web.yaml", *app("web", PORT, [ip for ip in many if ip != gone.ip]))

@@ -271,7 +271,7 @@ def test_a_port_has_a_number_even_if_nobody_knows_its_name(make_stand: MakeStand
     stand.manifests.rename(stand.manifests.with_name("elsewhere"))
     done = run_cli("sessions", "30000", "-c", stand.settings_file)
     assert (done.code, done.out) == (0, "port 30000: 0 sessions\n")
-    assert done.err.startswith("without names of Routes and pods: ")
+    assert done.err.startswith("names of Routes and pods are missing: ")
     assert run_cli("sessions", "demo/web", "-c", stand.settings_file).code == 3
 
 
@@ -294,7 +294,7 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
 
     unasked = run_cli("kick", "30000", "-c", stand.settings_file)
     assert (unasked.code, unasked.out) == (2, "")
-    assert "end 5 sessions of port 30000 (demo/web), 100 a second? " in unasked.err
+    assert "end 5 sessions on port 30000 (demo/web), at most 100 per second? " in unasked.err
     assert alive(*ours) == 5
 
     process = subprocess.Popen(
@@ -312,7 +312,7 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
     assert process.returncode == 0
     assert err.splitlines() == ["ended 2 of 5", "ended 4 of 5"]
     slot = stand.slots(30000)[a.address]
-    assert out == f"ended 5 sessions of port 30000 (demo/web)\n  5 on {slot} {a.address} pod-a\n"
+    assert out == f"ended 5 sessions on port 30000 (demo/web)\n  5 on {slot} {a.address} pod-a\n"
     await_(lambda: alive(*ours) == 0, "all five are ended")
     assert alive(*back) == 3
     assert alive(*others) == 5
@@ -321,7 +321,7 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
         client.close()
     await_sessions(stand, 30000, 0)
     done = run_cli("kick", "30000", "-c", stand.settings_file, "--yes")
-    assert done == (0, "no session on port 30000 (demo/web)\n", "")
+    assert done == (0, "no sessions on port 30000 (demo/web)\n", "")
 
 
 @pytest.mark.parametrize("by", ["slot", "pod", "address"])
@@ -343,7 +343,7 @@ def test_kick_ends_the_sessions_of_one_server(
     done = run_cli("kick", "30000", "--server", server, "--yes", "-c", stand.settings_file)
     assert done.code == 0
     assert done.out == (
-        f"ended {len(on_a)} sessions of port 30000 (demo/web), server {server}\n"
+        f"ended {len(on_a)} sessions on port 30000 (demo/web), server {server}\n"
         f"  {len(on_a)} on {slot} {a.address} pod-a\n"
     )
     await_(lambda: alive(*on_a) == 0, "those of a are ended")

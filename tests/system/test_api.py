@@ -162,7 +162,7 @@ def test_an_unreadable_token_file_is_said_once(
         file.write_text("secret\n")
         for _ in range(20):
             assert get(stand, "/api/status", Authorization="Bearer secret").status == 200
-        assert said()[2:] == [f"http.token_file {file} can be read again"]
+        assert said()[2:] == [f"http.token_file {file} is readable again"]
 
 
 def test_probes_do_not_wait_for_the_loop(make_stand: MakeStand) -> None:

@@ -192,10 +192,10 @@ GOOD = yaml.safe_dump_all(app("web", 30000, ["10.1.2.3"])).encode()
 #: name -> (what the file holds then, what the user is told)
 BROKEN_FILES: dict[str, tuple[bytes, str]] = {
     "truncated": (GOOD[: GOOD.index(b"wzh-router-name") + 8], "keeping the 3 objects it had"),
-    "truncated in a list": (b"items: [1, 2", "not YAML"),
+    "truncated in a list": (b"items: [1, 2", "invalid YAML"),
     "binary": (bytes(range(256)), "not UTF-8 text"),
-    "zeros": (bytes(4096), "not YAML"),
-    "tabs": (b"a:\n\t- b\n", "line 2: not YAML"),
+    "zeros": (bytes(4096), "invalid YAML"),
+    "tabs": (b"a:\n\t- b\n", "line 2: invalid YAML"),
     "no object": (b"just a text\n", "a Kubernetes object is a mapping"),
 }
 
@@ -253,7 +253,7 @@ def test_two_objects_of_one_name(
     with running(stand.daemon()):
         await_(lambda: stand.ready(30000) == [a.address], "served")
         stand.write("2.yaml", *app("web", 30001, [b]))
-        expect_told(stand, caplog, "has it too, and the first counts; remove one of the two")
+        expect_told(stand, caplog, "has it too and takes precedence; remove one of the two")
         assert f"{stand.manifests}/2.yaml, document 1: Route demo/web" in caplog.text
         assert stand.ready(30000) == [a.address]
         assert stand.is_refused(30001)

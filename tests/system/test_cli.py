@@ -197,7 +197,7 @@ def test_check(settings_file: Path) -> None:
         "why",
         f"  demo/bad: 'abc' is not a valid port; {rule}",
         "  demo/empty: no ready endpoint in Service 'empty'",
-        "  demo/many: 2 endpoints left out, limits.max_servers is 8",
+        "  demo/many: 2 endpoints skipped, limits.max_servers is 8",
     ]
     assert problems.startswith(f"problems\n  {manifests}/torn.yaml, line ")
 
@@ -255,7 +255,7 @@ def test_plan_prints_what_the_sidecar_then_sends(
     with running(stand.daemon()) as daemon:
         await_(lambda: not daemon.ready(), "converged")
         nothing = run_cli("plan", *ours)
-        assert nothing == (0, "", "nothing to do: HAProxy is as desired\n")
+        assert nothing == (0, "", "nothing to do: HAProxy has converged\n")
     stand.write("web.yaml", *app("web", 30000, [b]))
     slot = stand.slots(30000)[a.address]
     assert run_cli("plan", *ours).out == f"set server be_tcp-30000/{slot} state maint\n"
@@ -289,7 +289,7 @@ def test_plan_tells_what_waits_from_what_is_done_now(
         ends = f"shutdown sessions server be_tcp-30001/{left}, when the drain deadline"
         await_(lambda: run_cli("plan", *ours).out == "", "all that is to be done now is done")
         told = run_cli("plan", *ours).err
-        assert told == f"nothing to do now\nlater: {closes}\nlater: {ends} is over\n"
+        assert told == f"nothing to do now\nlater: {closes}\nlater: {ends} has passed\n"
         assert not stand.is_refused(30000), "it is as `plan` says"
 
 
@@ -338,7 +338,7 @@ def test_status(
     assert notes.splitlines() == [
         "notes",
         "  30001 demo/waits: NoEndpoints: no ready endpoint in Service 'waits'",
-        "  30002 demo/many: 1 endpoint left out; see limits.max_servers and pools.slots",
+        "  30002 demo/many: 1 endpoint skipped; see limits.max_servers and pools.slots",
     ]
     assert waiting.startswith(
         "without a port\n  demo/bad: InvalidPort: '70000' is not a valid port"
@@ -420,7 +420,7 @@ def test_status_of_some(make_stand: MakeStand, make_server: MakeServer) -> None:
         assert seen("-n", "shop", "my*") == ([30001], [])
         assert seen("b*") == ([], ["lab/bad"])
         nothing = run_cli("status", "-c", stand.settings_file, "nobody")
-        assert "no Route has a port here" in nothing.out
+        assert "no Route has a port" in nothing.out
 
 
 def test_status_without_a_sidecar_and_beside_another(
@@ -435,11 +435,11 @@ def test_status_without_a_sidecar_and_beside_another(
         other = stand.folder / "other.yaml"
         other.write_text(yaml.safe_dump({**data, "router_name": "other"}))
         told = run_cli("status", "-c", other)
-        assert "answers the one of router 'wzh-router-1' with HAProxy at" in told.out
+        assert "serves router 'wzh-router-1' with HAProxy at" in told.out
         assert "demo/web" not in told.out, "which is none of that router's"
     alone = run_cli("status", "-c", stand.settings_file)
     assert alone.code == 0
-    assert "no running sidecar; read from HAProxy and the source: none answers at" in alone.out
+    assert "no running sidecar; read from HAProxy and the source: nothing answers at" in alone.out
     assert "Connection refused" in alone.out
     direct = json.loads(run_cli("status", "-c", stand.settings_file, "--json").out)
     assert (direct["asked"], direct["converged"], direct["changes"]) == ("haproxy", None, None)
@@ -461,7 +461,7 @@ def test_status_of_a_haproxy_that_is_away(settings_file: Path) -> None:
     assert done.code == 3
     assert "HAProxy  away" in done.out
     assert "30001  unknown  demo/web" in done.out
-    assert "connecting: No such file or directory; does HAProxy run, " in done.out
+    assert "connecting: No such file or directory; is HAProxy running, " in done.out
     report = json.loads(run_cli("status", "-c", settings_file, "--json").out)
     assert report["haproxy"] is None
     assert report["ports"][0]["state"] == "unknown"

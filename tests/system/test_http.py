@@ -235,7 +235,7 @@ def test_the_port_is_taken(make_stand: MakeStand) -> None:
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
         "settings http.listen:\n"
-        f"  {listen!r} cannot be used (Address already in use); choose another, or null for none"
+        f"  {listen!r} cannot be used (Address already in use); choose another, or null to disable"
     )
 
 

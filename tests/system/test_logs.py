@@ -83,7 +83,7 @@ def test_a_start_before_haproxys_is_no_fault(
         await_(lambda: told("waiting for HAProxy at"), "it says what it waits for", 30)
         stand.start()
         await_(lambda: told("port 30000: open"), "it serves", 30)
-        await_(lambda: told("port 30001: closed, waits for servers"), "the other one waits", 30)
+        await_(lambda: told("port 30001: closed, waiting for servers"), "the other one waits", 30)
         assert len(told("waiting for HAProxy at")) == 1
         assert not told("port 30000: closed"), "it has servers"
         assert {json.loads(line)["level"] for line in lines()} == {"info"}
@@ -94,7 +94,7 @@ def test_up_starts_without_a_warning(make_stand: MakeStand, make_server: MakeSer
     stand.write("web.yaml", *app("web", 30000, [make_server()]), *app("none", 30001, []))
     with logging(stand, "human", "up") as lines:
         await_(lambda: any("port 30000: open" in line for line in lines()), "it serves", 30)
-        await_(lambda: any("port 30001: closed, waits" in line for line in lines()), "told", 30)
+        await_(lambda: any("port 30001: closed, waiting" in line for line in lines()), "told", 30)
         assert not [line for line in lines() if "error: " in line or "warning: " in line]
 
 

@@ -37,8 +37,8 @@ def test_a_file_says_once_that_it_cannot_be_written(
     assert not file.write("text")
     path = folder / "servers.state"
     levels = [(record.levelname, record.getMessage()) for record in caplog.records]
-    cannot = f"cannot write {path}: File exists; trying again until it works"
-    assert levels == [("ERROR", cannot), ("INFO", f"{path} can be written again"), levels[0]]
+    cannot = f"cannot write {path}: File exists; retrying until it succeeds"
+    assert levels == [("ERROR", cannot), ("INFO", f"{path} is writable again"), levels[0]]
 
 
 def test_a_sidecar_goes_on_though_nothing_can_be_saved(
@@ -61,7 +61,7 @@ def test_a_sidecar_goes_on_though_nothing_can_be_saved(
         assert len(said) == len(set(said)) == 3, "the state, the `auto` ports, which HAProxy it is"
         folder.unlink()
         for name in ("servers.state", "auto-ports.json", "programmed.json"):
-            await_told(caplog, f"{folder / name} can be written again")
+            await_told(caplog, f"{folder / name} is writable again")
         assert read_programmed(folder / "programmed.json") == stand.info().identity
     assert b.address.ip in path.read_text()
 

@@ -61,7 +61,7 @@ def test_the_ledger_of_claims(make_stand: Callable[..., Stand], make_server: Mak
     assert [line.split(":")[:2] for line in ledger["without"]] == [["demo/lost", " PortNotInPool"]]
     for line in (
         "30000: b/early, demo/late",
-        'p0: 3 of 5: 30001, 30003-30004; "auto" gives a namespace 1 at most',
+        'p0: 3 of 5: 30001, 30003-30004; "auto" ports per namespace: at most 1',
         "demo/lost: PortNotInPool",
     ):
         assert line in told.out
@@ -75,7 +75,7 @@ def test_the_ledger_without_haproxy(make_stand: Callable[..., Stand]) -> None:
     ledger = json.loads(result.out)
     assert result.code == 3
     assert [item["state"] for item in ledger["ports"]] == ["unknown", "unknown"]
-    assert "does HAProxy run" in ledger["problems"][0]
+    assert "is HAProxy running" in ledger["problems"][0]
 
 
 def test_an_empty_ledger(make_stand: Callable[..., Stand]) -> None:

@@ -191,9 +191,7 @@ def test_a_script_on_stdin(haproxy: LittleHAProxy, arguments: tuple[str, ...]) -
 def test_a_script_changes_nothing_unasked(haproxy: LittleHAProxy, command: str) -> None:
     done = haproxy.shell("-e", f"get weight be_tcp-1/s1; {command}")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"haproxy-sidecar: without --yes nothing is sent that changes HAProxy: {command}\n"
-    )
+    assert done.stderr == (f"haproxy-sidecar: commands that change HAProxy need --yes: {command}\n")
     assert haproxy.shell("-e", "get weight be_tcp-1/s1").stdout == "1 (initial 1)\n"
 
 
@@ -204,7 +202,7 @@ def test_a_script_may_turn_writing_on_itself(haproxy: LittleHAProxy) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     done = haproxy.shell("-e", ":wriet on")
     assert (done.returncode, done.stdout) == (2, "")
-    assert ":write on   let commands through that change HAProxy" in done.stderr
+    assert ":write on   allow commands that change HAProxy" in done.stderr
 
 
 def test_maps_by_number(haproxy: LittleHAProxy) -> None:
@@ -430,13 +428,13 @@ def test_a_session_on_a_terminal(haproxy: LittleHAProxy) -> None:
     with Terminal(haproxy) as terminal:
         heading = terminal.expect(PROMPT)
         assert re.search(r"HAProxy [0-9.]+\S*, PID [0-9]+, up ", heading)
-        assert "Ctrl-D leaves" in heading
+        assert "Ctrl-D quits" in heading
         terminal.type("get weight be_tcp-1/s1\r")
         terminal.expect("1 (initial 1)")
         terminal.expect(PROMPT)
         terminal.type("set server be_tcp-1/s1 state maint\r")
-        terminal.expect("the sidecar sets port 1 right again within 30s; `haproxy-sidecar hold 1`")
-        terminal.expect("not sent, since it changes HAProxy; `:write on`")
+        terminal.expect("the sidecar will revert port 1 within 30s; `haproxy-sidecar hold 1`")
+        terminal.expect("not sent: it changes HAProxy; `:write on`")
         terminal.expect(PROMPT)
         terminal.type(":write on\r")
         terminal.expect("write is on")
@@ -446,7 +444,7 @@ def test_a_session_on_a_terminal(haproxy: LittleHAProxy) -> None:
         terminal.expect(PROMPT)
         terminal.type("show servers state\r")
         terminal.expect("be_name  srv_name  srv_addr")
-        terminal.expect("(4 unused slots and ports left out: `:all on`)")
+        terminal.expect("(4 unused slots and ports hidden; `:all on` shows them)")
         terminal.expect(PROMPT)
         terminal.type("get weight be_tcp-1/s9\r")
         terminal.expect("No such server.")
@@ -476,7 +474,7 @@ def test_a_session_outlives_haproxy(tmp_path: Path) -> None:
             terminal.expect(PROMPT)
             haproxy.start()
             terminal.type("get weight be_tcp-1/s1\r")
-            terminal.expect("a new connection")
+            terminal.expect("reconnected: ")
             terminal.expect("1 (initial 1)")
             terminal.expect(PROMPT)
             terminal.type("quit\r")

@@ -99,7 +99,7 @@ def test_ten_dead_workers_lose_no_connection_and_the_pod_stays_ready(
     files.callback(probe.close)
     for number in range(1, 11):
         os.kill(worker_of(process.pid), signal.SIGKILL)
-        process.await_said(f"started again ({number})", 30)
+        process.await_said(f"restarted ({number})", 30)
         lives_until = time.monotonic() + 3.0
         await_(lambda: readyz(stand) == (200, "ok"), "the successor is ready", 30)
         await_(lambda t=lives_until: time.monotonic() > t, "it lives for a while")
@@ -108,7 +108,7 @@ def test_ten_dead_workers_lose_no_connection_and_the_pod_stays_ready(
     assert probe.worst < 3
     assert load.failures == []
     session.echo()
-    assert process.said.count("the sidecar was ended by SIGKILL after ") == 10
+    assert process.said.count("the sidecar was killed by SIGKILL after ") == 10
     assert stand.info().identity == haproxy
     connection = http.client.HTTPConnection(stand.ip, 8405, timeout=5)
     with contextlib.closing(connection):
@@ -196,7 +196,7 @@ def test_a_crash_is_named_and_followed_by_another_worker(start: Start) -> None:
     first, second, third = process.said.splitlines()
     assert first.split() == ["worker", "0"]
     assert second.startswith("worker 1 exited with code 1 after 0.")
-    assert third.startswith("worker 2 was ended by SIGSEGV after 0.")
+    assert third.startswith("worker 2 was killed by SIGSEGV after 0.")
 
 
 def test_the_end_of_a_worker_that_was_told_is_the_parents(start: Start) -> None:

@@ -65,7 +65,11 @@ def test_what_a_line_says(value: str, line: Line) -> None:
         ("9000", "a/b:", "'a/b:' is not a valid line"),
         ("9000", "A/b:1", "data['9000'], namespace: 'A' is not a valid name"),
         ("9000", "a/b c:1", "data['9000'], Service: 'b c' is not a valid name"),
-        ("9000", "a/b:1:PROXY-V1", "says more; behind the port there may be PROXY twice"),
+        (
+            "9000",
+            "a/b:1:PROXY-V1",
+            "is not a valid line; only PROXY, at most twice, may follow the port",
+        ),
         ("9000", "a/b:1:::a/secret", "is not a valid line"),
     ],
 )
@@ -127,7 +131,7 @@ def test_the_route_of_a_line() -> None:
     ("service_port", "ports", "target_port", "doubt"),
     [
         ("http", None, "http", ""),
-        ("8080", None, 8080, "8080 is the Service's port, while a Route names that of the"),
+        ("8080", None, 8080, "8080 is the Service's port, but a Route names the endpoints'"),
         ("8080", [ServicePort("", 8080, "TCP", "80")], None, ""),
         ("http", [ServicePort("http", 8080, "TCP", "80")], "http", ""),
         ("9", [ServicePort("", 8080, "TCP", "80")], 9, "no port '9'; available ports: - (8080)"),
@@ -150,7 +154,7 @@ def test_the_services_port_becomes_the_endpoints(
 
 
 def test_a_udp_port_is_refused() -> None:
-    with pytest.raises(ObjectError, match="its port '8080' is UDP; only TCP can be carried over"):
+    with pytest.raises(ObjectError, match="its port '8080' is UDP; only TCP can be converted"):
         convert(LINE, _known(ServicePort("dns", 8080, "UDP", "53")), _router())
 
 
@@ -215,7 +219,7 @@ def test_import_writes_routes_that_work(
     path.write_text("# mine\n")
     edited = run_cli("import", "tcp-services", source, "-o", stand.manifests, *ours)
     assert edited.code == 1
-    assert f"{path} says something else and is left as it is" in edited.err
+    assert f"{path} already exists with other content and was not changed" in edited.err
     assert path.read_text() == "# mine\n"
 
 
@@ -241,8 +245,8 @@ def test_import_says_what_is_not_carried_over(tmp_path: Path) -> None:
     ]
     told = done.err.splitlines()
     for start, text in [
-        ("look at 9000: 80 is the Service's port", "give its manifest too"),
-        ("ConfigMap ingress-nginx/udp-services: 1 UDP line left out", "TCP only"),
+        ("review 9000: 80 is the Service's port", "pass the Service, too"),
+        ("ConfigMap ingress-nginx/udp-services: 1 UDP line skipped", "TCP only"),
         ("ConfigMap ingress-nginx/tcp-services: data['9003']: ", "'nonsense' is not a valid line"),
         ("ConfigMap ingress-nginx/tcp-services: data['x']: ", "'x' is not a valid port"),
         ("9000: its clients speak the PROXY protocol", "accept_proxy: true"),

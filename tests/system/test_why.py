@@ -78,7 +78,7 @@ def test_a_port_that_works(subject: str) -> None:
     [
         ([], "demo/web", "Route", "no Route demo/web"),
         ([replace(GOOD[0], name="wep")], "demo/web", "Route", "did you mean demo/wep?"),
-        ([route(router_name="other")], "demo/web", "router", "router 'other', this is 'wzh-"),
+        ([route(router_name="other")], "demo/web", "router", "router 'other', but this is 'wzh-"),
         ([route(router_name=None)], "demo/web", "router", "it names no router"),
         ([route(port="x")], "demo/web", "port", "annotation is 'x'"),
         ([route(port=None)], "demo/web", "port", "annotation is missing"),
@@ -89,7 +89,7 @@ def test_a_port_that_works(subject: str) -> None:
         ([GOOD[0]], "demo/web", "Service", "web: ServiceNotFound"),
         ([GOOD[0], service("web", *(ServicePort(n, 1, "TCP", "") for n in "ab"))],
          "demo/web", "Service", "AmbiguousTargetPort"),
-        (GOOD[:2], "30000", "endpoints", "0 of 0 may serve"),
+        (GOOD[:2], "30000", "endpoints", "0 of 0 can serve"),
     ],
 )  # fmt: skip
 def test_where_the_chain_breaks(
@@ -105,9 +105,9 @@ def test_who_else_claims_it() -> None:
     found = world(older, replace(GOOD[0], created_seconds=100000.0), *GOOD[1:])
     link = broken(explain("demo/web", found))
     assert link.name == "claim"
-    assert "an older Route has the port, other/old; this is number 2 of 2" in link.text
+    assert "an older Route, other/old, has the port; this one is number 2 of 2" in link.text
     assert [line.text for line in link.lines] == [
-        "1. other/old, created 1970-01-01 00:00:01 UTC, has it",
+        "1. other/old, created 1970-01-01 00:00:01 UTC, has the port",
         "2. demo/web, created 1970-01-02 03:46:40 UTC",
     ]
     assert "other/old" in explain("30000", found).links[0].text
@@ -115,7 +115,7 @@ def test_who_else_claims_it() -> None:
 
 def test_a_refused_route_is_told_at_its_port() -> None:
     link = broken(explain("31000", world(route(port=31000))))
-    assert link.lines[0].text.startswith("demo/web asks for it: NamespaceNotAllowed: ")
+    assert link.lines[0].text.startswith("demo/web requests it: NamespaceNotAllowed: ")
 
 
 def test_each_endpoint_says_why_it_is_no_server() -> None:
@@ -141,11 +141,11 @@ def test_each_endpoint_says_why_it_is_no_server() -> None:
         "not ready, terminating": "bad",
         "its network is in endpoints.deny": "bad",
         "not a valid IP address": "bad",
-        "ready, and not in HAProxy: no room, or not yet": "warn",
+        "ready, and not in HAProxy: over capacity, or not yet programmed": "warn",
         "ready, in slot s2 (ready), but its health check fails": "warn",
-        "none of its ports is meant; it has admin/TCP": "bad",
+        "no port matches; available ports: admin/TCP": "bad",
     }
-    assert link.text == "3 of 8 may serve, from 2 EndpointSlices"
+    assert link.text == "3 of 8 can serve, from 2 EndpointSlices"
 
 
 def test_what_haproxy_and_the_sidecar_say() -> None:
@@ -164,7 +164,7 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     shut = link(observed=haproxy(is_open=False), failures=refused)
     assert shut.remedy == "only a restart of HAProxy brings it back"
     other = link(observed=haproxy(is_open=False), failures={unit_of(30000): "no"})
-    assert other.remedy.startswith("see what the sidecar says below")
+    assert other.remedy.startswith("see the sidecar's error below")
     assert link(failures={unit_of(30000): "no"}).text == "cannot reconcile the port: no"
     held = explain("30000", replace(world(*GOOD), held=units(30000)))
     assert held.works
@@ -202,7 +202,7 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
 
 @pytest.mark.parametrize("subject", ["", "nobody", "a/b/c", "/x", "x/", "<b>"])
 def test_what_is_no_subject(subject: str) -> None:
-    with pytest.raises(UsageError, match="write a port, or NAMESPACE/ROUTE"):
+    with pytest.raises(UsageError, match="write a port or NAMESPACE/ROUTE"):
         explain(subject, world(*GOOD))
 
 
@@ -228,7 +228,7 @@ def test_of_a_running_sidecar_and_without(make_stand: MakeStand, make_server: Ma
         assert report["operations"][0]["command"] == "set server be_tcp-30000/s1 state ready"
         bad = run_cli("why", "30001", *ours)
         assert bad.code == 1
-        assert 'a Route gets it by the port annotation "30001"' in bad.out
+        assert 'a Route gets it with the port annotation "30001"' in bad.out
         assert run_cli("why", "nobody", *ours).code == 2
         told = run_cli("history", "30000", *ours)
         assert told.out.splitlines()[-1].split()[2:5] == ["set", "server", "be_tcp-30000/s1"]

@@ -140,12 +140,12 @@ function notesOf(port) {
   const found = [];
   if (port.failure) found.push(["bad", `cannot be reconciled: ${port.failure}`]);
   if (port.message) found.push(["warn", port.reason && port.reason !== "Admitted" ? `${port.reason}: ${port.message}` : port.message]);
-  if (port.left_out) found.push(["warn", `${port.left_out} endpoints left out; see limits.max_servers and pools.slots`]);
-  if (port.drift) found.push(["bad", `changed by somebody else: ${port.drift}; repaired at the next compare`]);
+  if (port.left_out) found.push(["warn", `${port.left_out} endpoints skipped; see limits.max_servers and pools.slots`]);
+  if (port.drift) found.push(["bad", `changed by somebody else: ${port.drift}; will be repaired at the next full compare`]);
   if (port.connections_limit && port.connections >= port.connections_limit) found.push(["bad", `at its limit of ${port.connections_limit} connections: further ones are closed`]);
-  if (port.attempts && port.attempts.errors) found.push(["bad", `${port.attempts.errors} of ${port.attempts.sessions} connections failed in the last ${Math.round(port.attempts.seconds)} s: no server took them`]);
-  else if (failed(port.attempts)) found.push(["warn", `${port.attempts.retries + port.attempts.redispatches} attempts to reach a server failed in the last ${Math.round(port.attempts.seconds)} s, and were made again`]);
-  if (port.held) found.push(["warn", `held, until: haproxy-sidecar release ${port.port}`]);
+  if (port.attempts && port.attempts.errors) found.push(["bad", `${port.attempts.errors} of ${port.attempts.sessions} connections failed in the last ${Math.round(port.attempts.seconds)} s: no server accepted them`]);
+  else if (failed(port.attempts)) found.push(["warn", `${port.attempts.retries + port.attempts.redispatches} failed attempts to reach a server were retried in the last ${Math.round(port.attempts.seconds)} s`]);
+  if (port.held) found.push(["warn", `held until: haproxy-sidecar release ${port.port}`]);
   return found;
 }
 
@@ -252,7 +252,7 @@ async function poll() {
     byId("converged").textContent = "no answer";
     byId("converged").className = "mark bad";
     byId("unready").hidden = false;
-    byId("unready").textContent = `the sidecar does not answer (${error.message}); what is below is old`;
+    byId("unready").textContent = `the sidecar does not answer (${error.message}); the data below is stale`;
   }
 }
 

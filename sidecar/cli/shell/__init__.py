@@ -1,5 +1,5 @@
-"""``shell``: HAProxy's Runtime API by hand. `session` puts it together; `lines`, `guard`, `tables`
-and the first half of `completion` are pure."""
+"""``shell``: an interactive shell for HAProxy's Runtime API. `session` assembles it; `lines`,
+`guard`, `tables` and the first half of `completion` are pure."""
 
 from sidecar.cli.shell.session import shell
 

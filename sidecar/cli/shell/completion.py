@@ -1,6 +1,6 @@
-"""What may come next on the shell's line: words and names all come from the HAProxy that answers.
+"""Completion of the shell's line: all words and names come from the connected HAProxy.
 
-First the pure parts (HAProxy's help, candidates), then what asks HAProxy while somebody types.
+First the pure parts (HAProxy's help, candidates), then the queries to HAProxy while somebody types.
 """
 
 import csv

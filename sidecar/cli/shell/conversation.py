@@ -1,4 +1,4 @@
-"""What the shell asks: HAProxy's CLI at an address, be it a worker's or a master's."""
+"""The shell's connection to HAProxy's CLI at an address, of a worker or a master."""
 
 from sidecar.cli.shell.lines import split_target
 from sidecar.common.errors import MasterSocketError

@@ -1,7 +1,7 @@
-"""What stands between a typed command and HAProxy: which ones change it, and what to know before.
+"""Between a typed command and HAProxy: which commands change it, and what to know before.
 
-Lets through only what is known to change nothing, since each version of HAProxy brings new
-commands. Must not look at HAProxy or files. Pure.
+Allows only what is known to change nothing, because each version of HAProxy adds commands. Must not
+access HAProxy or files. Pure.
 """
 
 import re
@@ -20,7 +20,7 @@ _HARMLESS = re.compile(
 _CAUTIONS = (
     (
         re.compile(r"shutdown frontend "),
-        "it closes the port until HAProxy restarts; `disable frontend` can be taken back",
+        "it closes the port until HAProxy restarts; `disable frontend` can be undone",
     ),
     (
         re.compile(r"set maxconn frontend \S+ 0$"),
@@ -28,11 +28,11 @@ _CAUTIONS = (
     ),
     (
         re.compile(r"(?:hard-)?reload$"),
-        "it starts a second worker and ends the first: what this router never does",
+        "it starts a second worker and stops the first, which this router never does",
     ),
     (
         re.compile(r"shutdown sessions? "),
-        "`haproxy-sidecar kick` ends the sessions of a port in steps",
+        "`haproxy-sidecar kick` ends the sessions on a port at a limited rate",
     ),
 )
 
@@ -67,8 +67,8 @@ def prospect(command: str, held: frozenset[int], resync_seconds: float) -> str:
     if port is None:
         return ""
     if port in held:
-        return f"port {port} is held, so it stays; `haproxy-sidecar release {port}` ends that"
+        return f"port {port} is held, so the change stays until `haproxy-sidecar release {port}`"
     return (
-        f"the sidecar sets port {port} right again within {format_duration(resync_seconds)};"
-        f" `haproxy-sidecar hold {port}` keeps it from that"
+        f"the sidecar will revert port {port} within {format_duration(resync_seconds)};"
+        f" `haproxy-sidecar hold {port}` prevents that"
     )

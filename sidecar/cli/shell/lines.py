@@ -1,7 +1,7 @@
-"""What may be typed in the shell, and which replies mean "no".
+"""What may be typed in the shell, and which replies mean failure.
 
 Must not know the pool, nor judge or change a command beyond what `sidecar.haproxy.protocol` can
-carry: the person at the keyboard knows better. Pure.
+transport: the person at the keyboard knows better. Pure.
 """
 
 import re
@@ -39,9 +39,9 @@ def split_line(line: str) -> list[str]:
     commands = [command for command in commands if command]
     for command in commands:
         if "<<" in command:
-            raise UsageError(f"a payload (<<) cannot be sent, only what fits on a line: {command}")
+            raise UsageError(f"payloads (<<) are not supported, only single lines: {command}")
         if split_target(command)[1].split(" ")[0] == "prompt":
-            raise UsageError("'prompt' is not sent: the shell has its connection in that mode")
+            raise UsageError("'prompt' is not sent: the shell already uses that mode")
         try:
             encode_line(command)
         except LocalProtocolError as exc:

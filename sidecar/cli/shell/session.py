@@ -1,7 +1,7 @@
-"""``shell``: the Runtime API of the running HAProxy by hand, on a terminal or as a script.
+"""``shell``: the Runtime API of the running HAProxy, on a terminal or as a script.
 
-Owns the order of things: read a line, guard, ask, print. What each of these means is in the other
-modules of this package.
+Owns the sequence: read a line, guard, send, print. The steps are implemented in the other modules
+of this package.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 _KEEP_PODS_SECONDS = 5.0
 
 _HELP = """\
-:write on   let commands through that change HAProxy
-:raw on     replies as HAProxy sent them, no tables
-:all on     rows of unused slots and closed ports too
-:help       this; `help` is HAProxy's own"""
+:write on   allow commands that change HAProxy
+:raw on     show replies as HAProxy sent them, without tables
+:all on     show unused slots and closed ports too
+:help       show this; `help` is HAProxy's own"""
 
 
 @dataclass
@@ -97,7 +97,7 @@ def run_script(
         commands = split_line(line)
         for command in commands:
             if changes(command) and not modes.write:
-                raise UsageError(f"without --yes nothing is sent that changes HAProxy: {command}")
+                raise UsageError(f"commands that change HAProxy need --yes: {command}")
         for command in commands:
             if leaves(command):
                 return accepted
@@ -180,9 +180,11 @@ def _history() -> "History":
 def header(conversation: Conversation) -> str:
     """Who answers, and what one should know before the first command. Raises RuntimeAPIError."""
     reply = conversation.ask("show info")
-    told = ["help lists its commands, :help the shell's own; Tab completes, Ctrl-D leaves."]
+    told = ["help lists its commands, :help the shell's own; Tab completes, Ctrl-D quits."]
     if conversation.is_master:
-        told += ["This is the master: @1 COMMAND asks its worker, @1 stays there, @master returns."]
+        told += [
+            "This is the master: @1 COMMAND asks its worker, @1 switches to it, @master returns."
+        ]
         reply = conversation.ask("@1 show info")
     try:
         info = parse_info(reply)
@@ -233,7 +235,7 @@ def _interact(
             _say("ansired", str(exc))
         except KeyboardInterrupt:
             conversation.close()  # its reply is still to come
-            _say("ansired", "not waited for; HAProxy may have carried it out")
+            _say("ansired", "interrupted; HAProxy may have executed it")
 
 
 def _prompt(conversation: Conversation, modes: Modes) -> str:
@@ -244,7 +246,7 @@ def _prompt(conversation: Conversation, modes: Modes) -> str:
 def _may_change(command: str, settings: Settings, modes: Modes, told: set[int | None]) -> bool:
     """Say what comes of a command that changes something; whether it may be sent."""
     if text := caution(command):
-        _say("ansiyellow", f"mind: {text}")
+        _say("ansiyellow", f"caution: {text}")
     port = port_of(command)
     if port not in told:
         # A file of held ports that cannot be read must not keep anybody from HAProxy.
@@ -256,7 +258,7 @@ def _may_change(command: str, settings: Settings, modes: Modes, told: set[int | 
     if modes.write:
         told.add(port)
     else:
-        _say("ansired", "not sent, since it changes HAProxy; `:write on` lets it through")
+        _say("ansired", "not sent: it changes HAProxy; `:write on` allows it")
     return modes.write
 
 
@@ -264,7 +266,7 @@ def _ask_and_print(conversation: Conversation, printer: Printer, command: str) -
     connections = conversation.connections
     reply = conversation.ask(command)
     if conversation.connections != connections:
-        _say("ansiyellow", "(a new connection: modes set on the former one are off)")
+        _say("ansiyellow", "(reconnected: modes set on the previous connection are off)")
     if reply:
         printer.print(command, reply)
     elif split_target(command)[1]:

@@ -2,7 +2,7 @@
 ``show info``.
 
 Column names are HAProxy's own, so that its manual explains them; only ``pod`` and ``state`` are
-ours. Any other reply, and a refusal, is no table. Pure.
+ours. Any other reply, including a refusal, is not a table. Pure.
 """
 
 import csv

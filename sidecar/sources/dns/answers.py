@@ -1,8 +1,8 @@
-"""Following a name in DNS: what to go by after a look, and when to look again.
+"""Following a name in DNS: which addresses are valid after a lookup, and when to repeat it.
 
-While DNS fails it says nothing, so the last good addresses stay for as long as it does. That a
-name has none is believed when it was said for a while: a zone that is being reloaded says it, too.
-Pure: looking is `sidecar.sources.dns.following`'s.
+While DNS fails, the last good addresses are kept, for as long as that lasts. That a name has none
+is accepted only after a while: a zone that is being reloaded says so, too. Pure:
+`sidecar.sources.dns.following` does the lookups.
 """
 
 from collections.abc import Sequence

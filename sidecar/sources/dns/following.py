@@ -1,7 +1,7 @@
-"""DNS for the names outside the cluster that Routes lead to: asks, and publishes the answers.
+"""DNS for the external names that Routes use: looks them up, and publishes the answers.
 
-Owns a thread with an event loop, and one task a name. What an answer means is
-`sidecar.sources.dns.answers`'s.
+Owns a thread with an event loop, and one task per name. `sidecar.sources.dns.answers` decides what
+an answer means.
 """
 
 import asyncio
@@ -131,20 +131,20 @@ class Follower:
                 search=False,
             )
             if answer.rrset is None:
-                return Look((), 0.0, "DNS knows the name, with no address", failed=False)
+                return Look((), 0.0, "DNS has no address for the name", failed=False)
             addresses = tuple(sorted({record.address for record in answer.rrset}))
             return Look(addresses, answer.chaining_result.minimum_ttl, "", failed=False)
         except dns.resolver.NXDOMAIN:
-            return Look((), 0.0, "DNS knows no such name (NXDOMAIN)", failed=False)
+            return Look((), 0.0, "the name does not exist in DNS (NXDOMAIN)", failed=False)
         except dns.resolver.LifetimeTimeout:
-            problem = f"DNS did not answer in {self._timeout_seconds:g} s"
+            problem = f"DNS did not answer within {self._timeout_seconds:g} s"
         except dns.resolver.NoNameservers as exc:
             problem = f"DNS failed ({_causes(exc.kwargs.get('errors', ()))})"
         except (dns.exception.DNSException, OSError, EOFError) as exc:
             problem = f"DNS failed ({type(exc).__name__})"
         except Exception:
             # A task that ended would leave the name as it is for ever, unnoticed.
-            log.exception("DNS: the look at %r failed, its last addresses stay", name)
+            log.exception("DNS: looking up %r failed; keeping its last addresses", name)
             problem = "DNS failed, see the sidecar's log"
         return Look((), 0.0, problem, failed=True)
 

@@ -1,9 +1,8 @@
-"""The names outside the cluster that Routes lead to: who follows them, and what was known before.
+"""The external names that Routes use: who follows them, and their last known addresses.
 
-Owns the file in which the last answers outlive the sidecar, so that its successor needs no DNS to
-leave HAProxy as it is. Which names are wanted, routing says. Following them is
-`sidecar.sources.dns.following`'s, which is not even loaded (asyncio, DNS: 6 MB) before there is
-one.
+Owns the file in which the last answers survive the sidecar, so that its successor needs no DNS to
+leave HAProxy unchanged. Routing says which names are needed. `sidecar.sources.dns.following`
+follows them; it is not even loaded (asyncio, DNS: 6 MB) until there is one.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""One collection of the Kubernetes API as we go by it: what its lists and events mean.
+"""The known state of one collection of the Kubernetes API: what its lists and events mean.
 
-Owns the reading of a watch's lines, which objects are held, which are wrong, and what changed.
-Must not know how bytes come, when to ask again, or who else is told. Pure: no I/O, no clock.
+Owns parsing a watch's lines, which objects are known, which are invalid, and what changed. Must not
+know how bytes arrive, when to retry, or who else is notified. Pure: no I/O, no clock.
 
-The API's rules (kubernetes.io, "API concepts"): a list holds all there is, so what it lacks is
-gone; a watch from the list's resourceVersion tells what happens from then on; a resourceVersion
-means nothing but itself; 410 means that the past is forgotten, and a new list is due.
+The API's rules (kubernetes.io, "API concepts"): a list is complete, so what it lacks was removed; a
+watch from the list's resourceVersion reports everything that happens after it; a resourceVersion is
+opaque; 410 means that the history has expired, and a new list is needed.
 """
 
 import json
@@ -90,7 +90,7 @@ def read_event(line: bytes) -> Happened | Bookmark | Lost:
         return Lost(f"{shown(line[:60])} is not an event")
     match event:
         case {"type": "ERROR", "object": {"code": int(code), "message": str(message)}}:
-            return Lost(f"the watch was ended with {code}: {shown(message)}")
+            return Lost(f"the watch ended with {code}: {shown(message)}")
         case {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}:
             return Bookmark(version)
         case {

@@ -1,12 +1,12 @@
-"""Follows one collection of the Kubernetes API: list, watch, and again, as client-go does it.
+"""Follows one collection of the Kubernetes API: list, watch, repeat, like client-go.
 
-Owns when to ask, what to do when the answer fails, and the version to resume from; one thread runs
-it. What answers mean is `sidecar.sources.kubernetes.collection`'s, who is told
-`sidecar.sources.kubernetes`'. Nothing that goes wrong here removes an object: only a complete list
-or an event does.
+Owns when to ask, what to do when a request fails, and the version to resume from; runs in one
+thread. `sidecar.sources.kubernetes.collection` decides what answers mean, and
+`sidecar.sources.kubernetes` who is notified. No failure here removes an object: only a complete
+list or an event does.
 
-Three generators, one concern each: `_forever` survives, `_until_lost` lists once and keeps a
-watch open, `_watch` reads one.
+Three generators, one concern each: `_forever` survives, `_until_lost` lists once and keeps a watch
+open, `_watch` reads one.
 """
 
 import contextlib
@@ -164,7 +164,7 @@ class Reflector:
                 self._rest(stop, _retry_after_seconds(exc))
             except Exception:
                 # A thread that ended would leave the router with this view for ever, unnoticed.
-                log.exception("%s: cannot be followed for now", self.collection.resource.path)
+                log.exception("%s: cannot be watched for now", self.collection.resource.path)
                 self._rest(stop)
 
     def _until_lost(self, stop: threading.Event) -> Iterator[list[Change]]:
@@ -246,7 +246,7 @@ class Reflector:
             try:
                 return self._list_by(limit)
             except _PagesExpiredError:
-                log.info("%s: its pages expired: listing anew", self.collection.resource.path)
+                log.info("%s: its pages expired: listing again", self.collection.resource.path)
         raise self._no_list("its only page is one of several")
 
     def _list_by(self, limit: int | None) -> list[Change]:
@@ -272,7 +272,7 @@ class Reflector:
                 self._tally.listed(resource.origin)
                 return self.collection.complete()
             token = {"continue": following}
-        raise self._no_list("it has no end")
+        raise self._no_list("it never ends")
 
     def _read_page(self, page: Mapping[str, Any]) -> tuple[list[Any], str, str]:
         """Items, version, and the token of the page that follows ("" for none)."""
@@ -297,8 +297,8 @@ class Reflector:
             self.collection.resource.path,
             None,
             "",
-            f"cannot be followed since {self._trouble_since}: {self.explain(error)};"
-            " the last known state stays",
+            f"cannot be watched since {self._trouble_since}: {self.explain(error)};"
+            " keeping the last known state",
         )
         if self._trouble == before:
             return

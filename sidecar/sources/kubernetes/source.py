@@ -1,7 +1,7 @@
-"""A cluster as a source: which of its collections are followed, and which Routes are let through.
+"""A cluster as a source: which of its collections are followed, and which Routes are selected.
 
-Owns the choice of resources and the filters by which routers share out the Routes. Must not know
-how a collection is followed (`sidecar.sources.kubernetes.reflector`) nor what an object leads to.
+Owns the choice of resources and the filters that divide Routes among routers. Must not know how a
+collection is followed (`sidecar.sources.kubernetes.reflector`) nor what an object causes.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""Large files, each parsed in a process of its own, with a bound on its time and memory.
+"""Large files, each parsed in a separate process with limited time and memory.
 
-In ours it would hold up all else for seconds, the loop that drives HAProxy too: Python runs one
-thread at a time. Owns those processes. Must not decide what a file means
-(`sidecar.sources.manifests.view` does, over there as here), nor read files.
+In the sidecar's process, parsing would block everything else for seconds, including the loop:
+Python runs one thread at a time. Owns those processes. Must not decide what a file means
+(`sidecar.sources.manifests.view` does, in both processes), nor read files.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class Apart:
 
     def start(self, name: str, raw: bytes, version: tuple[int, ...]) -> None:
         """Have the bytes parsed, as `parse_file` does."""
-        log.info("%s: parsing %.1f MB apart", printable(name), len(raw) / 1e6)
+        log.info("%s: parsing %.1f MB in a process of its own", printable(name), len(raw) / 1e6)
         given, output = os.memfd_create("file"), os.memfd_create("parsed")
         try:
             with os.fdopen(os.dup(given), "wb") as file:

@@ -1,11 +1,12 @@
-"""Files and folders of manifests, watched by looking at them.
+"""Files and folders of manifests, watched by polling.
 
-Owns the finding and reading of files, and when to look again. Must not decide what a file's
-content or its absence means: that is `sidecar.sources.manifests.view`.
+Owns finding and reading files, and when to read again. Must not decide what a file's content or
+absence means: that is `sidecar.sources.manifests.view`.
 
-It polls, since inotify says nothing on NFS and overlay mounts, and a look at a thousand unchanged
-files is a few milliseconds of ``stat`` once a second. Every error of the file system is either
-somebody replacing a file just now (it is not there) or a reason to keep what we have.
+It polls because inotify reports nothing on NFS and overlay mounts, and checking a thousand
+unchanged files takes a few milliseconds of ``stat`` once a second. Every file system error is
+either a file being replaced at that moment (it does not exist) or a reason to keep the current
+state.
 """
 
 import contextlib
@@ -102,7 +103,7 @@ class ManifestSource:
                     watch.step(sink)
                 except Exception:
                     # A thread that ended would leave the router with this view for ever, unnoticed.
-                    log.exception("manifests: a look failed, the last view stays")
+                    log.exception("manifests: cannot be read; keeping the last state")
                 soon = watch.view.doubted or watch.is_reading
                 stop.wait(SECOND_LOOK_SECONDS if soon else self._poll_seconds)
 
@@ -204,7 +205,7 @@ class Reader:
             if stat.S_ISDIR(status.st_mode):
                 return None
             if not stat.S_ISREG(status.st_mode):
-                return _broken(name, "no regular file; write the manifests to one")
+                return _broken(name, "not a regular file; write the manifests to one")
             apart = self._apart if status.st_size > _LARGE_BYTES else None
             if apart and apart.is_full:
                 return self._unread(name)

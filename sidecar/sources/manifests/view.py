@@ -1,7 +1,7 @@
-"""What a set of manifest files stands for, with the last good version of what broke in them.
+"""The objects in a set of manifest files, with the last good version of invalid ones.
 
-Owns the rules by which a folder that people edit while we read it never takes away an object by
-accident; `merge` is where they stand. Must not know how files are found or read. Pure: no I/O,
+Owns the rules by which a folder that people edit while it is being read never loses an object by
+accident; `merge` implements them. Must not know how files are found or read. Pure: no I/O,
 no clock.
 """
 
@@ -206,7 +206,7 @@ def _covers(file: str, other: str) -> bool:
 
 
 def _second(item: Good, first: Held) -> Problem:
-    message = f"{first.where} has it too, and the first counts; remove one of the two"
+    message = f"{first.where} has it too and takes precedence; remove one of the two"
     return Problem(item.where, item.key, "", message)
 
 

@@ -327,12 +327,12 @@ def test_what_is_worse_than_it_looks(command: str, text: str) -> None:
 
 
 def test_what_becomes_of_a_change() -> None:
-    assert "sets port 6620 right again within 30s" in prospect(
+    assert "will revert port 6620 within 30s" in prospect(
         "set server be_tcp-6620/s1 weight 0", frozenset(), 30.0
     )
     assert "haproxy-sidecar hold 13306" in prospect("disable frontend tcp-13306", frozenset(), 5.0)
     held = prospect("@1 disable frontend tcp-1", frozenset({1}), 5.0)
-    assert held == "port 1 is held, so it stays; `haproxy-sidecar release 1` ends that"
+    assert held == "port 1 is held, so the change stays until `haproxy-sidecar release 1`"
     assert not prospect("clear counters all", frozenset(), 5.0)
 
 
@@ -366,7 +366,7 @@ def test_a_table_of_show_stat() -> None:
         "be_tcp-1  s3               127.0.0.1:1  MAINT        1     256        9",
         "be_tcp-1  BACKEND                       UP           2     256        9",
         "mine      FRONTEND                      STOP         0",
-        "(4 unused slots and ports left out: `:all on`)",
+        "(4 unused slots and ports hidden; `:all on` shows them)",
     ]
     assert len(_laid_out("@1 show stat", STAT, all_rows=True)) == 10
 
@@ -392,7 +392,7 @@ def test_a_table_of_show_servers_state() -> None:
         ["be_tcp-1", "s2", "::2", "80", "down", "1"],
         ["be_tcp-1", "s3", "::3", "80", "drain", "1"],
     ]
-    assert lines[4] == "(1 unused slots and ports left out: `:all on`)"
+    assert lines[4] == "(1 unused slots and ports hidden; `:all on` shows them)"
     assert "extra" not in lines[0]
 
 

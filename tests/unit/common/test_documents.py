@@ -98,26 +98,26 @@ def test_merge_keys_give_what_is_not_written() -> None:
 
 
 def test_an_anchor_ends_with_its_document() -> None:
-    assert refused(b"a: &a 1\n---\nb: *a") == "line 3: *a has no &a before it"
+    assert refused(b"a: &a 1\n---\nb: *a") == "line 3: the alias *a has no anchor &a before it"
 
 
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"a: 1\nb: [1,\n", "line 3: not YAML: "),
-        (b"a: b: c", "line 1: not YAML: "),
-        (b'a: "x', "line 1: not YAML: "),
-        (b"a:\n\t- b", "line 2: not YAML: "),
-        (b"\x7fELF\x02\x01\x00", "not YAML: "),
+        (b"a: 1\nb: [1,\n", "line 3: invalid YAML: "),
+        (b"a: b: c", "line 1: invalid YAML: "),
+        (b'a: "x', "line 1: invalid YAML: "),
+        (b"a:\n\t- b", "line 2: invalid YAML: "),
+        (b"\x7fELF\x02\x01\x00", "invalid YAML: "),
         (b"a: b\nc: \xe4", "line 2: not UTF-8 text (byte 0xe4); save it as UTF-8"),
         ("a: b".encode("utf-16"), "line 1: not UTF-8 text (byte 0xff); save it as UTF-8"),
-        (b"a: 1\nb: {c: 1,\n  'c': 2}", "line 3: the key 'c' stands twice in one mapping"),
-        (b"? [a]\n: b", "line 1: ['a'] cannot be a key; a key is text"),
-        (b"a: !vault b", "line 1: the tag '!vault' means nothing in a manifest; remove it"),
-        (b"a: !!timestamp b", "line 1: the tag 'tag:yaml.org,2002:timestamp' means nothing"),
-        (b"a: ! b", "line 1: the tag '!' means nothing"),
-        (b"a: !Ref [b]", "line 1: the tag '!Ref' means nothing"),
-        (b"a: &a [*a]", "line 1: *a has no &a before it"),
+        (b"a: 1\nb: {c: 1,\n  'c': 2}", "line 3: the key 'c' occurs twice in one mapping"),
+        (b"? [a]\n: b", "line 1: ['a'] is not a valid key; keys are strings"),
+        (b"a: !vault b", "line 1: the tag '!vault' is not allowed in a manifest; remove it"),
+        (b"a: !!timestamp b", "line 1: the tag 'tag:yaml.org,2002:timestamp' is not allowed"),
+        (b"a: ! b", "line 1: the tag '!' is not allowed"),
+        (b"a: !Ref [b]", "line 1: the tag '!Ref' is not allowed"),
+        (b"a: &a [*a]", "line 1: the alias *a has no anchor &a before it"),
         (b"a: {<<: 5}", "line 1: << takes a mapping, not 5"),
         (b"- " * 200_000, "line 1: nested more than 100 levels deep"),
         (b"a" * (MAX_BYTES + 1), "larger than 16 MiB; split it into smaller files"),
@@ -142,7 +142,7 @@ def test_aliases_cannot_blow_a_file_up(merged: bool) -> None:
         lines.append(
             f"{name}: &{name} {{<<: [{items}]}}" if merged else f"{name}: &{name} [{items}]"
         )
-    assert "aliases blow it up; write the values out" in refused("\n".join(lines).encode())
+    assert "its aliases expand too far; write the values out" in refused("\n".join(lines).encode())
 
 
 def test_many_merged_mappings_are_no_more_work_than_they_are_long() -> None:
@@ -194,11 +194,11 @@ def test_json_that_was_written_is_read(data: Any) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "line 1: not JSON: "),
-        (b'{\n"a": }', "line 2: not JSON: "),
-        (b'{"a": 1, "a": 2}', "not JSON: the key 'a' stands twice in one object"),
+        (b"", "line 1: invalid JSON: "),
+        (b'{\n"a": }', "line 2: invalid JSON: "),
+        (b'{"a": 1, "a": 2}', "invalid JSON: the key 'a' occurs twice in one object"),
         (b"[" * 200_000, "nested too deeply"),
-        (b"1" * 5000, "not JSON: "),
+        (b"1" * 5000, "invalid JSON: "),
     ],
 )
 def test_what_is_no_json_is_refused(raw: bytes, message: str) -> None:
@@ -208,7 +208,7 @@ def test_what_is_no_json_is_refused(raw: bytes, message: str) -> None:
 def test_a_key_twice_among_many_is_found_at_once() -> None:
     # With the square of them it would be the test's timeout that ends this.
     keys = ", ".join(f'"k{number}": 1' for number in (*range(200_000), 199_999))
-    message = "not JSON: the key 'k199999' stands twice in one object"
+    message = "invalid JSON: the key 'k199999' occurs twice in one object"
     assert refused(f"{{{keys}}}".encode(), is_json=True) == message
 
 

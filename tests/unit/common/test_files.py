@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     [
         (errno.ENOSPC, "; make room in /run/h"),
         (errno.EDQUOT, "; make room in /run/h"),
-        (errno.EACCES, f"; /run/h must be writable for who runs this, user {os.geteuid()}"),
+        (errno.EACCES, f"; /run/h must be writable by the user running this, UID {os.geteuid()}"),
         (errno.EROFS, "; /run/h must be on a volume that is writable here"),
         (errno.EFBIG, ""),
     ],

@@ -228,7 +228,7 @@ def test_one_of_two_replicas_writes_and_the_other_takes_over(
     with contextlib.ExitStack() as first_life, replica("two") as two:
         await_(two.leader.leads, "the second leads")
         one = first_life.enter_context(replica("one"))
-        await_told(caplog, "two leads: it writes")
+        await_told(caplog, "two is the leader: it writes")
         for each in (one, two):
             each.tell(open_on())
         await_(lambda: says(api) == ADMITTED, "it is written")

@@ -132,7 +132,7 @@ def test_why_says_how_many_the_namespace_has() -> None:
     link = next(link for link in why.links if link.mark == "bad")
     assert link.name == "port"
     assert [line.text for line in link.lines] == [
-        "namespace demo has 2 ports of pool 'p0' by \"auto\"; it may have 2"
+        "namespace demo has 2 \"auto\" ports of pool 'p0'; its limit is 2"
     ]
     assert link.remedy.endswith("delete one of them, or name a port")
 

@@ -9,7 +9,7 @@ from sidecar.sources.dns.answers import LOOK_MAX_SECONDS, LOOK_MIN_SECONDS, Foll
 
 NOTHING = Followed(((), ()))
 FAILED = Look((), 0.0, "DNS failed (SERVFAIL)", failed=True)
-ABSENT = Look((), 0.0, "DNS knows no such name (NXDOMAIN)", failed=False)
+ABSENT = Look((), 0.0, "the name does not exist in DNS (NXDOMAIN)", failed=False)
 KEEP = 60.0
 
 

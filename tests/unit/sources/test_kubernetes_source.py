@@ -259,8 +259,8 @@ def test_away_the_last_known_state_stays_and_is_said(world: World) -> None:
     # At first it may be a connection that was broken.
     world.await_told("Connection refused")
     told = world.sink.told("routes")
-    assert told.startswith(f"{ROUTES}: cannot be followed since 2")
-    assert "the last known state stays" in told
+    assert told.startswith(f"{ROUTES}: cannot be watched since 2")
+    assert "keeping the last known state" in told
     assert world.sink.names("Route") == {"web"}
     world.api.apply(route_manifest("web", 30004))
     world.api.start()

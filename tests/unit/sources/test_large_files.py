@@ -117,7 +117,7 @@ def test_what_is_wrong_in_a_large_file_is_told_as_in_a_small_one(tmp_path: Path)
     with watching(tmp_path) as sink:
         sink.wait(lambda: bool(sink.published))
     assert sink.problems == found.problems
-    assert "not YAML" in sink.problems[0]
+    assert "invalid YAML" in sink.problems[0]
 
 
 def test_a_large_file_that_is_there_alone_is_read(tmp_path: Path) -> None:

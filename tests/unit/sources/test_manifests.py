@@ -203,8 +203,8 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: [", "bad.yaml, line 2: not YAML: "),
-        (b"\x7fELF\x02\x01\x00\x00", "bad.yaml: not YAML: control characters are not allowed"),
+        (b"a: [", "bad.yaml, line 2: invalid YAML: "),
+        (b"\x7fELF\x02\x01\x00\x00", "bad.yaml: invalid YAML: control characters are not allowed"),
         (b"a: caf\xe9", "bad.yaml, line 1: not UTF-8 text (byte 0xe9); save it as UTF-8"),
         (b"#" * (MAX_BYTES + 1), "bad.yaml: larger than 16 MiB; split it into smaller files"),
         (b"replicas: 1", "bad.yaml, document 1: kind: missing; a kind is text, like Route"),
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
             f"{tmp_path}/loop.yaml: cannot be read: Too many levels of symbolic links;"
             " make it readable"
         ),
-        f"{tmp_path}/pipe.yaml: no regular file; write the manifests to one",
+        f"{tmp_path}/pipe.yaml: not a regular file; write the manifests to one",
     ]
 
 
@@ -257,7 +257,7 @@ def test_two_objects_of_one_name_are_told_with_both_places(tmp_path: Path) -> No
     assert found.problems == [
         (
             f"{tmp_path}/b.yaml, document 2: Route default/web: {tmp_path}/a.yaml, document 1"
-            " has it too, and the first counts; remove one of the two"
+            " has it too and takes precedence; remove one of the two"
         )
     ]
 
@@ -347,7 +347,7 @@ def test_a_file_that_breaks_keeps_what_it_had(tmp_path: Path) -> None:
         sink.wait_for_ports(a=1, b=2, c=3)
         replace(file, "a: [")
         sink.wait(lambda: bool(sink.problems))
-        assert sink.problems[0].startswith(f"{file}, line 2: not YAML: ")
+        assert sink.problems[0].startswith(f"{file}, line 2: invalid YAML: ")
         assert sink.problems[0].endswith("; keeping the 2 objects it had")
         # The others go on meanwhile.
         replace(tmp_path / "c.yaml", route("c", 4))
@@ -513,7 +513,7 @@ def test_an_error_in_a_look_does_not_end_the_watching(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(route("a", 1))
     with Log() as log, watching(tmp_path, sink=Refusing()) as sink:
         sink.wait_for_ports(a=1)
-    assert log.messages == ["manifests: a look failed, the last view stays"] * 3
+    assert log.messages == ["manifests: cannot be read; keeping the last state"] * 3
 
 
 # --- cost -----------------------------------------------------------------------------------

@@ -147,8 +147,8 @@ def test_a_folder_that_cannot_be_listed_keeps_all_below_it() -> None:
             [files(a="web1", b="db1 web2")],
             [
                 (
-                    "b, document 2: Service default/web: a, document 1 has it too,"
-                    " and the first counts; remove one of the two"
+                    "b, document 2: Service default/web: a, document 1 has it too and"
+                    " takes precedence; remove one of the two"
                 )
             ],
         ),
@@ -317,12 +317,12 @@ items:
 def test_a_file_that_does_not_parse_names_its_line() -> None:
     found = parse_file("web.yaml", b"a: 1\nb: c: d", KEYS)
     assert found.items == ()
-    assert str(found.problems[0]).startswith("web.yaml, line 2: not YAML: ")
+    assert str(found.problems[0]).startswith("web.yaml, line 2: invalid YAML: ")
 
 
 def test_a_name_that_no_text_can_hold_is_shown_escaped() -> None:
     found = parse_file("\udcff.json", b"", KEYS)
-    assert str(found.problems[0]) == "\\udcff.json, line 1: not JSON: Expecting value"
+    assert str(found.problems[0]) == "\\udcff.json, line 1: invalid JSON: Expecting value"
 
 
 def test_what_a_file_still_holds_is_in_memory_once() -> None:
