@@ -39,7 +39,7 @@ _DENIALS = {
 @dataclass(frozen=True, slots=True)
 class World:
     """All that is looked at. ``observed``: None while HAProxy is away. ``failures``: port -> why it
-    is not as desired. ``faults``: why HAProxy cannot be driven, a line each."""
+    has not converged. ``faults``: why HAProxy cannot be reconciled, a line each."""
 
     router_name: str
     pool: Pool

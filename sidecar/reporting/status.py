@@ -109,7 +109,7 @@ class PortReport:
     """One port that is open, claimed or wanted.
 
     ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
-    ``held``: an operator keeps the port as it is. ``failure``: why it is not as desired, or "".
+    ``held``: an operator keeps the port as it is. ``failure``: why it has not converged, or "".
     ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
     ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
     ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
@@ -193,10 +193,10 @@ class Report:
 class Facts:
     """All that a report is made of, as it was at one instant; nothing in it changes later.
 
-    ``observed`` may lack ports, and sessions. ``failures``: port -> why it is not as desired.
+    ``observed`` may lack ports, and sessions. ``failures``: port -> why it has not converged.
     ``changed_seconds_ago``: port -> since the sidecar changed it, of those that it did.
     ``left_out``: port -> how many endpoints found no room; None: nobody tried. ``verified``: ports
-    that were as desired when ``observed``. ``connections``, ``attempts``: as last sampled, and
+    that had converged when ``observed``. ``connections``, ``attempts``: as last sampled, and
     ``bases`` to compare newer counters with. ``drift``: port -> what somebody else changed since.
     ``reachable``: as far as is known, HAProxy answers.
     """
