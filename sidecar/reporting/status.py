@@ -112,7 +112,7 @@ class PortReport:
     """One port that is open, claimed or wanted.
 
     ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
-    ``held``: an operator keeps the port as it is. ``failure``: why it is not as desired, or "".
+    ``held``: an operator keeps the port as it is. ``failure``: why it has not converged, or "".
     ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
     ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
     ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
@@ -203,7 +203,7 @@ class Report:
 class Facts:
     """All that a report is made of, as it was at one instant; nothing in it changes later.
 
-    ``observed`` may lack units, and sessions. ``failures``: unit -> why it is not as desired.
+    ``observed`` may lack units, and sessions. ``failures``: unit -> why it has not converged.
     ``changed_seconds_ago``: unit -> since the sidecar changed it, of those that it did.
     ``left_out``: unit -> how many endpoints found no room; None: nobody tried. ``verified``: those
     that were as desired when ``observed``. ``connections``, ``attempts``: by port, as last sampled,
