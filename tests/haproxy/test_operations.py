@@ -135,7 +135,7 @@ def test_an_unknown_reply_is_failure(operation: Operation, reply: str) -> None:
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
 def test_no_port_that_haproxy_would_silently_fold_is_sent(port: int) -> None:
-    with pytest.raises(LocalProtocolError, match="no TCP port"):
+    with pytest.raises(LocalProtocolError, match="not a TCP port"):
         SetAddress(unit_of(30000), "s1", Address("10.0.0.1", port)).command()
 
 

@@ -95,7 +95,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "no Service": (
         [route_manifest("bad", 30001)],
-        "there is no Service 'bad' in namespace 'demo'; create it, or correct spec.to.name",
+        "Service 'bad' does not exist in namespace 'demo'; create it, or correct spec.to.name",
         1,
     ),
     "no endpoints": (list(app("bad", 30001)), "no ready endpoint in Service 'bad'", 0),
@@ -106,12 +106,12 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "address is no IP": (
         list(app("bad", 30001, ["db.example.com"])),
-        "1 left out: 'db.example.com' is not a valid IP address",
+        "1 endpoint skipped: 'db.example.com' is not a valid IP address",
         0,
     ),
     "address denied": (
         list(app("bad", 30001, ["169.254.169.254"])),
-        "1 left out: 169.254.169.254 is in a network that endpoints.deny forbids",
+        "1 endpoint skipped: 169.254.169.254 is in a network denied by endpoints.deny",
         0,
     ),
     "weight too large": (
@@ -139,7 +139,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
                 },
             }
         ],
-        '30001 is a number; annotations are strings, write "30001"',
+        '30001 is a number; annotations must be strings, write "30001"',
         1,
     ),
     "name with a command in it": (
@@ -331,10 +331,10 @@ def test_nothing_is_done_before_the_folder_could_be_read(
 BROKEN_SOCKETS: dict[Mode | Literal["absent"], str] = {
     "absent": "connecting: No such file or directory",
     "refuse": "connecting: Connection refused",
-    "hang": "no complete reply in 0.3 s",
-    "stall": "'show info': no complete reply in 0.3 s, only 'Name: HAProxy",
+    "hang": "no complete reply within 0.3 s",
+    "stall": "'show info': no complete reply within 0.3 s, only 'Name: HAProxy",
     "cut": "waiting for the reply to 'show info': HAProxy closed the connection",
-    "nonsense": "it said b'HTTP/1.1 400 Bad",
+    "nonsense": "it replied b'HTTP/1.1 400 Bad",
     "garbage": "'ÿ\\x00what did you say?'",
 }
 
@@ -355,7 +355,7 @@ def test_a_broken_socket_is_named_and_waited_for(
     await_(lambda: message in daemon.ready(), f"{message!r}, not {daemon.ready()!r}")
     assert str(path) in daemon.ready()
     assert message in caplog.text
-    assert "trying again until it answers" in caplog.text
+    assert "retrying until it answers" in caplog.text
     assert not daemon.healthy()
     # Commands that only look say the same.
     status = run_cli("status", "-c", _settings_with(stand, path))
