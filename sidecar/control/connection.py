@@ -54,7 +54,7 @@ class Connection:
         """Let go of a HAProxy that has given its socket to another; whether it had."""
         if not self._client.superseded:
             return False
-        log.warning("another HAProxy has %s now: connecting to it", self._client.address)
+        log.warning("%s now belongs to another HAProxy: reconnecting", self._client.address)
         self._client.close()
         return True
 
@@ -109,7 +109,7 @@ class Connection:
         if self._leaving and isinstance(error, StoppingError) and error.sessions:
             # Keep the connection, over which alone it can be told when the last session has ended.
             if not isinstance(self.error, StoppingError):
-                log.info("%s: %d sessions are left", error.problem, error.sessions)
+                log.info("%s; remaining sessions: %d", error.problem, error.sessions)
             self.error = error
             self.retry_at = self._clock() + ALIVE_SECONDS
             return False

@@ -49,7 +49,7 @@ class Failures(Mapping[Unit, UnitFailure]):
         self._failures[unit] = UnitFailure(message, attempts, retry_at)
         if former is None or former.message != message:
             log.error(
-                "%s: %s; trying again until it works",
+                "%s: %s; retrying until it succeeds",
                 self._kind.title(unit),
                 message,
                 extra=about(**self._kind.log_fields(unit)),

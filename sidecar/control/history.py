@@ -33,7 +33,7 @@ class Met(NamedTuple):
     pid: int
 
     def __str__(self) -> str:
-        return f"HAProxy with PID {self.pid} was met"
+        return f"found HAProxy with PID {self.pid}"
 
 
 #: What somebody or something did; or words for what nobody did.

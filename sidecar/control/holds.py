@@ -63,5 +63,5 @@ class Holds:
             try:
                 self._units = held_units(self._path)
             except (OSError, ValueError) as exc:
-                log.error("held ports stay as they were: %s", exc)  # noqa: TRY400
+                log.error("cannot read held ports, keeping the last ones: %s", exc)  # noqa: TRY400
         return self._units

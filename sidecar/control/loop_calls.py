@@ -34,7 +34,7 @@ class LoopCalls:
         try:
             self._waiting.put_nowait((question, answer))
         except queue.Full:
-            raise BusyError("too many ask the sidecar at once; ask again") from None
+            raise BusyError("too many concurrent requests; try again") from None
         if self._closed:
             self._refuse()
         self._wake()
@@ -71,4 +71,4 @@ class LoopCalls:
             except queue.Empty:
                 return
             if answer.set_running_or_notify_cancel():
-                answer.set_exception(BusyError("the sidecar is stopping"))
+                answer.set_exception(BusyError("the sidecar is shutting down"))

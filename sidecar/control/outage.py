@@ -28,7 +28,7 @@ class Outage:
         self.attempts += 1
         if self.attempts == 1:
             self._since = now
-        text, level = f"{error}; trying again until it answers", logging.ERROR
+        text, level = f"{error}; retrying until it answers", logging.ERROR
         if leaving:
             text, level = str(error), logging.INFO
         elif (
@@ -40,7 +40,7 @@ class Outage:
             # In a pod it starts after us.
             text = (
                 f"waiting for HAProxy at {error.address} ({error.doing}: {error.problem});"
-                " trying again until it answers"
+                " retrying until it answers"
             )
             level = logging.INFO
         if text != self._said:

@@ -98,7 +98,7 @@ class Reconciler:
         for unit in units:
             self._schedule.forget(unit)
             self.known.failures.over(unit)
-        self.mark(released, dict.fromkeys(released, "it was released"))
+        self.mark(released, dict.fromkeys(released, "the port was released"))
 
     @property
     def gone(self) -> bool:
@@ -206,7 +206,7 @@ class Reconciler:
                 # What is put right at a first meeting is not a unit that flaps.
                 self._schedule.may_toggle()
         for unit, item in work.items():
-            self._fail(unit, f"still differs after {ROUNDS_MAX} rounds: {_shown(item)}")
+            self._fail(unit, f"not converged after {ROUNDS_MAX} rounds: {_shown(item)}")
 
     def _look(self, units: Collection[Unit]) -> tuple[ProcessInfo, dict[Unit, ObservedUnit]]:
         info, observed = self._observer.look(units, counted=self._schedule.leaving)
@@ -250,12 +250,12 @@ class Reconciler:
             if met:
                 self.history.blame(unit, met)
             if unit in self.known.failures:
-                self.history.blame(unit, "an earlier attempt had failed")
+                self.history.blame(unit, "an earlier attempt failed")
             elif not self.history.blames(unit):
                 reasons = list(self._schedule.reasons(item, claims(unit), observed[unit]))
                 if unit in self.known.left_out:
-                    reasons = reasons or ["there was room for an endpoint that was left out"]
-                for reason in reasons or ["a compare found it not as desired"]:
+                    reasons = reasons or ["there is room for an endpoint that was skipped"]
+                for reason in reasons or ["a comparison found a difference"]:
                     self.history.blame(unit, reason)
 
     def _settle(
@@ -288,8 +288,8 @@ class Reconciler:
             self._schedule.changed(item, now)
             for name in item.assignment.taken_busy:
                 log.warning(
-                    "%s: no slot is free; %s gets a new endpoint while sessions of the former one"
-                    " are left on it; give the pool more slots",
+                    "%s: no free slot; reusing %s, which still has sessions of its previous"
+                    " endpoint; add slots to the pool",
                     self._kind.title(unit),
                     name,
                     extra=about(**self._kind.log_fields(unit), server=name),
@@ -332,8 +332,8 @@ class Reconciler:
         self._schedule.forget(unit)
         if self.known.lost(unit):
             log.warning(
-                "%s: changed by somebody else: it was deleted in HAProxy; only a restart of HAProxy"
-                " brings it back",
+                "%s: changed by somebody else: it was deleted in HAProxy; only restarting HAProxy"
+                " restores it",
                 self._kind.title(unit),
                 extra=about(**self._kind.log_fields(unit)),
             )

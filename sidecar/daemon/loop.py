@@ -269,8 +269,8 @@ class Daemon:
         units = self._holds.units()
         if units != self._said_held:
             ports = ports_of(units)
-            shown = format_ports(ports) or "none any more"
-            log.warning("held ports, left as they are: %s", shown, extra=about(held=ports))
+            shown = format_ports(ports) or "none"
+            log.warning("held ports, not reconciled: %s", shown, extra=about(held=ports))
             self._said_held = units
         return units
 

@@ -56,7 +56,7 @@ class View:
         to send their clients to the other replicas, that would be full next."""
         text = self.unready()
         if not text and (full := self._reconciler.sampler.full):
-            text = f"ok; ports at their limit of connections: {format_ports(full)}"
+            text = f"ok; ports at their connection limit: {format_ports(full)}"
         return Health(self.serving(), text)
 
     def unready(self) -> str:

@@ -55,11 +55,11 @@ def share_out(pool: Pool, maxconn: int | None, open_files_max: int | None) -> Ca
     Raises SettingsError if these are too few for the pool.
     """
     wanted = granted = maxconn or MAXCONN_DEFAULT
-    reason = "as haproxy.maxconn says" if maxconn else "by default"
+    reason = "set by haproxy.maxconn" if maxconn else "the default"
     lowered: list[str] = []
     if open_files_max is not None and open_files_max < files_for(pool, wanted):
         granted = _room(pool, wanted, open_files_max)
-        reason = f"as many as a limit of {open_files_max} open files has room for"
+        reason = f"the most that a limit of {open_files_max} open files allows"
         if maxconn:
             lowered.append(
                 f"haproxy.maxconn: lowered from {maxconn} to {granted}, {reason}; raise the limit"
@@ -69,8 +69,8 @@ def share_out(pool: Pool, maxconn: int | None, open_files_max: int | None) -> Ca
     ports_maxconn = granted - reserve
     metrics_maxconn = max(1, reserve * 3 // 4)
     lowered += (
-        f"pools: maxconn of {item.name!r}: lowered from {item.maxconn} to {ports_maxconn}, which"
-        f" HAProxy's {granted} leave for all ports; raise haproxy.maxconn, or lower it"
+        f"pools: maxconn of {item.name!r}: lowered from {item.maxconn} to {ports_maxconn}, the"
+        f" share that HAProxy's {granted} leave to ports; raise haproxy.maxconn, or lower this one"
         for item in pool.classes
         if item.maxconn and item.maxconn > ports_maxconn
     )
@@ -96,9 +96,9 @@ def _room(pool: Pool, wanted: int, open_files_max: int) -> int:
     least = min(wanted, _LEAST)
     if open_files_max < files_for(pool, least):
         problem = (
-            f"a limit of {open_files_max} open files has no room for {len(pool.by_port)} ports and"
-            f" connections; raise it to {files_for(pool, wanted)} (at least"
-            f" {files_for(pool, least)}), or take ports out"
+            f"a limit of {open_files_max} open files is too low for {len(pool.by_port)} ports"
+            f" and connections; raise it to {files_for(pool, wanted)} (at least"
+            f" {files_for(pool, least)}), or remove ports"
         )
         raise SettingsError("pools", [problem])
     return (open_files_max - files_for(pool, 0)) // 2

@@ -214,7 +214,7 @@ class RuntimeClient:
                 raise MasterSocketError(self.address)
             if not PROMPT.startswith(greeting):
                 raise RemoteProtocolError(
-                    f"no HAProxy Runtime API at {self.address}: it said {greeting[:80]!r}"
+                    f"{self.address} is not an HAProxy Runtime API: it replied {greeting[:80]!r}"
                 )
 
     def _exchange(self, connection: socket.socket, commands: Iterator[bytes]) -> list[str]:
@@ -259,11 +259,11 @@ class RuntimeClient:
             data = _receive(connection, deadline)
         except TimeoutError as exc:
             doing = _waiting_for(command)
-            problem = f"no complete reply in {self.timeout_seconds:g} s"
+            problem = f"no complete reply within {self.timeout_seconds:g} s"
             if self._framing.unfinished:
                 problem += f", only {self._framing.unfinished!r}"
             elif command == _PROMPT:
-                problem += "; it hangs, or others use all its CLI connections (10 by default)"
+                problem += "; it hangs, or its CLI connections (10 by default) are all in use"
             raise DisconnectedError(self.address, doing, problem) from exc
         if not data:
             raise DisconnectedError(

@@ -73,8 +73,8 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
     unix = is_unix_socket(socket)
     if unix and (unfit := re.search(r"[$,]", str(Path(socket).absolute()))):
         problem = (
-            f"{Path(socket).absolute()} has a {unfit[0]!r}, which HAProxy gives a meaning in an"
-            " address, quoted or not; choose a path without"
+            f"{Path(socket).absolute()} contains {unfit[0]!r}, which is special in an HAProxy"
+            " address even when quoted; choose another path"
         )
         raise SettingsError("haproxy.socket", [problem])
     try:
@@ -93,9 +93,9 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
             metrics_listen=section.metrics_listen,
         )
     except Exception as exc:  # a template can raise anything
+        fault = f"{path}{_line(exc, path)}: {_problem(exc)}"
         raise SettingsError(
-            "haproxy.template",
-            [f"{path}{_line(exc, path)}: {_problem(exc)}; leave the key out to use ours"],
+            "haproxy.template", [f"{fault}; omit the key to use the built-in template"]
         ) from exc
 
 

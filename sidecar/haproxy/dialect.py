@@ -40,10 +40,10 @@ FRONTEND_DISABLED = frozenset({"", "All sockets are already disabled."})
 
 # What HAProxy refuses however often it is asked -> what to do about it.
 _REMEDIES = {
-    "Frontend was previously shut down, cannot enable.": "only a restart of HAProxy brings it back",
+    "Frontend was previously shut down, cannot enable.": "only restarting HAProxy restores it",
     "Failed to resume frontend, check logs for precise cause (port conflict?).": (
-        "another process may have its address: `ss -ltnp` where HAProxy runs shows which; end it,"
-        " and the port opens by itself"
+        "another process may be using its address: `ss -ltnp` where HAProxy runs shows it; stop"
+        " it, and the port opens on its own"
     ),
 }
 
@@ -84,4 +84,4 @@ class Dialect:
         if self.version >= OLDEST:
             return ()
         have, need = (".".join(map(str, version)) for version in (self.version[:2], OLDEST))
-        return (f"HAProxy {have} is too old: it does not say which ports are closed; use {need}",)
+        return (f"HAProxy {have} is too old: it does not report closed ports; use {need}",)

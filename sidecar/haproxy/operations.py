@@ -51,7 +51,7 @@ class SetAddress:
 
     def command(self) -> Command:
         if not 1 <= self.address.port <= 65535:
-            raise LocalProtocolError(f"no TCP port: {self.address}")
+            raise LocalProtocolError(f"not a TCP port: {self.address}")
         where, (ip, port) = f"{self.unit}/{self.server}", self.address
         return Command.of("set", "server", where, "addr", ip, "port", str(port))
 
@@ -69,7 +69,7 @@ class SetWeight:
 
     def command(self) -> Command:
         if not 0 <= self.weight <= WEIGHT_MAX:
-            raise LocalProtocolError(f"no weight of HAProxy: {self.weight}")
+            raise LocalProtocolError(f"not a valid weight: {self.weight}")
         where = f"{self.unit}/{self.server}"
         return Command.of("set", "server", where, "weight", str(self.weight))
 

@@ -45,7 +45,7 @@ def find_haproxy(environment: Mapping[str, str]) -> str:
     found = shutil.which(wanted, path=path)
     if not found:
         raise HAProxyError(
-            f"there is no {wanted!r} here; install HAProxy 2.6 or later (apt-get install haproxy,"
+            f"{wanted!r} not found; install HAProxy 2.6 or later (apt-get install haproxy,"
             f" dnf install haproxy), or set {HAPROXY_VARIABLE} to its path"
         )
     return found
@@ -80,7 +80,8 @@ def refuse_busy_ports(pool: Pool) -> None:
             "HAProxy cannot listen on all ports of the pool:\n  "
             + "\n  ".join(busy[:5])
             + more
-            + "\nstop what uses them (ss -ltnp shows it), or take them out of pools.ports"
+            + "\nstop the processes using them (ss -ltnp shows which), or remove the ports from"
+            " pools.ports"
         )
 
 
@@ -159,7 +160,7 @@ class HAProxyChild:
             code = process.wait()
             if self._stopping.is_set():
                 return
-            log.error("HAProxy (PID %d) ended with code %d; starting it again", process.pid, code)
+            log.error("HAProxy (PID %d) exited with code %d; restarting it", process.pid, code)
             delay = 0.1 if time.monotonic() - started > 10 else min(delay * 2, 10.0)
             self._stopping.wait(delay)
             if not self._stopping.is_set():

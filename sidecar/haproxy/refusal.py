@@ -48,19 +48,20 @@ def explain(
     ours = ", ".join(group(gid) for gid in sorted(who.gids))
     owner, its_group = user(barrier.uid), group(barrier.gid)
     if owner_may if who.uid == barrier.uid else group_may if in_group else others_may:
-        remedy = "the mode lets us, so look for a policy that does not (SELinux, AppArmor)"
+        remedy = "the mode allows it; check for a policy that denies it (SELinux, AppArmor)"
     elif group_may and not in_group:
         remedy = f"run this as user {owner} or in group {its_group}"
     elif is_folder:
-        remedy = f"run this as user {owner}, or let us go through the folder"
+        remedy = f"run this as user {owner}, or grant us access to the folder"
     else:
         remedy = (
             f"run this as user {owner}, or write `mode 660 gid {min(who.gids)}` at `stats socket`"
             " in haproxy.cfg"
         )
     return (
-        f"permission denied: {what} is of user {owner}, group {its_group}, mode"
-        f" {stat.S_IMODE(barrier.mode):04o}; we are user {user(who.uid)}, group {ours}; {remedy}"
+        f"permission denied: {what} belongs to user {owner}, group {its_group}, mode"
+        f" {stat.S_IMODE(barrier.mode):04o}; running as user {user(who.uid)}, group {ours};"
+        f" {remedy}"
     )
 
 

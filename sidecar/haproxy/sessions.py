@@ -100,7 +100,7 @@ def _blocks(text: str) -> Iterator[str]:
     """The text of each session."""
     bounds = [*(found.start() for found in _START.finditer(text)), len(text)]
     if len(bounds) == 1 and text.strip():
-        raise RemoteProtocolError(f"no answer of 'show sess': {text[:200]!r}")
+        raise RemoteProtocolError(f"not a reply to 'show sess': {text[:200]!r}")
     for start, end in itertools.pairwise(bounds):
         yield text[start:end]
 

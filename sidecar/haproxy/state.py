@@ -140,7 +140,7 @@ def parse_info(text: str) -> ProcessInfo:
             stopping=fields["Stopping"] != "0",
         )
     except (KeyError, ValueError) as exc:
-        raise RemoteProtocolError(f"no answer of 'show info': {text[:200]!r}") from exc
+        raise RemoteProtocolError(f"not a reply to 'show info': {text[:200]!r}") from exc
 
 
 def parse_servers_state(text: str) -> dict[BackendName, dict[str, ObservedServer]]:
@@ -150,7 +150,7 @@ def parse_servers_state(text: str) -> dict[BackendName, dict[str, ObservedServer
     """
     lines = text.split("\n")
     if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
-        raise RemoteProtocolError(f"no answer of 'show servers state': {text[:200]!r}")
+        raise RemoteProtocolError(f"not a reply to 'show servers state': {text[:200]!r}")
     try:
         backend, name, ip = _columns(lines[1], " ", _SERVER_COLUMNS)
         others = _columns(lines[1], " ", _REST_COLUMNS)
@@ -258,7 +258,7 @@ def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """
     lines = text.split("\n")
     if not lines[0].startswith("# pxname,"):
-        raise RemoteProtocolError(f"no answer of 'show stat': {text[:200]!r}")
+        raise RemoteProtocolError(f"not a reply to 'show stat': {text[:200]!r}")
     try:
         indexes = list(zip(needed, _columns(lines[0], ",", needed), strict=True))
     except ValueError as exc:

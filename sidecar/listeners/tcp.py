@@ -30,7 +30,9 @@ TCP = "tcp"
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
 TOGGLE_SECONDS = 1.0
 
-_OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
+_OTHER_CONFIG = (
+    "it is running with another haproxy.cfg: render it from these settings and restart HAProxy"
+)
 
 _NOTHING: frozenset[ClaimKey] = frozenset()
 
@@ -143,8 +145,8 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
     if route.tls_termination not in _RAW_TERMINATIONS:
         return refuse(
             Reason.UNSUPPORTED_TERMINATION,
-            f"spec.tls.termination: {shown(route.tls_termination)} is not done on a TCP port;"
-            " use passthrough, or leave spec.tls out",
+            f"spec.tls.termination: {shown(route.tls_termination)} is not supported on a TCP"
+            " port; use passthrough, or omit spec.tls",
         )
     text = (route.port or "").strip()
     if text == AUTO:

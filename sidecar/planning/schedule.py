@@ -169,8 +169,8 @@ class Schedule:
             toggle_at = self._toggled_at.get(unit, float("-inf")) + rules.min_toggle_seconds
             if now < toggle_at:
                 self._postponed[unit] = (
-                    f"it was {'opened' if observed.open else 'closed'} just before, and rested for"
-                    f" {format_duration(rules.min_toggle_seconds)}"
+                    f"it was {'opened' if observed.open else 'closed'} just before and had to cool"
+                    f" down for {format_duration(rules.min_toggle_seconds)}"
                 )
                 is_open = observed.open
                 self.look_at(unit, toggle_at)
@@ -205,12 +205,12 @@ class Schedule:
         if len(ending) < len(item.tidy):
             yield "a removed endpoint has no sessions left"
         if any(self._is_own(observed.servers[name].address) for name in ending):
-            yield "a server led to the router itself"
+            yield "a server is this router itself"
         overdue = [name for name in ending if not self._is_own(observed.servers[name].address)]
         if overdue or item.ending:
             own = claimed and claimed.policies.get(DRAIN_DEADLINE) is not None
             whose = "the Route's drain-deadline" if own else "drain.deadline"
-            yield f"{whose} ({format_duration(self._drain_deadline(claimed))}) was over"
+            yield f"{whose} ({format_duration(self._drain_deadline(claimed))}) has passed"
 
     def refused(self, unit: Unit) -> None:
         """HAProxy did not carry out what it was given: whether the unit opened or closed is not

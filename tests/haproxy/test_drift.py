@@ -217,7 +217,7 @@ def test_a_port_that_was_shut_down_for_ever_says_so(
     daemon = files.enter_context(world.sidecar())
     stand.client.ask(f"shutdown frontend tcp-{PORT}")
     await_told(caplog, f"port {PORT}: changed by somebody else: the port is closed, was open")
-    await_told(caplog, "only a restart of HAProxy brings it back")
+    await_told(caplog, "only restarting HAProxy restores it")
     world.serve(b, service="other")
     await_leads_to(stand, PORT + 1, b)
     stand.stop_haproxy()
@@ -319,7 +319,7 @@ def test_a_held_port_is_left_alone_until_it_is_released(
         somebody(f"set server be_tcp-{PORT}/s1 state maint", f"disable frontend tcp-{PORT}")
         await_resync(daemon)
         assert as_somebody_left_it()
-        await_told(caplog, f"held ports, left as they are: {PORT}")
+        await_told(caplog, f"held ports, not reconciled: {PORT}")
         # What its Route wants is of no matter, and other ports go on.
         stand.write("web.yaml", *manifests("web", PORT, [b]))
         stand.write("other.yaml", *manifests("other", PORT + 1, [other]))

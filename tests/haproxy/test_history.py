@@ -57,7 +57,7 @@ def test_what_was_done_and_because_of_what(
     assert "IP changed from" in address["reply"]
     pid = stand.info().pid
     assert "Route demo/web was added" in address["causes"]
-    assert f"HAProxy with PID {pid} was met" in address["causes"]
+    assert f"found HAProxy with PID {pid}" in address["causes"]
 
     stand.write("web.yaml", *app("web", 30000, [a, b]))
     await_ready(stand, 30000, a, b)
@@ -108,8 +108,8 @@ def test_a_time_that_is_over_is_named_by_its_setting(
 @pytest.mark.parametrize(
     ("own", "cause"),
     [
-        (None, "drain.deadline (1s) was over"),
-        ("100ms", "the Route's drain-deadline (100ms) was over"),
+        (None, "drain.deadline (1s) has passed"),
+        ("100ms", "the Route's drain-deadline (100ms) has passed"),
     ],
 )
 def test_whose_deadline_ends_sessions_is_named(
@@ -161,7 +161,7 @@ def test_a_slot_that_is_parked_late_and_another_attempt_say_why(
     stand.write("other.yaml", *app("other", 30001, [a]))
 
     def again() -> bool:
-        return "an earlier attempt had failed" in entries(stand, 30001)[0]["causes"]
+        return "an earlier attempt failed" in entries(stand, 30001)[0]["causes"]
 
     await_(lambda: entries(stand, 30001) and again(), "it is tried again")
     refused = [item for item in entries(stand, 30001) if not item["done"]]
@@ -200,7 +200,7 @@ def test_what_happened_outlives_meetings() -> None:
     history.record([opening(30000)], [""], 0.1)
     found = history.entries()
     assert len(found) == MEETING_MAX + 2
-    assert found[0].causes == (str(cause), "HAProxy with PID 7 was met")
+    assert found[0].causes == (str(cause), "found HAProxy with PID 7")
     assert found[-1].causes == (str(cause),)
     # The one before the oldest that is left.
     assert history.complete_since_seconds == found[-2].at_seconds - 1
@@ -254,13 +254,13 @@ def test_a_meeting_pushes_nothing_out_that_happened(
         converged(daemon)
         entries = daemon.reconciler.history.entries()
         assert len(entries) == MEETING_MAX
-        assert all("was met" in entry.causes[0] for entry in entries)
+        assert all("found HAProxy with PID" in entry.causes[0] for entry in entries)
         assert get(stand, "/api/history").json["complete_since_seconds"] == entries[0].at_seconds
         stand.write("web.yaml", *app("web", 30000, [server]))
         await_ready(stand, 30000, server)
         converged(daemon)
         entries = daemon.reconciler.history.entries()
-        happened = [entry for entry in entries if "was met" not in entry.causes[0]]
+        happened = [entry for entry in entries if "found HAProxy with PID" not in entry.causes[0]]
         assert [entry.port for entry in happened] == [30000] * len(happened)
         assert len(entries) == MEETING_MAX + len(happened)
 

@@ -269,7 +269,9 @@ def test_with_few_open_files_it_starts_and_serves_what_it_says(
     rendered = render_with(stand, 500)
     assert rendered.returncode == 0, rendered.stderr
     warning, _ = rendered.stderr.splitlines()
-    assert warning.startswith("warning: haproxy.maxconn: lowered from 20000 to 120, as many as a")
+    assert warning.startswith(
+        "warning: haproxy.maxconn: lowered from 20000 to 120, the most that a"
+    )
     assert warning.removeprefix("warning: ") in stand.settings.haproxy.config.read_text()
     stand.start_haproxy(*with_files(500))
     said = (stand.folder / "haproxy.log").read_text()
@@ -291,5 +293,5 @@ def test_as_many_files_as_it_takes_are_enough(make_stand: MakeStand) -> None:
     assert stand.start_haproxy(*with_files(fewest))
     failed = render_with(stand, fewest - 1)
     assert failed.returncode == 2
-    assert f"a limit of {fewest - 1} open files has no room" in failed.stderr
+    assert f"a limit of {fewest - 1} open files is too low for" in failed.stderr
     assert f"(at least {fewest})" in failed.stderr

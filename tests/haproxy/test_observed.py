@@ -364,7 +364,7 @@ def test_a_field_without_end_is_an_error() -> None:
 @pytest.mark.parametrize("text", ["", "No such proxy.", "pxname,svname", "\n# pxname,svname", "[]"])
 def test_what_is_no_stat(text: str) -> None:
     for parse in (parse_frontends, parse_server_sessions):
-        with pytest.raises(RemoteProtocolError, match="no answer of 'show stat'"):
+        with pytest.raises(RemoteProtocolError, match="not a reply to 'show stat'"):
             parse(text)
 
 
@@ -432,7 +432,7 @@ def test_versions_compare_by_branch(version: str, expected: tuple[int, ...]) -> 
     ],
 )
 def test_what_is_no_info(text: str) -> None:
-    with pytest.raises(RemoteProtocolError, match="no answer of 'show info'"):
+    with pytest.raises(RemoteProtocolError, match="not a reply to 'show info'"):
         parse_info(text)
 
 

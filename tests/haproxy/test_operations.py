@@ -135,13 +135,13 @@ def test_an_unknown_reply_is_failure(operation: Operation, reply: str) -> None:
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
 def test_no_port_that_haproxy_would_silently_fold_is_sent(port: int) -> None:
-    with pytest.raises(LocalProtocolError, match="no TCP port"):
+    with pytest.raises(LocalProtocolError, match="not a TCP port"):
         SetAddress(unit_of(30000), "s1", Address("10.0.0.1", port)).command()
 
 
 @pytest.mark.parametrize("weight", [-1, WEIGHT_MAX + 1])
 def test_no_weight_beyond_haproxys_is_sent(weight: int) -> None:
-    with pytest.raises(LocalProtocolError, match="no weight"):
+    with pytest.raises(LocalProtocolError, match="not a valid weight"):
         SetWeight(unit_of(30000), "s1", weight).command()
 
 

@@ -68,7 +68,7 @@ def test_all_connections_for_the_runtime_api_taken(
     error = fails(eleventh)
     assert isinstance(error, DisconnectedError)
     assert error.doing == "waiting for the reply to 'prompt'"
-    assert "others use all its CLI connections (10 by default)" in str(error)
+    assert "its CLI connections (10 by default) are all in use" in str(error)
     # The others are not disturbed, and the next one gets the place that becomes free.
     for other in others:
         other.ask("show info")
@@ -131,7 +131,7 @@ def test_haproxy_that_is_stopped_in_its_tracks(
         os.kill(pid, signal.SIGCONT)
     assert isinstance(error, DisconnectedError)
     assert error.doing == "waiting for the reply to 'show info'"
-    assert error.problem == "no complete reply in 0.4 s"
+    assert error.problem == "no complete reply within 0.4 s"
     client.timeout_seconds = 10
     assert parse_info(client.ask("show info")).pid == pid
 

@@ -127,7 +127,7 @@ def test_a_frontend_of_ours_that_leads_elsewhere_is_not_the_ports() -> None:
 
 def test_what_is_no_list_of_sessions() -> None:
     assert parse_sessions("") == []
-    with pytest.raises(RemoteProtocolError, match="no answer of 'show sess'"):
+    with pytest.raises(RemoteProtocolError, match="not a reply to 'show sess'"):
         parse_sessions("Permission denied\n")
 
 

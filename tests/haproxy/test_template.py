@@ -253,7 +253,7 @@ def test_a_socket_that_haproxy_would_look_for_elsewhere_is_refused(
     with pytest.raises(SettingsError, match=r"haproxy\.socket") as caught:
         render(stand.settings)
     assert str(tmp_path / name / "admin.sock") in str(caught.value)
-    assert "choose a path without" in str(caught.value)
+    assert "choose another path" in str(caught.value)
 
 
 def test_relative_paths_are_those_of_the_folder_one_is_in(
@@ -369,7 +369,7 @@ def test_a_broken_template_is_named_with_its_line(
     (said,) = caught.value.problems
     assert said.startswith(f"{file} line {line}: ")
     assert problem in said
-    assert "leave the key out to use ours" in said
+    assert "omit the key to use the built-in template" in said
 
 
 def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:

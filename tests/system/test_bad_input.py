@@ -331,10 +331,10 @@ def test_nothing_is_done_before_the_folder_could_be_read(
 BROKEN_SOCKETS: dict[Mode | Literal["absent"], str] = {
     "absent": "connecting: No such file or directory",
     "refuse": "connecting: Connection refused",
-    "hang": "no complete reply in 0.3 s",
-    "stall": "'show info': no complete reply in 0.3 s, only 'Name: HAProxy",
+    "hang": "no complete reply within 0.3 s",
+    "stall": "'show info': no complete reply within 0.3 s, only 'Name: HAProxy",
     "cut": "waiting for the reply to 'show info': HAProxy closed the connection",
-    "nonsense": "it said b'HTTP/1.1 400 Bad",
+    "nonsense": "it replied b'HTTP/1.1 400 Bad",
     "garbage": "'ÿ\\x00what did you say?'",
 }
 
@@ -355,7 +355,7 @@ def test_a_broken_socket_is_named_and_waited_for(
     await_(lambda: message in daemon.ready(), f"{message!r}, not {daemon.ready()!r}")
     assert str(path) in daemon.ready()
     assert message in caplog.text
-    assert "trying again until it answers" in caplog.text
+    assert "retrying until it answers" in caplog.text
     assert not daemon.healthy()
     # Commands that only look say the same.
     status = run_cli("status", "-c", _settings_with(stand, path))

@@ -179,9 +179,7 @@ def test_a_port_at_its_limit(
         result = run_cli("why", "-c", stand.settings_file, 30000)
         assert result.code == 1
         assert "3 of 3 connections now" in result.out
-        await_(
-            lambda: "limit of connections: 30000" in get(stand, "/readyz").body, "/readyz says it"
-        )
+        await_(lambda: "connection limit: 30000" in get(stand, "/readyz").body, "/readyz says it")
         assert get(stand, "/readyz").status == 200
         assert 'haproxy_sidecar_port_connections{port="30000"' in get(stand, "/metrics").body
 
@@ -225,7 +223,7 @@ def test_a_frozen_haproxy_is_said_to_be_silent_and_nothing_else(
             assert time.monotonic() - began < 3 * stand.settings.haproxy.timeout
             assert not found["works"]
             text = json.dumps(found)
-            assert "no complete reply in 2 s" in text
+            assert "no complete reply within 2 s" in text
             assert "not in HAProxy" not in text
             assert get(stand, "/api/status").json["ports"][0]["left_out"] == 0
         finally:

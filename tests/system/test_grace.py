@@ -141,7 +141,7 @@ def test_a_stopping_haproxy_is_watched_to_its_end(
     await_(lambda: router.probe() == "stopping", "/readyz fails")
     router.soft_stop()
     await_refused(stand, PORT)
-    router.sidecar.await_said("1 sessions are left")
+    router.sidecar.await_said("remaining sessions: 1")
     stand.write("web.yaml", *app("web", PORT + 1, ["10.0.0.1"]))
     session.echo()
     assert not router.sidecar.ended

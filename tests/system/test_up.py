@@ -140,7 +140,8 @@ def test_a_busy_port_is_named(laptop: Stand, start: Start) -> None:
     assert process.said == (
         "haproxy-sidecar: HAProxy cannot listen on all ports of the pool:\n"
         f"  {laptop.ip} port 30002: Address already in use\n"
-        "stop what uses them (ss -ltnp shows it), or take them out of pools.ports\n"
+        "stop the processes using them (ss -ltnp shows which), or remove the ports from"
+        " pools.ports\n"
     )
     assert not laptop.settings.haproxy.config.exists()
 
@@ -157,7 +158,7 @@ def test_the_http_port_is_busy(laptop: Stand, start: Start) -> None:
 def test_no_haproxy_here(laptop: Stand, start: Start) -> None:
     process = start(up(laptop), HAPROXY="/nonexistent")
     assert process.wait() == 3
-    assert process.said.startswith("haproxy-sidecar: there is no '/nonexistent' here; install")
+    assert process.said.startswith("haproxy-sidecar: '/nonexistent' not found; install")
     assert not laptop.settings.haproxy.config.exists()
 
 
@@ -192,7 +193,7 @@ def test_a_killed_haproxy_is_started_again(
     await_leads_to(laptop, 30000, server)
     await_(lambda: laptop.is_refused(30001), "unclaimed ports are closed again")
     assert haproxy_pid(laptop) != before
-    process.await_said(f"HAProxy (PID {before}) ended with code -9; starting it again")
+    process.await_said(f"HAProxy (PID {before}) exited with code -9; restarting it")
     process.await_said("restoring its state")
     after = haproxy_pid(laptop)
     process.ctrl_c()

@@ -162,7 +162,7 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     said = "HAProxy answered 'Frontend was previously shut down, cannot enable.' to it"
     refused = {unit_of(30000): said}
     shut = link(observed=haproxy(is_open=False), failures=refused)
-    assert shut.remedy == "only a restart of HAProxy brings it back"
+    assert shut.remedy == "only restarting HAProxy restores it"
     other = link(observed=haproxy(is_open=False), failures={unit_of(30000): "no"})
     assert other.remedy.startswith("see the sidecar's error below")
     assert link(failures={unit_of(30000): "no"}).text == "cannot reconcile the port: no"
@@ -185,7 +185,7 @@ def test_a_port_that_another_process_has(make_stand: MakeStand, make_server: Mak
         assert told.code == 1
         words = " ".join(told.out.split())
         assert "frontend tcp-30000 is closed" in words
-        assert "\N{RIGHTWARDS ARROW} HAProxy: another process may have its address" in words
+        assert "\N{RIGHTWARDS ARROW} HAProxy: another process may be using its address" in words
         assert "as soon as a server is ready" not in words
 
         def tried_again() -> bool:

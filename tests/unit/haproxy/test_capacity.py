@@ -59,7 +59,7 @@ def test_no_more_than_the_memory_of_a_pod_is_for_however_many_files(
     open_files_max: int | None,
 ) -> None:
     found = share_out(pool_of(ports(100)), None, open_files_max)
-    assert (found.maxconn, found.reason) == (20_000, "by default")
+    assert (found.maxconn, found.reason) == (20_000, "the default")
 
 
 def test_few_files_are_fewer_connections() -> None:

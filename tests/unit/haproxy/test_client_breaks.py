@@ -207,13 +207,13 @@ def resets(connection: Connection) -> None:
 
 
 BREAKS: dict[Script, str] = {
-    hangs_at_once: "no complete reply in 0.4 s; it hangs",
-    hangs_after_the_prompt: "no complete reply in 0.4 s",
-    hangs_in_the_prompt: "no complete reply in 0.4 s",
-    hangs_in_a_reply: "no complete reply in 0.4 s, only 'half of a re'",
-    hangs_between_replies: "no complete reply in 0.4 s",
-    drips_for_ever: "no complete reply in 0.4 s, only 'xxx",
-    drips_the_prompt: "no complete reply in 0.4 s",
+    hangs_at_once: "no complete reply within 0.4 s; it hangs",
+    hangs_after_the_prompt: "no complete reply within 0.4 s",
+    hangs_in_the_prompt: "no complete reply within 0.4 s",
+    hangs_in_a_reply: "no complete reply within 0.4 s, only 'half of a re'",
+    hangs_between_replies: "no complete reply within 0.4 s",
+    drips_for_ever: "no complete reply within 0.4 s, only 'xxx",
+    drips_the_prompt: "no complete reply within 0.4 s",
     closes_at_once: "",  # EPIPE, ECONNRESET or EOF, as it happens
     closes_instead_of_the_prompt: "HAProxy closed the connection",
     closes_in_the_prompt: "HAProxy closed the connection",
@@ -386,7 +386,7 @@ def test_a_real_web_server_is_no_haproxy(make_client: MakeClient) -> None:
             server.shutdown()
             thread.join(10)
     assert isinstance(error, RemoteProtocolError)
-    assert "no HAProxy Runtime API" in str(error)
+    assert "is not an HAProxy Runtime API" in str(error)
 
 
 def test_a_real_echo_server_is_no_haproxy(make_server: MakeServer, make_client: MakeClient) -> None:
