@@ -81,13 +81,14 @@ def identify(data: object) -> Key | None:
             " with apiVersion, kind and metadata",
         )
     root = Field("", data)
-    kind = root.at("kind").word("a kind is text, like Route")
+    kind = root.at("kind").word("a kind must be a non-empty string, like Route")
     version = root.at("apiVersion")
     wanted = API_VERSIONS.get(kind)
-    if version.word("an apiVersion is text, like route.openshift.io/v1") != wanted:
+    rule = "an apiVersion must be a non-empty string, like route.openshift.io/v1"
+    if version.word(rule) != wanted:
         if wanted is None or _is_vendors(version.value):
             return None
-        raise version.wrong(f"for a {kind} write {wanted}", f"has no {kind} that we read")
+        raise version.wrong(f"write {wanted}", f"is not a supported apiVersion of {kind}")
     metadata = root.at("metadata")
     namespace = metadata.at("namespace")
     return Key(
@@ -114,7 +115,7 @@ def project(data: Mapping[str, Any], keys: AnnotationKeys) -> Object:
         case Key("Endpoints"):
             return _endpoints(key, root)
         case _:
-            raise root.at("kind").wrong(f"we read {', '.join(API_VERSIONS)}", "is not used")
+            raise root.at("kind").wrong(f"supported: {', '.join(API_VERSIONS)}", "is not supported")
 
 
 def project_status(data: Mapping[str, Any]) -> RouteStatus:
@@ -130,8 +131,10 @@ def project_status(data: Mapping[str, Any]) -> RouteStatus:
     return RouteStatus(
         namespace=metadata.at("namespace").name(),
         name=metadata.at("name").name(),
-        uid=metadata.at("uid").word("a uid is text"),
-        resource_version=metadata.at("resourceVersion").word("a resourceVersion is text"),
+        uid=metadata.at("uid").word("a uid must be a non-empty string"),
+        resource_version=metadata.at("resourceVersion").word(
+            "a resourceVersion must be a non-empty string"
+        ),
         host=_host(data),
         ingress_json=text if len(text) <= INGRESS_MAX_CHARACTERS else None,
     )
@@ -191,12 +194,12 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
     annotations = metadata.at("annotations")
 
     def annotation(name: str) -> str | None:
-        return annotations.at(name).optional_text("annotations are strings")
+        return annotations.at(name).optional_text("annotations must be strings")
 
     return Route(
         namespace=key.namespace,
         name=key.name,
-        uid=metadata.at("uid").optional_text("a uid is text") or key.title,
+        uid=metadata.at("uid").optional_text("a uid must be a string") or key.title,
         created_seconds=_unix_seconds(metadata.at("creationTimestamp")),
         router_name=annotation(keys.router_name),
         port=annotation(keys.port),
@@ -211,7 +214,9 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
             _route_target(target)
             for target in (spec.at("to"), *spec.at("alternateBackends").each())
         ),
-        tls_termination=spec.at("tls").at("termination").optional_text("a termination is text"),
+        tls_termination=spec.at("tls")
+        .at("termination")
+        .optional_text("a termination must be a string"),
     )
 
 
@@ -220,7 +225,7 @@ def _route_target(target: Field) -> RouteTarget:
         raise target.wrong("name the Service to publish, {kind: Service, name: …}")
     weight = target.at("weight")
     return RouteTarget(
-        kind=target.at("kind").optional_text("a kind is text, like Service") or "Service",
+        kind=target.at("kind").optional_text("a kind must be a string, like Service") or "Service",
         name=target.at("name").name(),
         # OpenShift's range and default (route.openshift.io/v1, RouteTargetReference).
         weight=100 if weight.value is None else weight.number(0, 256),
@@ -280,7 +285,7 @@ def _endpoints(key: Key, root: Field) -> EndpointSet:
     for subset in root.at("subsets").each():
         endpoints = tuple(
             Endpoint(
-                addresses=(field.at("ip").word("an address is text"),),
+                addresses=(field.at("ip").word("an address must be a non-empty string"),),
                 ready=ready,
                 serving=ready,
                 terminating=False,
@@ -309,11 +314,12 @@ def _endpoint_ports(ports: Field) -> tuple[EndpointPort, ...]:
 
 
 def _port_name(field: Field) -> str:
-    return field.at("name").optional_text("a port's name is text") or ""
+    return field.at("name").optional_text("a port's name must be a string") or ""
 
 
 def _addresses(field: Field) -> tuple[str, ...]:
-    addresses = tuple(address.word("an address is text") for address in field.each())
+    rule = "an address must be a non-empty string"
+    addresses = tuple(address.word(rule) for address in field.each())
     if not addresses:
         raise field.wrong("write a list of at least one address", "is empty")
     return addresses

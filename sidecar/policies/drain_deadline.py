@@ -7,5 +7,5 @@ DRAIN_DEADLINE: Policy[float] = Policy(
     name="drain-deadline",
     title="drain deadline",
     parse=parse_duration,
-    otherwise="until then the router's own holds",
+    otherwise="using the router's own until fixed",
 )

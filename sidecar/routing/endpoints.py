@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from sidecar.common.hostport import IPS_KEPT, canonical_ip
-from sidecar.common.text import few, shown
+from sidecar.common.text import counted, few, shown
 from sidecar.model.desired import DesiredServer
 from sidecar.model.objects import (
     DNSAnswer,
@@ -165,7 +165,7 @@ def resolve(
         notes.append(_left_out_message(left_out))
     servers = _servers(services)
     if not any(server.state == "ready" for server in servers):
-        notes.append("no connection is taken: every Service that has endpoints has weight 0")
+        notes.append("no connections are accepted: all Services with endpoints have weight 0")
     return Resolution(servers, Reason.ADMITTED, "; ".join(notes), parts)
 
 
@@ -199,13 +199,13 @@ def wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> Wanted:
     if target.kind != "Service":
         raise Refusal(
             Reason.UNSUPPORTED_TARGET,
-            f"a Route leads to a Service, not to a {shown(target.kind)} ({target.name!r})",
+            f"a Route must target a Service, not a {shown(target.kind)} ({target.name!r})",
         )
     service = lookup.service(route.namespace, target.name)
     if service is None:
         raise Refusal(
             Reason.SERVICE_NOT_FOUND,
-            f"there is no Service {target.name!r} in namespace {route.namespace!r};"
+            f"Service {target.name!r} does not exist in namespace {route.namespace!r};"
             " create it, or correct spec.to.name",
         )
     tcp = [port for port in service.ports if port.protocol == "TCP"]
@@ -214,7 +214,7 @@ def wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> Wanted:
     if service.external_name is not None and not service.ports and route.target_port is None:
         raise Refusal(
             Reason.TARGET_PORT_NOT_FOUND,
-            f"Service {target.name!r} leads to a name outside and has no port;"
+            f"Service {target.name!r} is an ExternalName without a port;"
             " set spec.port.targetPort to the port's number",
         )
     if route.target_port is not None:
@@ -245,7 +245,7 @@ def target_sets(
         )
     answer = lookup.answer(name) if name else None
     if name and (answer is None or not answer.addresses):
-        why = answer.problem if answer else "it is being looked up"
+        why = answer.problem if answer else "it is being resolved"
         raise Refusal(
             Reason.NAME_NOT_RESOLVED, f"external name {name!r} of Service {target.name!r}: {why}"
         )
@@ -360,13 +360,13 @@ def _port_title(name: str) -> str:
 def _udp_only(what: str) -> Refusal:
     return Refusal(
         Reason.UNSUPPORTED_PROTOCOL,
-        f"{what} is not TCP; stock HAProxy balances TCP only, expose it in another way",
+        f"{what} is not TCP; stock HAProxy balances TCP only; expose it another way",
     )
 
 
 def _left_out_message(left_out: Iterable[str]) -> str:
     left_out = sorted(set(left_out))
-    return f"{len(left_out)} left out: {few(left_out, _EXAMPLES_MAX, '; ')}"
+    return f"{counted(len(left_out), 'endpoint')} skipped: {few(left_out, _EXAMPLES_MAX, '; ')}"
 
 
 def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:

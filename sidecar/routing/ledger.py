@@ -95,8 +95,8 @@ class Ledger:
             key,
             port,
             Reason.PORT_ALREADY_CLAIMED,
-            f"port {port} is claimed by an older Route; this one gets it when that goes,"
-            f' or ask for another port or "{AUTO}"',
+            f"port {port} is claimed by an older Route; wait until it is released, or request"
+            f' another port or "{AUTO}"',
         )
 
     def _without_port(self, route: Route) -> Verdict:
@@ -110,8 +110,8 @@ class Ledger:
                 key,
                 None,
                 Reason.PORT_PENDING,
-                f'a port for "{AUTO}" is on its way: the leading replica of this router writes it'
-                " to an annotation, as its component auto-ports allows",
+                f'waiting for the leading replica to assign an "{AUTO}" port (needs the component'
+                " auto-ports)",
             )
         if not autos.is_next(route):
             # It does not say which of the two: thousands may wait, and nothing of theirs is to
@@ -120,17 +120,17 @@ class Ledger:
                 key,
                 None,
                 Reason.QUOTA_EXCEEDED,
-                f"other Routes of namespace {key.namespace!r} have, or are next for, the"
-                f' {pool.auto_ports_per_namespace} ports of pool {pool.name!r} that "{AUTO}" gives'
-                " a namespace (auto_ports_per_namespace); delete one of them, or name a port",
+                f"namespace {key.namespace!r} has used up its {pool.auto_ports_per_namespace}"
+                f' "{AUTO}" ports of pool {pool.name!r} (auto_ports_per_namespace): other Routes'
+                " have them, or are next to get them; delete one of those Routes, or set a port"
+                " number",
             )
         return Verdict(
             key,
             None,
             Reason.POOL_EXHAUSTED,
-            f"all ports of pool {pool.name!r} ({pool.shown_ports}) are taken, where"
-            f' "{AUTO}" takes from; free one, give the pool more, or write a port of another'
-            " pool",
+            f'all ports of pool {pool.name!r} ({pool.shown_ports}), which "{AUTO}" uses, are'
+            " taken; free one, add ports, or set a port of another pool",
         )
 
     def _leave(self, route: Route) -> set[int]:

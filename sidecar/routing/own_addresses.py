@@ -77,7 +77,7 @@ class Denial(StrEnum):
     """What a server must not be."""
 
     ROUTER = "this router itself"
-    NETWORK = "in a network that endpoints.deny forbids"
+    NETWORK = "in a network denied by endpoints.deny"
 
 
 @dataclass(frozen=True, slots=True)

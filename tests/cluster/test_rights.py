@@ -87,7 +87,7 @@ def test_without_the_component_an_auto_route_is_told_what_is_missing(
     told = await_admission(plane, namespace, "any", "PortPending", "False")
     assert "forbidden to patch routes" in told["message"]
     assert "component auto-ports" in told["message"]
-    assert "takes the right to patch routes" in pod.said()
+    assert "missing permission to patch routes" in pod.said()
     apply_router(plane, "auto-ports")
     # It is tried again after a minute.
     await_(

@@ -117,7 +117,7 @@ def test_the_router_is_no_server_of_its_own(
     )
     pod = make_pod().await_ready()
     told = await_admission(plane, namespace, "self", "EndpointsDenied")
-    assert told["message"] == f"port 30005: 1 left out: {front}:6620 is this router itself"
+    assert told["message"] == f"port 30005: 1 endpoint skipped: {front}:6620 is this router itself"
     pod.await_leads_to(30006, "twin")
     # A replica has that address now, and a controller says so.
     replicas = slice_manifest("haproxy-sidecar", [twin], namespace=NAMESPACE)

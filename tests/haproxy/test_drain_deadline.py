@@ -260,7 +260,7 @@ def test_an_invalid_deadline_is_told_and_the_routers_holds(
         assert verdict is not None
         assert verdict.admitted
         assert f"drain deadline {shown(given)}" in verdict.message
-        assert "the router's own holds" in verdict.message
+        assert "using the router's own until fixed" in verdict.message
     clients = [held(files, stand, port) for port in invalid]
     obituary = watch(files, clients)
     gone_at = time.monotonic()

@@ -93,7 +93,7 @@ def test_an_ambiguous_or_unknown_port_is_refused_as_of_any_service() -> None:
 def test_a_name_that_is_not_known_yet_says_so() -> None:
     found = resolved(route(), external())
     assert (found.servers, found.reason) == ((), Reason.NAME_NOT_RESOLVED)
-    assert found.message == ("external name 'db.example' of Service 'web': it is being looked up")
+    assert found.message == ("external name 'db.example' of Service 'web': it is being resolved")
     failed = resolved(route(), external(), DNSAnswer("db.example", (), "DNS failed (SERVFAIL)"))
     assert failed.reason == Reason.NAME_NOT_RESOLVED
     assert failed.message.endswith("'web': DNS failed (SERVFAIL)")

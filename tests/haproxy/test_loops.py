@@ -66,7 +66,7 @@ def said(daemon: Daemon, name: str) -> tuple[str, str]:
 
 
 def itself(address: str) -> str:
-    return f"1 left out: {address} is this router itself"
+    return f"1 endpoint skipped: {address} is this router itself"
 
 
 def assert_calm(stand: Stand, port: int, server: EchoServer) -> None:

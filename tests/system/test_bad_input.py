@@ -95,7 +95,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "no Service": (
         [route_manifest("bad", 30001)],
-        "there is no Service 'bad' in namespace 'demo'; create it, or correct spec.to.name",
+        "Service 'bad' does not exist in namespace 'demo'; create it, or correct spec.to.name",
         1,
     ),
     "no endpoints": (list(app("bad", 30001)), "no ready endpoint in Service 'bad'", 0),
@@ -106,12 +106,12 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     ),
     "address is no IP": (
         list(app("bad", 30001, ["db.example.com"])),
-        "1 left out: 'db.example.com' is not a valid IP address",
+        "1 endpoint skipped: 'db.example.com' is not a valid IP address",
         0,
     ),
     "address denied": (
         list(app("bad", 30001, ["169.254.169.254"])),
-        "1 left out: 169.254.169.254 is in a network that endpoints.deny forbids",
+        "1 endpoint skipped: 169.254.169.254 is in a network denied by endpoints.deny",
         0,
     ),
     "weight too large": (
@@ -139,7 +139,7 @@ BAD_OBJECTS: dict[str, tuple[list[dict[str, Any]], str, int]] = {
                 },
             }
         ],
-        '30001 is a number; annotations are strings, write "30001"',
+        '30001 is a number; annotations must be strings, write "30001"',
         1,
     ),
     "name with a command in it": (

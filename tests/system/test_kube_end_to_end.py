@@ -191,7 +191,7 @@ def test_a_route_without_servers_and_one_with_too_many(
     route, service, slice_ = app("web", PORT, [a, b])
     api.apply(route, service, slice_)
     with sidecar(stand.settings):
-        crowded = "port 30000: 1 endpoint left out, more than the router has room for"
+        crowded = "port 30000: 1 endpoint skipped: over the router's capacity"
         await_says(api, ("True", "OverCapacity", crowded))
         await_event(api, "PortOpened")
         await_event(api, "OverCapacity")

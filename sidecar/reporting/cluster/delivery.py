@@ -47,8 +47,8 @@ _MERGE_PATCH = "application/merge-patch+json"
 _RIGHTS = {
     "status": ("patch routes/status", "status.ingress is not written"),
     "port": ("patch routes", '"auto" Routes get no port'),
-    "event": ("create events", "there are no Events"),
-    "service": ("get and patch that Service", "kubernetes.publish_service is not kept in step"),
+    "event": ("create events", "no Events are written"),
+    "service": ("get and patch that Service", "kubernetes.publish_service is not kept in sync"),
 }
 
 
@@ -152,7 +152,7 @@ class Delivery:
             what = kind, status, error.reason if isinstance(error, ApiError) else ""
             if now - self._complained.get(what, float("-inf")) > _COMPLAIN_SECONDS:
                 self._complained[what] = now
-                log.error("%s: %s; trying it and others like it until it works", key, error)
+                log.error("%s: %s; retrying it and similar ones until it works", key, error)
 
     def pauses(self, error: APIServerError, now: float) -> bool:
         """Whether the API server is away, does not know us or wants less of everything: then all
@@ -164,7 +164,7 @@ class Delivery:
             return True
         self._paused_until = now + self._outage.next_seconds()
         if self._outage.attempts == 1:
-            log.error("%s; what is to be written is kept", error)
+            log.error("%s; pending writes are kept", error)
         return True
 
     def permitted(self, kind: str, key: Key, now: float) -> bool:
@@ -180,7 +180,7 @@ class Delivery:
         if (kind, key.namespace) not in self._forbidden:
             right, without = _RIGHTS[kind]
             log.error(
-                "namespace %s: this takes the right to %s; without it %s, routing goes on (%s)",
+                "namespace %s: missing permission to %s; without it %s, routing continues (%s)",
                 key.namespace,
                 right,
                 without,
@@ -198,8 +198,8 @@ class Delivery:
         if self._contention.strikes(contended) > 1 and now >= self._say_contended_at:
             self._say_contended_at = now + CONTENTION_LONGEST_SECONDS
             log.error(
-                "%s: somebody else keeps rewriting what this router writes: do two routers"
-                " have the name %r and different settings? Writing it less and less often",
+                "%s: another client keeps overwriting what this router writes: are there two"
+                " routers named %r with different settings? Backing off",
                 key,
                 self._router_name,
             )

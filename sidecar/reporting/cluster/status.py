@@ -72,7 +72,7 @@ def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal[
     reason, notes = verdict.reason.value, [verdict.message] if verdict.message else []
     if outcome.left_out:
         endpoints = counted(outcome.left_out, "endpoint")
-        notes.append(f"{endpoints} left out, more than the router has room for")
+        notes.append(f"{endpoints} skipped: over the router's capacity")
         reason = OVER_CAPACITY
     subject = f"port {verdict.port}"
     message = f"{subject}: {'; '.join(notes)}" if notes else subject

@@ -155,7 +155,7 @@ class Writer:
                 return wait
         except Exception:
             # One object that we do not understand must not end what is written of the others.
-            log.exception("%s cannot be written of: a fault of ours", key)
+            log.exception("%s: internal error, not written", key)
         return 0.0
 
     def _write(self, key: Key, now: float) -> None:
@@ -196,7 +196,7 @@ class Writer:
         metadata = {"resourceVersion": status.resource_version, "annotations": annotations}
         self._patch("port", key, status, _path(key), {"metadata": metadata})
         self._delivery.wrote(contended, str(port), now)
-        log.info("%s: port %d was assigned to it", key, port)
+        log.info("%s: assigned port %d", key, port)
 
     def _write_status(
         self,

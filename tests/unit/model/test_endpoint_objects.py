@@ -149,7 +149,7 @@ def test_each_subset_of_v1_endpoints_is_a_group() -> None:
         (endpoint_slice(ports=[{"port": 80, "protocol": 6}]), "ports[0].protocol: 6 is a number;"),
         (
             legacy_endpoints({"addresses": [{"hostname": "a"}]}),
-            "subsets[0].addresses[0].ip: missing; an address is text",
+            "subsets[0].addresses[0].ip: missing; an address must be a non-empty string",
         ),
         (legacy_endpoints({"ports": [{"port": 0}]}), "subsets[0].ports[0].port: 0 is out of range"),
     ],

@@ -63,26 +63,35 @@ def test_other_kinds_are_nothing_to_us(api_version: str, kind: str) -> None:
         (None, "kind: missing: None is empty; a Kubernetes object is a mapping with"),
         ("hello", "kind: missing: 'hello' is text; a Kubernetes object is a mapping with"),
         ([1], "kind: missing: [1] is a list; a Kubernetes object is a mapping with"),
-        ({}, "kind: missing; a kind is text, like Route"),
-        ({"kind": ""}, "kind: '' is empty; a kind is text, like Route"),
-        ({"kind": "Deployment"}, "apiVersion: missing; an apiVersion is text"),
-        ({"kind": "Service", "apiVersion": 1}, "apiVersion: 1 is a number; an apiVersion is text"),
+        ({}, "kind: missing; a kind must be a non-empty string, like Route"),
+        ({"kind": ""}, "kind: '' is empty; a kind must be a non-empty string, like Route"),
+        ({"kind": "Deployment"}, "apiVersion: missing; an apiVersion must be a non-empty string"),
+        (
+            {"kind": "Service", "apiVersion": 1},
+            "apiVersion: 1 is a number; an apiVersion must be a non-empty string",
+        ),
         (
             {"kind": "Route", "apiVersion": "v1"},
-            "apiVersion: 'v1' has no Route that we read; for a Route write route.openshift.io/v1",
+            (
+                "apiVersion: 'v1' is not a supported apiVersion of Route; write"
+                " route.openshift.io/v1"
+            ),
         ),
         (
             {"kind": "Route", "apiVersion": "route.openshift.io/v1beta1"},
-            "apiVersion: 'route.openshift.io/v1beta1' has no Route that we read;",
+            "apiVersion: 'route.openshift.io/v1beta1' is not a supported apiVersion of Route;",
         ),
         (
             {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1beta1"},
             (
-                "apiVersion: 'discovery.k8s.io/v1beta1' has no EndpointSlice that we read; for a"
-                " EndpointSlice write discovery.k8s.io/v1"
+                "apiVersion: 'discovery.k8s.io/v1beta1' is not a supported apiVersion of"
+                " EndpointSlice; write discovery.k8s.io/v1"
             ),
         ),
-        ({"kind": "Service", "apiVersion": "apps/v1"}, "apiVersion: 'apps/v1' has no Service"),
+        (
+            {"kind": "Service", "apiVersion": "apps/v1"},
+            "apiVersion: 'apps/v1' is not a supported apiVersion of Service",
+        ),
     ],
 )
 def test_what_is_no_object_is_refused(data: object, message: str) -> None:
@@ -232,19 +241,19 @@ def test_only_our_annotations_must_be_right() -> None:
             route(annotations={PORT: 13306}),
             (
                 f'metadata.annotations["{PORT}"]: 13306 is a number;'
-                ' annotations are strings, write "13306"'
+                ' annotations must be strings, write "13306"'
             ),
         ),
         (
             route(annotations={ROUTER: True}),
             (
                 f'metadata.annotations["{ROUTER}"]: True is a boolean;'
-                ' annotations are strings, write "true"'
+                ' annotations must be strings, write "true"'
             ),
         ),
         (
             route(annotations={PORT: ["6620"]}),
-            f"metadata.annotations[\"{PORT}\"]: ['6620'] is a list; annotations are strings",
+            f"metadata.annotations[\"{PORT}\"]: ['6620'] is a list; annotations must be strings",
         ),
         (route(annotations=[PORT]), f"metadata.annotations: ['{PORT}'] is a list; write a mapping"),
         (
@@ -288,7 +297,7 @@ def test_only_our_annotations_must_be_right() -> None:
         (route({"port": {"targetPort": 65536}}), "spec.port.targetPort: 65536 is out of range;"),
         (route({"port": {"targetPort": 80.5}}), "spec.port.targetPort: 80.5 is a number;"),
         (route({"tls": {"termination": 5}}), "spec.tls.termination: 5 is a number;"),
-        (route(uid=7), 'metadata.uid: 7 is a number; a uid is text, write "7"'),
+        (route(uid=7), 'metadata.uid: 7 is a number; a uid must be a string, write "7"'),
         (
             route(creationTimestamp="yesterday"),
             (
@@ -366,7 +375,9 @@ def test_a_wrong_service_is_refused(data: object, message: str) -> None:
 
 def test_a_kind_that_we_do_not_read_is_refused() -> None:
     message = refused({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}})
-    assert message == ("kind: 'Pod' is not used; we read Route, Service, EndpointSlice, Endpoints")
+    assert message == (
+        "kind: 'Pod' is not supported; supported: Route, Service, EndpointSlice, Endpoints"
+    )
 
 
 # --- anything -------------------------------------------------------------------------------

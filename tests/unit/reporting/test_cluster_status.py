@@ -48,7 +48,7 @@ def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = N
             Admitted(
                 "True",
                 OVER_CAPACITY,
-                "port 30000: 2 endpoints left out, more than the router has room for",
+                "port 30000: 2 endpoints skipped: over the router's capacity",
             ),
         ),
         (
@@ -186,7 +186,7 @@ def test_writing_settles_and_touches_nobody_else(
 
 
 CLOSED = Admitted("True", "NoEndpoints", "port 30000: no endpoint is ready", "port 30000")
-CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints left out", "port 30000")
+CROWDED = Admitted("True", OVER_CAPACITY, "port 30000: 2 endpoints skipped", "port 30000")
 ELSEWHERE = Admitted("True", "Admitted", "port 30001", "port 30001")
 POOR = Admitted("False", "InvalidPort", "'x' is not a valid port")
 

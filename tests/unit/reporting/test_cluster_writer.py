@@ -130,9 +130,9 @@ def test_what_is_not_permitted_is_said_once_and_the_rest_goes_on(
     api.forbidden = {("patch", "routes"), ("create", "events")}
     with replica(publish_service=("demo", "edge")) as one:
         one.tell({**open_on(), **open_on("second", 30001)})
-        await_told(caplog, "takes the right to patch routes/status; without it")
-        await_told(caplog, "takes the right to create events; without it")
-        await_(lambda: len(service_ports(api)) == 3, "the Service is still kept in step")
+        await_told(caplog, "missing permission to patch routes/status; without it")
+        await_told(caplog, "missing permission to create events; without it")
+        await_(lambda: len(service_ports(api)) == 3, "the Service is still kept in sync")
         one.tell(refused())
         one.tell({Key("Route", "demo", "second"): None})
     assert caplog.text.count("patch routes/status") == 1
@@ -171,7 +171,7 @@ def test_nothing_is_lost_while_the_api_server_is_away(
         api.stop()
         one.sees.clear()
         one.tell({**refused(), **refused("second")})
-        await_told(caplog, "what is to be written is kept")
+        await_told(caplog, "pending writes are kept")
         one.tell({**open_on(), **open_on("second")})
         api.start()
         await_(lambda: says(api) == says(api, "second") == ADMITTED, "the newest is written", 30)
@@ -207,13 +207,13 @@ def test_another_router_of_our_name_makes_us_give_way(
     try:
         with replica(events=False) as one:
             one.tell(open_on())
-            await_told_late(caplog, "somebody else keeps rewriting")
+            await_told_late(caplog, "another client keeps overwriting")
             assert says(api) == ("False", "Theirs", "")
             assert status_writes(api) == 2
     finally:
         stop.set()
         thread.join(10)
-    assert caplog.text.count("somebody else keeps rewriting") == 1
+    assert caplog.text.count("another client keeps overwriting") == 1
 
 
 def await_told_late(caplog: pytest.LogCaptureFixture, text: str) -> None:

@@ -48,7 +48,7 @@ def test_denied_networks_are_left_out_however_they_are_written(ip: str) -> None:
     beside = web(ip, "10.0.0.1")
     assert servers(beside) == {"10.0.0.1:9000": ("ready", 256)}
     assert beside.reason == Reason.ADMITTED
-    assert "1 left out" in beside.message
+    assert "1 endpoint skipped" in beside.message
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_no_address_is_left_out_and_told(ip: str) -> None:
 def test_many_that_are_left_out_are_counted_once_each() -> None:
     bad = [f"127.0.0.{n}" for n in range(9)]
     found = resolved(route(), service(), *(slice_(endpoints=bad, name=name) for name in "ab"))
-    assert found.message.startswith("9 left out: 127.0.0.0 is")
+    assert found.message.startswith("9 endpoints skipped: 127.0.0.0 is")
     assert found.message.endswith("; and 6 more")
 
 

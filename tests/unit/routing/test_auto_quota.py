@@ -46,8 +46,9 @@ def test_the_oldest_of_a_namespace_get_them_and_others_the_rest() -> None:
     verdict = refusal(ledger, C)
     assert (verdict.reason, verdict.port) == (Reason.QUOTA_EXCEEDED, None)
     assert verdict.message == (
-        "other Routes of namespace 'demo' have, or are next for, the 2 ports of pool 'p0' that"
-        ' "auto" gives a namespace (auto_ports_per_namespace); delete one of them, or name a port'
+        "namespace 'demo' has used up its 2 \"auto\" ports of pool 'p0' (auto_ports_per_namespace):"
+        " other Routes have them, or are next to get them; delete one of those Routes, or set a"
+        " port number"
     )
     # A port that is named is no business of this limit.
     take(ledger, replace(D, port="30005"))
@@ -134,7 +135,7 @@ def test_why_says_how_many_the_namespace_has() -> None:
     assert [line.text for line in link.lines] == [
         "namespace demo has 2 \"auto\" ports of pool 'p0'; its limit is 2"
     ]
-    assert link.remedy.endswith("delete one of them, or name a port")
+    assert link.remedy.endswith("delete one of those Routes, or set a port number")
 
 
 # Any sequence of events

@@ -155,7 +155,7 @@ def test_a_message_does_not_name_the_winner(namespace: str) -> None:
     """It is the same whoever wins, so that a change of the owner changes nothing for the others."""
     winner = route("secret", namespace=namespace, created_seconds=1)
     message = refusal(fed(winner, loser := route("mine")), loser).message
-    assert message.startswith("port 30000 is claimed by an older Route; this one gets it")
+    assert message.startswith("port 30000 is claimed by an older Route; wait until it is released")
     assert "secret" not in message
     assert "elsewhere" not in message
 

@@ -232,7 +232,7 @@ def test_an_endpoint_of_two_services_is_one_server_with_both_shares() -> None:
 @pytest.mark.parametrize(
     ("objects", "words"),
     [
-        ([A, A_ENDS], "no Service 'b'"),
+        ([A, A_ENDS], "Service 'b' does not exist"),
         ([A, A_ENDS, replace(TWO_PORT_SERVICE, name="b")], "several TCP ports"),
         ([A, A_ENDS, replace(DNS, name="b")], "not TCP"),
     ],

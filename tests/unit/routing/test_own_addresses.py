@@ -295,7 +295,7 @@ def test_a_replica_that_appears_touches_those_that_lead_to_it_and_no_others() ->
     changed = routing.apply(changes(REPLICAS))
     assert changed == Changed(units(30001), frozenset({Key("Route", "demo", "self")}))
     assert str(changed.causes[unit_of(30001)].key) == "EndpointSlice ingress/edge-1"
-    refused = "1 left out: 10.1.0.9:6620 is this router itself"
+    refused = "1 endpoint skipped: 10.1.0.9:6620 is this router itself"
     assert told(routing, "self") == (Reason.ADMITTED, refused)
     (server,) = routing.claimed[unit_of(30001)].resolution.servers
     assert str(server.address) == "10.1.0.8:6620"
@@ -320,10 +320,10 @@ def test_a_denied_address_that_becomes_the_routers_is_told_as_that() -> None:
         TCPPorts(pool_of({"ports": ["30000"]})), NAME, lambda ip: ip == "10.1.0.9", {}, PUBLISHED
     )
     routing.apply(changes(LOCAL, *leading("self", 30000, "10.1.0.9")))
-    denied = "1 left out: 10.1.0.9 is in a network that endpoints.deny forbids"
+    denied = "1 endpoint skipped: 10.1.0.9 is in a network denied by endpoints.deny"
     assert told(routing, "self") == (Reason.ENDPOINTS_DENIED, denied)
     assert routing.apply(changes(REPLICAS)).units == units(30000)
-    assert told(routing, "self")[1] == "1 left out: 10.1.0.9:6620 is this router itself"
+    assert told(routing, "self")[1] == "1 endpoint skipped: 10.1.0.9:6620 is this router itself"
 
 
 def test_the_name_of_the_load_balancer_is_denied_by_name() -> None:
@@ -349,7 +349,7 @@ def test_the_name_of_the_load_balancer_is_denied_by_name() -> None:
     assert changed.units == units(30001)
     assert told(routing, "other") == (
         Reason.ENDPOINTS_DENIED,
-        "1 left out: 198.51.100.4:80 is this router itself",
+        "1 endpoint skipped: 198.51.100.4:80 is this router itself",
     )
     assert routing.apply([Change(FRONT.key, None)]).units == units(30000, 30001)
     assert told(routing, "self") == (Reason.ADMITTED, "")

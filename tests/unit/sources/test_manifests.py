@@ -164,7 +164,7 @@ def test_the_current_folder_may_be_named_by_a_dot(tmp_path: Path) -> None:
     assert found.problems == [
         (
             f'./a.yaml, document 1: Route default/a: metadata.annotations["{PORT}"]: 1 is a number;'
-            ' annotations are strings, write "1"; ignored until fixed'
+            ' annotations must be strings, write "1"; ignored until fixed'
         )
     ]
 
@@ -207,10 +207,13 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
         (b"\x7fELF\x02\x01\x00\x00", "bad.yaml: invalid YAML: control characters are not allowed"),
         (b"a: caf\xe9", "bad.yaml, line 1: not UTF-8 text (byte 0xe9); save it as UTF-8"),
         (b"#" * (MAX_BYTES + 1), "bad.yaml: larger than 16 MiB; split it into smaller files"),
-        (b"replicas: 1", "bad.yaml, document 1: kind: missing; a kind is text, like Route"),
+        (
+            b"replicas: 1",
+            "bad.yaml, document 1: kind: missing; a kind must be a non-empty string, like Route",
+        ),
         (
             b"kind: Route\napiVersion: v1",
-            "bad.yaml, document 1: apiVersion: 'v1' has no Route that we read;",
+            "bad.yaml, document 1: apiVersion: 'v1' is not a supported apiVersion of Route;",
         ),
         (
             b"kind: Route\napiVersion: route.openshift.io/v1\nspec: {}",
@@ -367,7 +370,7 @@ def test_an_object_that_breaks_keeps_its_last_good_version(tmp_path: Path) -> No
         assert sink.problems == [
             (
                 f'{file}, document 1: Route default/a: metadata.annotations["{PORT}"]: 5 is a'
-                ' number; annotations are strings, write "5"; keeping its last good version'
+                ' number; annotations must be strings, write "5"; keeping its last good version'
             )
         ]
 
