@@ -141,7 +141,7 @@ def test_no_port_that_haproxy_would_silently_fold_is_sent(port: int) -> None:
 
 @pytest.mark.parametrize("weight", [-1, WEIGHT_MAX + 1])
 def test_no_weight_beyond_haproxys_is_sent(weight: int) -> None:
-    with pytest.raises(LocalProtocolError, match="no weight"):
+    with pytest.raises(LocalProtocolError, match="not a valid weight"):
         SetWeight(unit_of(30000), "s1", weight).command()
 
 

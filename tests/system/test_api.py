@@ -257,7 +257,7 @@ def test_a_loop_without_time() -> None:
     assert not asked, "nobody waits for it any more"
     calls.close()
     began = time.monotonic()
-    with pytest.raises(BusyError, match="stopping"):
+    with pytest.raises(BusyError, match="shutting down"):
         calls.ask(lambda: 1, 60)
     assert time.monotonic() - began < 60
 
