@@ -170,9 +170,8 @@ class _Server:
         if self._being_made:
             return
         if not self._paused:
-            log.error(
-                "HTTP: cannot accept connections: %s; retrying every second", reason_of(error)
-            )
+            reason = reason_of(error)
+            log.error("HTTP: cannot accept connections: %s; retrying every second", reason)
             self._paused = True
         self.loop.remove_reader(self._listener)
         self.loop.call_later(1, self.loop.add_reader, self._listener, self._accept)
