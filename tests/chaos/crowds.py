@@ -15,7 +15,7 @@ from stand import Client, Stand, await_
 #: Of each port; and of HAProxy, so that few are enough to take all of it.
 PORT_MAXCONN, HAPROXY_MAXCONN = 50, 400
 #: More than the short connections of others that come or go just now.
-_COMING_AND_GOING = 4
+COMING_AND_GOING = 4
 #: A busy machine is no fault.
 PATIENCE_SECONDS = 10.0
 _EACH_TURN = 20
@@ -49,7 +49,7 @@ class FullPort:
             except OSError as exc:
                 # It is full, or is nobody's just now; who relies on it relies on its limit, too.
                 seen = self._sessions(port) if steady else PORT_MAXCONN
-                if seen < PORT_MAXCONN - _COMING_AND_GOING and era == self._clients.era:
+                if seen < PORT_MAXCONN - COMING_AND_GOING and era == self._clients.era:
                     self._clients.faults.append(f"port {port}: {exc!r} at {seen} connections")
                 break
         else:
@@ -60,7 +60,7 @@ class FullPort:
         port, count = self.port, len(self._crowd)
         self.close()
         if port is not None and count:
-            room = PORT_MAXCONN - count + _COMING_AND_GOING
+            room = PORT_MAXCONN - count + COMING_AND_GOING
             await_(lambda: self._sessions(port) <= room, f"port {port} is left", PATIENCE_SECONDS)
 
     def close(self) -> None:
