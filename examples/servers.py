@@ -1,15 +1,18 @@
-"""Two small servers to stand behind the examples: a web server and something like a database.
+"""Small servers to stand behind the examples: web servers, and something like a database.
 
     python examples/servers.py [COMMAND ...]
 
 Starts them on the loopback, runs COMMAND beside them, and stops them when it ends (without a
-command: at Ctrl-C). Standard library only.
+command: at Ctrl-C). Standard library only; the one with TLS needs the openssl command.
 """
 
+import shutil
 import signal
 import socketserver
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +20,19 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 #: What the EndpointSlices in this folder name.
-WEB = {"web-0": ("127.0.0.1", 28080), "web-1": ("127.0.0.2", 28080)}
+WEB = {
+    "web-0": ("127.0.0.1", 28080),
+    "web-1": ("127.0.0.2", 28080),
+    "cart-0": ("127.0.0.3", 28080),
+}
+SECURE = {"secure-0": ("127.0.0.1", 28443)}
 DATABASES = {"mysql-0": ("127.0.0.1", 23306)}
 
 #: What their Routes publish.
-TRY = "curl 127.0.0.1:18080, nc 127.0.0.1 13306"
+TRY = (
+    "curl 127.0.0.1:18080, nc 127.0.0.1 13306,\n"
+    "    curl -H 'Host: shop.example' 127.0.0.1:18081, and more in examples/hosts.yaml"
+)
 
 
 def web_handler(name: str) -> type[BaseHTTPRequestHandler]:
@@ -58,8 +69,34 @@ def start() -> None:
     """Let all of them answer, from threads of their own. Raises OSError with the address."""
     for name, address in WEB.items():
         serve(partial(ThreadingHTTPServer, address, web_handler(name)), address)
+    for name, address in SECURE.items():
+        if make_tls := tls_server(name, address):
+            serve(make_tls, address)
     for name, address in DATABASES.items():
         serve(partial(LineServer, address, line_handler(name)), address)
+
+
+def tls_server(name: str, address: tuple[str, int]) -> Callable[[], ThreadingHTTPServer] | None:
+    """What makes it, with a certificate of a day; None without openssl."""
+    if not shutil.which("openssl"):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        pem = f"{folder}/demo.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "1", "-subj", "/CN=secure.example", "-keyout", pem,
+             "-out", f"{folder}/cert"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{folder}/cert", pem)
+
+    def make() -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(address, web_handler(name))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        return server
+
+    return make
 
 
 def serve(make: Callable[[], socketserver.BaseServer], address: tuple[str, int]) -> None:
@@ -79,7 +116,7 @@ def main(command: list[str]) -> int:
             " is the demo running in another terminal?"
         )
         return 3
-    names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in {**WEB, **DATABASES}.items())
+    names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in {**WEB, **SECURE, **DATABASES}.items())
     try:
         say(f"\N{CHECK MARK} demo servers: {names}")
         say(f"    once their ports are open: {TRY}")

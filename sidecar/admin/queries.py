@@ -21,11 +21,13 @@ from sidecar.listeners.tcp import TCPPorts, ports_of, unit_of
 from sidecar.model.desired import Unit
 from sidecar.model.pool import format_ports
 from sidecar.planning.drift import changes, summary
-from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explain_traffic import extended
 from sidecar.reporting.explanation import Why, WhyReport
 from sidecar.reporting.figures import with_traffic
-from sidecar.reporting.status import Facts, Report, build_report
+from sidecar.reporting.reports import Report
+from sidecar.reporting.status import Facts, build_report
 from sidecar.settings.schema import Settings
 
 T = TypeVar("T")

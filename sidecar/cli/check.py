@@ -15,16 +15,19 @@ def check(config: Path | None, manifests: list[Path]) -> None:
     any file cannot be used."""
     settings = load_settings(config)
     snapshot = read_source(settings, manifests)
+    # As a HAProxy that just started would have it.
+    snapshot.routing.adopt({})
     verdicts = snapshot.routing.verdicts()
     console = make_console()
-    table = make_table(">PORT", "ROUTE", "VERDICT", ">SERVERS")
+    what = ">PORT OR HOST" if snapshot.routing.web else ">PORT"
+    table = make_table(what, "ROUTE", "VERDICT", ">SERVERS")
     why = []
     for verdict in verdicts:
         title = verdict.route.title
         servers = _servers(snapshot, verdict)
         colour = "red" if not verdict.admitted else "green" if servers else "yellow"
         table.add_row(
-            str(verdict.port or "-"),
+            escape(_has(snapshot, verdict)),
             escape(title),
             f"[{colour}]{verdict.reason}[/]",
             "-" if servers is None else str(servers),
@@ -44,6 +47,13 @@ def check(config: Path | None, manifests: list[Path]) -> None:
     print_section(console, "problems", snapshot.problems, "red")
     if snapshot.problems or any(not verdict.admitted for verdict in verdicts):
         raise Exit(1)
+
+
+def _has(snapshot: Snapshot, verdict: Verdict) -> str:
+    """Its port, or its host and path."""
+    web = snapshot.routing.web
+    claim = web.claim(verdict.route) if web else None
+    return f"{claim.pattern}{claim.path}" if claim else str(verdict.port or "-")
 
 
 def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:

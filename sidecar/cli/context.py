@@ -10,13 +10,14 @@ from sidecar.common.errors import DisconnectedError, SettingsError
 from sidecar.common.metrics import Metrics
 from sidecar.common.text import reason_of
 from sidecar.control.observer import Observer
-from sidecar.daemon.assembly import make_routing
+from sidecar.daemon.assembly import Listeners, make_listeners, make_routing
 from sidecar.daemon.persistence import answers_file, auto_ports_file, read_auto_ports
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.state import ObservedUnit, ProcessInfo
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change, Source
 from sidecar.model.desired import Unit
+from sidecar.planning.slots import is_clean
 from sidecar.reporting.status import problem_lines
 from sidecar.routing.table import Routing
 from sidecar.settings.parsing import parse_settings
@@ -72,9 +73,23 @@ def make_source(
 class Snapshot:
     """The source as it is now, read once: what is wanted, and what could not be read."""
 
-    ports: TCPPorts
+    listeners: Listeners
     routing: Routing
     problems: tuple[str, ...]
+
+    @property
+    def ports(self) -> TCPPorts:
+        return self.listeners.ports
+
+    def look(self, client: RuntimeClient) -> tuple[ProcessInfo, dict[Unit, ObservedUnit]]:
+        """HAProxy as it is; which of its backends Routes by host have, is known from then on.
+        Raises RuntimeAPIError."""
+        info, observed = Observer(client, self.listeners.kind).look(self.listeners.kind.classes)
+        if web := self.routing.web:
+            # A new Route gets none that the sidecar would not give it yet.
+            web.is_clean = lambda unit: is_clean(seen) if (seen := observed.get(unit)) else None
+        self.routing.adopt(self.listeners.leads)
+        return info, observed
 
 
 def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
@@ -82,12 +97,12 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     source = make_source(settings, manifests)
     inbox = Inbox(source.origins, lambda: None)
     source.load(inbox)
-    ports = settings.ports()
+    listeners = make_listeners(settings)
     kept: Mapping[str, int] | None = {}
     if not manifests:
         in_cluster = settings.source.kind == "kubernetes"
         kept = None if in_cluster else read_auto_ports(auto_ports_file(settings))
-    routing = make_routing(settings, ports, kept)
+    routing = make_routing(settings, listeners, kept)
     routing.apply(inbox.take())
     if not manifests:
         local = local_addresses(settings.listening().names)
@@ -95,7 +110,7 @@ def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
         # Nobody is asked: what the sidecar goes by is what counts.
         answers = read_answers(answers_file(settings))
         routing.apply(Change(answer.key, answer) for answer in answers)
-    return Snapshot(ports, routing, problem_lines(inbox.problems()))
+    return Snapshot(listeners, routing, problem_lines(inbox.problems()))
 
 
 @contextlib.contextmanager
@@ -112,8 +127,8 @@ def haproxy_at(settings: Settings) -> Iterator[RuntimeClient]:
 
 
 def read_haproxy(
-    settings: Settings, ports: TCPPorts
+    settings: Settings, snapshot: Snapshot
 ) -> tuple[ProcessInfo, dict[Unit, ObservedUnit]]:
-    """Look at HAProxy once. Raises RuntimeAPIError if it does not answer."""
+    """See `Snapshot.look`. Raises RuntimeAPIError if HAProxy does not answer."""
     with haproxy_at(settings) as client:
-        return Observer(client, ports).look(ports.classes)
+        return snapshot.look(client)

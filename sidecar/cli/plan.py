@@ -13,7 +13,7 @@ from sidecar.control.holds import held_units, holds_file
 from sidecar.haproxy.dialect import Dialect
 from sidecar.haproxy.operations import ClosePort, EndSessions
 from sidecar.haproxy.state import ObservedUnit
-from sidecar.listeners.tcp import TCPPorts, ports_of
+from sidecar.listeners.tcp import ports_of
 from sidecar.model.desired import Unit
 from sidecar.model.pool import format_ports
 from sidecar.planning.diff import after, difference
@@ -30,12 +30,16 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     it, with what it waits for."""
     settings = load_settings(config)
     snapshot = read_source(settings)
-    process, observed = read_haproxy(settings, snapshot.ports)
+    process, observed = read_haproxy(settings, snapshot)
     held = held_units(holds_file(settings.haproxy.state_file))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
     # has had no server.
+    kind = snapshot.listeners.kind
     schedule = Schedule(
-        snapshot.ports, settings.schedule(), lambda address: address in snapshot.routing.denied.own
+        kind,
+        settings.schedule(),
+        lambda address: address in snapshot.routing.denied.own,
+        snapshot.routing.is_handed,
     )
     can_add = Dialect(process.version_tuple).adds_servers
     plans: list[Plan] = []
@@ -45,7 +49,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
             continue
         claimed = snapshot.routing.claim(unit)
         now, later = (
-            plan_unit(schedule.desired(claimed, seen, at), seen, snapshot.ports, can_add=can_add)
+            plan_unit(schedule.desired(claimed, seen, at), seen, kind, can_add=can_add)
             for at in (0.0, float("inf"))
         )
         plans.append(now)
@@ -55,7 +59,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     ]
     lines += filter(None, map(_ending_line, plans))
     if as_diff:
-        _print_diff(snapshot.ports, plans, observed, snapshot.routing)
+        _print_diff(plans, observed, snapshot.routing)
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
     if not lines and not waits:
@@ -70,7 +74,6 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
 
 
 def _print_diff(
-    ports: TCPPorts,
     plans: Iterable[Plan],
     observed: Mapping[Unit, ObservedUnit],
     routing: Routing,
@@ -79,7 +82,7 @@ def _print_diff(
     console = make_console()
     for item in filter(None, plans):
         seen, claimed = observed[item.unit], routing.claim(item.unit)
-        title = f"{ports.title(item.unit)}  {claimed.route.title if claimed else 'unclaimed'}"
+        title = f"{routing.subject(item.unit)}  {claimed.route.title if claimed else 'unclaimed'}"
         console.print(Text(title, "bold"))
         lines = list(difference(seen, after(seen, item)))
         for line in lines or ["(ends sessions or cleans up)"]:

@@ -25,7 +25,7 @@ def ports(config: Path | None, *, as_json: bool) -> None:
     snapshot = read_source(settings)
     away, observed = "", dict[Unit, ObservedUnit]()
     try:
-        _, observed = read_haproxy(settings, snapshot.ports)
+        _, observed = read_haproxy(settings, snapshot)
     except RuntimeAPIError as exc:
         away = str(exc)
     problems = (*snapshot.problems, away) if away else snapshot.problems

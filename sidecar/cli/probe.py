@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sidecar.common.hostport import split_host_port
 from sidecar.common.text import reason_of
 from sidecar.model.pool import PortPool
-from sidecar.reporting.status import PortReport
+from sidecar.reporting.reports import PortReport
 
 #: For a connection to open; a server in the same network takes a millisecond.
 CONNECT_SECONDS = 2.0

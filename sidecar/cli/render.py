@@ -9,6 +9,7 @@ from sidecar.common.errors import SettingsError
 from sidecar.common.files import write_atomically
 from sidecar.common.text import reason_of
 from sidecar.haproxy import config as haproxy_config
+from sidecar.haproxy.web_files import WebFiles
 from sidecar.settings.schema import Settings
 
 #: An empty state file: without it HAProxy warns at its first start.
@@ -27,7 +28,7 @@ def render(config: Path | None, output: str | None) -> None:
 
 
 def write_files(settings: Settings, path: Path) -> None:
-    """haproxy.cfg to ``path``, the state file if there is none, and the socket's folder.
+    """haproxy.cfg to ``path``, the files that it needs if there are none, and the socket's folder.
 
     Raises SettingsError if they cannot be written.
     """
@@ -36,11 +37,22 @@ def write_files(settings: Settings, path: Path) -> None:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
             write_atomically(settings.haproxy.state_file, _NO_STATE)
+        if settings.listeners:
+            _write_web_files(WebFiles.beside(settings.haproxy.state_file))
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         problem = f"{exc.filename or path}: cannot be written: {reason_of(exc)}"
         raise SettingsError("haproxy", [problem]) from exc
+
+
+def _write_web_files(files: WebFiles) -> None:
+    """The page is ours, and replaced; what is in the maps is HAProxy's memory, and stays."""
+    page = haproxy_config.unavailable_page_path().read_bytes().decode("ascii")
+    write_atomically(files.unavailable_page, page)
+    for path in files.maps:
+        if not path.exists():
+            write_atomically(path, "")
 
 
 def _text(settings: Settings) -> str:
@@ -68,4 +80,8 @@ def describe_pool(settings: Settings) -> str:
     slots = {item.slots for item in pool.classes}
     each = f"{slots.pop()} server slots each" if len(slots) == 1 else "server slots by pool"
     ports = len(pool.by_port)
-    return f"{ports} port{'s' * (ports != 1)}, {each}"
+    parts = [f"{ports} port{'s' * (ports != 1)}, {each}"]
+    parts += (
+        f"{item.count} {item.name} backends" for item in (pool.web.classes if pool.web else ())
+    )
+    return "; ".join(parts)

@@ -15,7 +15,8 @@ from sidecar.haproxy.state import ObservedUnit
 from sidecar.haproxy.stats import Traffic
 from sidecar.model.desired import Unit
 from sidecar.reporting.figures import with_traffic
-from sidecar.reporting.status import Facts, Report, SourceReport, build_report
+from sidecar.reporting.reports import Report, SourceReport
+from sidecar.reporting.status import Facts, build_report
 from sidecar.settings.schema import Settings
 
 _REPORT = TypeAdapter(Report)
@@ -64,11 +65,10 @@ def _of_haproxy(settings: Settings) -> Report:
     faults: tuple[str, ...] = ()
     try:
         with haproxy_at(settings) as client:
-            observer = Observer(client, snapshot.ports)
-            _, observed = observer.look(snapshot.ports.classes)
+            _, observed = snapshot.look(client)
             report = build_report(_facts(settings, snapshot, observed, ()))
-            traffic = observer.traffic([item.port for item in report.ports])
-        faults = tuple(snapshot.ports.problems(observed))
+            traffic = Observer(client, snapshot.ports).traffic([item.port for item in report.ports])
+        faults = tuple(snapshot.listeners.kind.problems(observed))
     except RuntimeAPIError as exc:
         observed, faults = {}, (str(exc),)
     report = build_report(_facts(settings, snapshot, observed, faults))
@@ -91,6 +91,7 @@ def _facts(
         verdicts=snapshot.routing.verdicts(),
         observed=observed,
         problems=(*snapshot.problems, *faults),
+        web=snapshot.routing.by_host,
         held=held_units(holds_file(settings.haproxy.state_file)),
         failures={},
         changed_seconds_ago={},

@@ -22,7 +22,8 @@ from sidecar.cli.context import load_settings
 from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
 from sidecar.cli.snapshot import Look, look
 from sidecar.model.pool import WEIGHT_MAX
-from sidecar.reporting.status import PortReport, Report, ServerReport, narrowed, notes, report_json
+from sidecar.reporting.reports import HostReport, PortReport, Report, ServerReport
+from sidecar.reporting.status import narrowed, notes, report_json
 
 #: A server's states, the best one first.
 _STATES = ("ready", "down", "drain", "maint")
@@ -105,15 +106,18 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     parts: list[RenderableType] = [_head(found), Text()]
     if report.ports:
         parts.append(_table(report, console, servers=servers))
-    else:
+    elif not report.hosts:
         parts.append(Text("no Route has a port"))
+    if report.hosts:
+        parts += [Text(), _hosts(report, servers=servers)]
     parts += section(
         "notes",
         [
             f"{item.port} {item.route or '-'}: {note}"
             for item in report.ports
             for note in notes(item)
-        ],
+        ]
+        + [f"{item.title} {item.route}: {note}" for item in report.hosts for note in _notes(item)],
         "yellow",
     )
     parts += section(
@@ -123,6 +127,39 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     )
     parts += section("problems", report.problems, "red")
     return Group(*parts)
+
+
+def _hosts(report: Report, *, servers: bool) -> Table:
+    """Routes by host, a line each, and one for each server."""
+    table = make_table("HOST", "KIND", "STATE", "ROUTE", "SERVERS")
+    for item in report.hosts:
+        table.add_row(
+            escape(item.title),
+            item.listener,
+            f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
+            escape(item.route),
+            _servers_line(item.servers),
+        )
+        for server in item.servers[:_SERVERS_SHOWN] if servers else ():
+            where = f"  {server.slot} {server.address} {server.pod or ''}".rstrip()
+            table.add_row(f"[dim]{escape(where)}[/]", "", server.state, "", "")
+    return table
+
+
+def _notes(item: HostReport) -> Iterator[str]:
+    """What does not go without saying."""
+    if item.failure:
+        yield item.failure
+    if item.message:
+        yield item.message
+    if item.left_out:
+        yield f"{item.left_out} endpoints skipped; see limits.max_servers and web.slots"
+
+
+def _servers_line(servers: Sequence[ServerReport]) -> str:
+    """``2 ready, 1 drain``."""
+    counts = Counter(server.state for server in servers)
+    return ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "none"
 
 
 def _head(found: Look) -> Table:

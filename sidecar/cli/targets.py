@@ -12,7 +12,7 @@ from sidecar.cli.snapshot import look
 from sidecar.common.errors import SidecarError, UsageError
 from sidecar.common.text import shown
 from sidecar.model.pool import format_ports
-from sidecar.reporting.status import PortReport
+from sidecar.reporting.reports import PortReport
 from sidecar.settings.schema import Settings
 
 

@@ -20,10 +20,10 @@ from sidecar.cli.screen import make_console
 from sidecar.cli.snapshot import look, refuse_another
 from sidecar.common.errors import RuntimeAPIError
 from sidecar.control.holds import held_units, holds_file
-from sidecar.control.observer import Observer
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.model.desired import Unit
-from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Line, Link, Mark, WhyReport
 from sidecar.settings.schema import Settings
 
@@ -71,7 +71,7 @@ def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
     faults = snapshot.problems
     try:
         with haproxy_at(settings) as client:
-            _, observed = Observer(client, snapshot.ports).look(snapshot.ports.classes)
+            _, observed = snapshot.look(client)
     except RuntimeAPIError as exc:
         faults = (str(exc), *faults)
     world = World(

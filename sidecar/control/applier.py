@@ -70,7 +70,8 @@ class Applier:
         failed: dict[Unit, Failure] = {}
         self._reach_barrier(plans, failed)
         known = {unit: observed[unit].exposed for unit, item in plans.items() if not item.toggles}
-        look = self._observer.look_at(plans.keys() - failed.keys(), known=known)
+        touched = {part.key for item in plans.values() for part in (*item.conceal, *item.expose)}
+        look = self._observer.look_at(plans.keys() - failed.keys(), known=known, touched=touched)
         if any(item.ending for item in plans.values()):
             self._carry_out(plans, failed, _SERVE, ())
             ids = self._observer.session_ids()

@@ -17,6 +17,10 @@ from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import Unit
 from sidecar.planning.planner import Plan
 from sidecar.planning.schedule import Schedule
+from sidecar.planning.slots import is_clean
+
+#: A unit that was tried so often fails: it takes some seconds.
+FAILS_AFTER = 3
 
 
 class UnitStatus(NamedTuple):
@@ -101,6 +105,11 @@ class Known:
             or self.connection_error
         )
 
+    def is_clean(self, unit: Unit) -> bool | None:
+        """See `sidecar.planning.slots.is_clean`; None where HAProxy lacks ``unit``."""
+        seen = self.observed.get(unit)
+        return None if seen is None else is_clean(seen)
+
     def still(self, observed: Mapping[Unit, ObservedUnit]) -> frozenset[Unit]:
         """The units that are verified, and were last looked at for ``observed``."""
         return frozenset(
@@ -112,6 +121,12 @@ class Known:
     def compares(self, unit: Unit) -> bool:
         """Whether ``unit`` is compared when it changes: it is not held, and HAProxy answers."""
         return unit not in self.held and self.connection_error is None
+
+    def works(self, unit: Unit) -> bool:
+        """Whether what is desired of ``unit`` is there soon: it is not held, nor has it failed
+        again and again."""
+        failure = self.failures.get(unit)
+        return unit not in self.held and not (failure and failure.attempts >= FAILS_AFTER)
 
     def take_touched(self) -> set[Unit]:
         """The units that were changed in HAProxy, verified or failed since the last call."""

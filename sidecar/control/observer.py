@@ -98,8 +98,10 @@ class Observer:
         *,
         known: Mapping[Unit, frozenset[ClaimKey]] = _NONE_KNOWN,
         counted: Collection[Unit] = (),
+        touched: Collection[ClaimKey] = (),
     ) -> Look:
-        """What to ask for to see ``units``; see `Look`."""
+        """What to ask for to see ``units``; see `Look`. ``touched``: the keys that were changed
+        since the last look."""
         whole = self._is_cheaper_at_once(units)
         shown = frozenset(units) if whole else self._existing.intersection(units)
         asked = [unit for unit in shown if unit not in known]
@@ -109,7 +111,7 @@ class Observer:
         )
         lines = ["show info", *of_servers]
         if asked:
-            lines += self._kind.questions(None if whole else asked)
+            lines += self._kind.questions(None if whole else asked, touched)
         lines += [_sessions_of(unit) for unit in counted]
         return Look(lines, shown, len(of_servers), counted, whole, known)
 
@@ -120,11 +122,14 @@ class Observer:
         ``counts`` chooses, by now: servers that went to maint in the same exchange may still get
         a connection that HAProxy had chosen them for."""
         info, *tables = answers
-        exposing = tables[look.of_servers : len(tables) - len(look.counted)]
+        end = len(tables) - len(look.counted)
+        asked = look.lines[1 + look.of_servers : 1 + end]
+        exposing = dict(zip(asked, tables[look.of_servers : end], strict=True))
         servers: dict[Unit, dict[str, ObservedServer]] = {}
         for table in tables[: look.of_servers]:
             servers.update(parse_servers_state(table))
-        exposed = {**look.known, **self._kind.parse(exposing)}
+        asked_for = self._kind.classes if look.whole else look.units
+        exposed = {**self._kind.parse(exposing, asked_for), **look.known}
         if look.whole and exposing:
             self._existing = frozenset(servers.keys() & exposed.keys())
         there = servers.keys() & exposed.keys() & look.units
@@ -133,9 +138,7 @@ class Observer:
             for unit in sorted(there, key=self._place.__getitem__)
         }
         missing = [unit for unit in units if counts(units[unit]) and unit not in look.counted]
-        for table in tables[len(tables) - len(look.counted) :] + self._client.ask_all(
-            [_sessions_of(unit) for unit in missing]
-        ):
+        for table in tables[end:] + self._client.ask_all([_sessions_of(unit) for unit in missing]):
             if not _is_absent(table):
                 _put_sessions(table, servers)
         return parse_info(info), units
@@ -189,7 +192,9 @@ class Observer:
             attempts |= parse_attempts(backend)
             unit = backend_name(port)
             slots = parse_servers_state(state).get(unit, {})
-            observed[unit] = ObservedUnit(unit, self._kind.parse([frontend])[unit], slots)
+            observed[unit] = ObservedUnit(
+                unit, self._kind.parse({"show stat ": frontend}, [unit])[unit], slots
+            )
         return Traffic(parse_info(info), counts, connections, servers, attempts, observed)
 
     def _is_cheaper_at_once(self, units: Collection[object]) -> bool:

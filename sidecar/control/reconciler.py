@@ -24,7 +24,7 @@ from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.dialect import SERVER_IN_USE, SERVERS_FIXED, remedy_of
 from sidecar.haproxy.state import ObservedUnit, ProcessInfo
 from sidecar.listeners.base import ListenerKind
-from sidecar.model.desired import Unit
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Cause
 from sidecar.model.pool import Address
 from sidecar.planning.planner import Plan, plan
@@ -45,7 +45,8 @@ ROUNDS_MAX = 6
 
 class Reconciler:
     """Brings the units of ``kind`` to what is claimed, and keeps them there. ``clock``: monotonic
-    seconds. ``is_own``: whether an address is the router itself.
+    seconds. ``is_own``: whether an address is the router itself. ``is_handed``: see `Schedule`.
+    ``adopt``: called when a HAProxy was met and seen as a whole, before it is compared.
 
     Longer than a class should be: its methods are the steps of one round, and are read together.
     """
@@ -58,6 +59,8 @@ class Reconciler:
         timing: Timing,
         clock: Callable[[], float] = time.monotonic,
         is_own: Callable[[Address], bool] = lambda _: False,
+        is_handed: Callable[[ClaimKey, Unit], bool] = lambda *_: False,
+        adopt: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._kind = kind
@@ -71,7 +74,8 @@ class Reconciler:
         self.history = History(kind, time.time)
         self._applier = Applier(client, self._observer, self.history, metrics, clock)
         self._drift = DriftWatch(kind, self.history, metrics)
-        self._schedule = Schedule(kind, timing, is_own)
+        self._schedule = Schedule(kind, timing, is_own, is_handed)
+        self._adopt = adopt
         #: Of units and HAProxy, for reports.
         self.known = Known(kind, self._schedule, self._connection)
         # units whose backend refuses to have servers added
@@ -221,6 +225,9 @@ class Reconciler:
         self._drift.unsettle(self._kind.classes)
         self._fixed.clear()
         self.known.begin(observed.keys(), self._kind.problems(observed))
+        # What is claimed may be other units now.
+        self.known.saw(observed, {})
+        self._adopt()
         for problem in (*dialect.problems, *self.known.pool_problems):
             log.error("%s", problem)
 
@@ -268,9 +275,10 @@ class Reconciler:
         """Remember what was seen, and which units are as desired now."""
         now = self._clock()
         self.known.saw(observed, plans)
-        self._drift.settle(plans.keys() - work)
-        self._drift.unsettle(work)
-        for unit in plans.keys() - work:
+        settled = {unit for unit in plans.keys() - work if not plans[unit].handed}
+        self._drift.settle(settled)
+        self._drift.unsettle(plans.keys() - settled)
+        for unit in settled:
             failed = self.known.failures.over(unit)
             self.history.settled(unit)
             took = self._schedule.settled(claims(unit), observed[unit], now)
@@ -294,6 +302,10 @@ class Reconciler:
                     name,
                     extra=about(**self._kind.log_fields(unit), server=name),
                 )
+        # A key that another unit has so far leaves it by this.
+        taken = {part.key for item in plans.values() for part in item.expose}
+        seen = self.known.observed.items() if taken else ()
+        self._drift.unsettle(unit for unit, was in seen if not taken.isdisjoint(was.exposed))
         applied = self._applier.apply(plans, observed)
         self._connection.must_go_on(applied.info)
         now = self._clock()

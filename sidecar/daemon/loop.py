@@ -19,7 +19,12 @@ from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.control.holds import Holds, holds_file
 from sidecar.control.loop_calls import LoopCalls
-from sidecar.daemon.assembly import make_reconciler, make_resolver, make_routing
+from sidecar.daemon.assembly import (
+    make_listeners,
+    make_reconciler,
+    make_resolver,
+    make_routing,
+)
 from sidecar.daemon.persistence import (
     Persistence,
     auto_ports_file,
@@ -79,7 +84,8 @@ class Daemon:
         self.settings = settings
         self._source = source
         self._reporter = reporter
-        self._ports = settings.ports()
+        self._listeners = make_listeners(settings)
+        self._ports = self._listeners.ports
         self._wakeup = Wakeup()
         self._heard_at: float | None = None
         self._inbox = Inbox(source.origins, self._heard)
@@ -87,15 +93,20 @@ class Daemon:
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         # None: somebody else keeps them, the Routes themselves say it
         auto_ports = None if reporter else read_auto_ports(auto_ports_file(settings))
-        self._routing = make_routing(settings, self._ports, auto_ports)
+        self._routing = make_routing(settings, self._listeners, auto_ports)
         self._interfaces = Interfaces(self._inbox, settings.listening().names)
         self._resolver = make_resolver(settings, self._inbox)
         self.metrics = metrics or Metrics()
         self.reconciler = make_reconciler(
-            settings, self._ports, self._routing, self._client, self.metrics
+            settings, self._listeners, self._routing, self._client, self.metrics
         )
         self._persistence = Persistence(
-            settings, self._client, self._routing, self.reconciler, auto_ports
+            settings,
+            self._client,
+            self._routing,
+            self.reconciler,
+            auto_ports,
+            self._listeners.mapped,
         )
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()
@@ -104,7 +115,7 @@ class Daemon:
         self._leaves_at = float("inf")
         self._began = False
         self._busy_since: float | None = None
-        self._change_log = ChangeLog(self._ports, self._routing, self.reconciler.known)
+        self._change_log = ChangeLog(self._listeners.kind, self._routing, self.reconciler.known)
         self._collector = Collector(self._routing, self.reconciler.known)
         self._problems = ProblemLog()
         #: What reports see.
@@ -279,7 +290,11 @@ class Daemon:
         known = self.reconciler.known
 
         def ports(*, opened: bool) -> float:
-            return sum(seen.open is opened for seen in list(known.observed.values()))
+            return sum(
+                seen.open is opened
+                for unit, seen in list(known.observed.items())
+                if unit in self._ports.classes
+            )
 
         self.metrics.ports.labels("open").set_function(lambda: ports(opened=True))
         self.metrics.ports.labels("closed").set_function(lambda: ports(opened=False))

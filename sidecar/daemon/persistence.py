@@ -12,9 +12,11 @@ from pathlib import Path
 
 from sidecar.common.errors import RuntimeAPIError
 from sidecar.common.files import KeptFile
+from sidecar.control.map_writer import MapFile
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.state import parse_info
+from sidecar.listeners.mapped import MappedBackends
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 
@@ -31,7 +33,7 @@ _NEVER_SECONDS = 3600.0
 
 class Persistence:
     """Writes them when they changed. ``auto_ports``: as they are in the file; None: somebody else
-    keeps them, the Routes themselves say it. For the loop's thread."""
+    keeps them, the Routes themselves say it. ``maps``: with their files. For the loop's thread."""
 
     def __init__(
         self,
@@ -40,7 +42,9 @@ class Persistence:
         routing: Routing,
         reconciler: Reconciler,
         auto_ports: Mapping[str, int] | None,
+        maps: Mapping[Path, MappedBackends],
     ) -> None:
+        self._maps = [(MapFile(path), item) for path, item in maps.items()]
         self._client = client
         self._routing = routing
         self._reconciler = reconciler
@@ -97,8 +101,12 @@ class Persistence:
         # Between two steps no port is half way: each is as desired, or still as it was.
         info, state = self._client.ask_all(["show info", "show servers state"])
         # One that is stopping may have stopped in the middle, and has nothing to say.
-        if not parse_info(info).stopping and self._state_file.write(state.strip("\n") + "\n"):
+        if parse_info(info).stopping or not self._state_file.write(state.strip("\n") + "\n"):
+            return
+        if all(file.write(item.leads) for file, item in self._maps):
             self._saved_changes = changes
+            if self._routing.web:
+                self._routing.web.saved()
 
     def _save_programmed(self) -> None:
         if self._programmed_file.write(json.dumps(self._reconciler.known.programmed) + "\n"):

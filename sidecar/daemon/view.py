@@ -9,11 +9,13 @@ from collections.abc import Callable
 
 from sidecar.admin.answers import Health
 from sidecar.control.reconciler import Reconciler
-from sidecar.listeners.tcp import TCPPorts, ports_of
+from sidecar.haproxy.naming import port_of_backend
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.pool import format_ports
-from sidecar.reporting.explain import World
+from sidecar.reporting.explain_parts import World
 from sidecar.reporting.problem_log import ProblemLog
-from sidecar.reporting.status import Facts, SourceReport
+from sidecar.reporting.reports import SourceReport
+from sidecar.reporting.status import Facts
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 from sidecar.sources.inbox import Inbox
@@ -69,8 +71,12 @@ class View:
         if error := known.connection_error:
             return str(error)
         if not known.converged:
-            failing = ports_of(known.failures)
-            return f"not converged; failing ports: {failing}" if failing else "not converged"
+            units = sorted(known.failures)
+            ports = [port for unit in units if (port := port_of_backend(unit)) is not None]
+            others = [str(unit) for unit in units if port_of_backend(unit) is None]
+            text = "not converged"
+            text += f"; failing ports: {ports}" if ports else ""
+            return text + (f"; failing backends: {others}" if others else "")
         return ""
 
     def facts(self) -> Facts:
@@ -104,6 +110,7 @@ class View:
             attempts=reconciler.sampler.attempts(bases),
             bases=bases,
             reachable=known.connection_error is None,
+            web=self._routing.by_host,
         )
 
     def world(self) -> World:

@@ -106,6 +106,6 @@ def _room(pool: Pool, wanted: int, open_files_max: int) -> int:
 
 def files_for(pool: Pool, maxconn: int) -> int:
     """Files that HAProxy needs open for so many connections: it refuses to start with fewer."""
-    listeners = sum(len(item.ports) * len(item.bind) for item in pool.classes)
+    listeners = sum(1 for _ in pool.binds())
     checks = sum(len(item.ports) * item.slots for item in pool.classes if item.check)
     return 2 * maxconn + listeners + checks + _OWN_FILES

@@ -16,17 +16,36 @@ from sidecar.common.errors import SettingsError
 from sidecar.common.hostport import is_unix_socket, split_host_port
 from sidecar.common.text import reason_of
 from sidecar.haproxy.capacity import Capacity
-from sidecar.haproxy.naming import backend_name, frontend_name
-from sidecar.model.pool import WEIGHT_MAX, Pool, PortPool, format_ports
+from sidecar.haproxy.naming import (
+    backend_name,
+    frontend_name,
+    listener_name,
+    web_backend_name,
+)
+from sidecar.haproxy.web_files import WebFiles
+from sidecar.model.desired import BackendClass
+from sidecar.model.pool import WEIGHT_MAX, Address, Pool, WebClass, format_ports
 
-_NAME = "haproxy.cfg.j2"
+#: What HAProxy may give a meaning in an argument of a converter, quoted or not, and what would need
+#: an escape in a command of the Runtime API.
+_NOT_IN_MAP_PATHS = re.compile(r"[^A-Za-z0-9_/.+@:~=-]")
 
 
 def template_path() -> Path:
-    """Our template: inside the installed package, or beside it in the source tree."""
+    """Our template."""
+    return _shipped("haproxy.cfg.j2")
+
+
+def unavailable_page_path() -> Path:
+    """HAProxy's answer where no Route matches, or its servers are gone."""
+    return _shipped("503.http")
+
+
+def _shipped(name: str) -> Path:
+    """A file of ours: inside the installed package, or beside it in the source tree."""
     package = Path(__file__).parents[1]
-    shipped = package / _NAME
-    return shipped if shipped.exists() else package.parent / "haproxy" / _NAME
+    shipped = package / name
+    return shipped if shipped.exists() else package.parent / "haproxy" / name
 
 
 class Section(Protocol):
@@ -46,10 +65,11 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
     """The text of haproxy.cfg.
 
     Raises SettingsError if the user's template does not work, or HAProxy could not listen at the
-    socket's path.
+    socket's path, or not find its maps.
 
-    A template gets ``pools`` (each a `PortPool`), ``socket``, ``state_file``, ``maxconn``,
-    ``metrics_listen`` and ``capacity`` (a `Capacity`), and the filters below.
+    A template gets ``pools`` (each a `PortPool`), ``web`` (a `WebPool` or None) and its ``files``
+    (`WebFiles`), ``socket``, ``state_file``, ``maxconn``, ``metrics_listen`` and ``capacity`` (a
+    `Capacity`), and the filters below.
     """
     path = section.template or template_path()
     environment = jinja2.Environment(
@@ -65,6 +85,8 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
         bind_address=_bind_address,
         frontend=frontend_name,
         backend=backend_name,
+        listener=listener_name,
+        web_backends=_web_backends,
         ports=format_ports,
         duration=format_duration,
         server_options=_server_options,
@@ -77,6 +99,13 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
             " address even when quoted; choose another path"
         )
         raise SettingsError("haproxy.socket", [problem])
+    files = WebFiles.beside(section.state_file)
+    if pool.web and (unfit := _NOT_IN_MAP_PATHS.search(str(files.hosts_map))):
+        problem = (
+            f"{files.hosts_map.parent}, where the maps are, has a {unfit[0]!r}, which HAProxy gives"
+            " a meaning in a map's path; choose a path without"
+        )
+        raise SettingsError("haproxy.state_file", [problem])
     try:
         code = environment.compile(path.read_text(encoding="utf-8"), filename=str(path))
         template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
@@ -85,6 +114,8 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
             port_count=len(pool.by_port),
             slot_count=sum(item.slots for item in pool.by_port.values()),
             pools=capacity.pools,
+            web=pool.web,
+            files=files,
             capacity=capacity,
             socket=str(Path(socket).absolute()) if unix else socket,
             socket_is_unix=unix,
@@ -119,9 +150,14 @@ def _problem(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _server_options(pool: PortPool) -> str:
-    """What a slot has beside its name: the pool's options, and what makes it a slot."""
-    return " ".join(("init-addr last,127.0.0.1 weight", str(WEIGHT_MAX), *pool.server_options))
+def _server_options(of: BackendClass, weight: int = WEIGHT_MAX) -> str:
+    """What a slot has beside its name: its class's options, and what makes it a slot."""
+    return " ".join(("init-addr last,127.0.0.1 weight", str(weight), *of.server_options))
+
+
+def _web_backends(of: WebClass) -> list[str]:
+    """The names of all backends of a class."""
+    return [web_backend_name(of.name, number) for number in range(1, of.count + 1)]
 
 
 def quote(text: str) -> str:
@@ -134,6 +170,6 @@ def _bind_ip(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
 
 
-def _bind_address(address: str) -> str:
-    host, port = split_host_port(address)
+def _bind_address(address: str | Address) -> str:
+    host, port = split_host_port(str(address))
     return f"{_bind_ip(host)}:{port}"

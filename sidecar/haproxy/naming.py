@@ -1,11 +1,30 @@
-"""How a port's frontend and backend are called in haproxy.cfg, both ways. Pure."""
+"""How frontends and backends are called in haproxy.cfg, both ways. Pure.
+
+A port has both to itself. A listener of Routes by host has a frontend; the backends behind it are
+numbered by class, from 1, and which Route has which is for the maps to say.
+"""
 
 import re
+from typing import NamedTuple
 
 from sidecar.model.desired import BackendName
+from sidecar.model.pool import WebClassName
 
 _BACKEND = re.compile(r"be_tcp-([0-9]+)")
 _FRONTEND = re.compile(r"tcp-([0-9]+)")
+
+#: class -> how its backends' names begin.
+_PREFIXES: dict[WebClassName, str] = {"http": "be_http_", "passthrough": "be_pass_"}
+_CLASSES = {prefix: name for name, prefix in _PREFIXES.items()}
+_WEB_BACKEND = re.compile(rf"({'|'.join(_CLASSES)})([1-9][0-9]*)")
+_LISTENER = "web-"
+
+
+class WebBackend(NamedTuple):
+    """A backend for Routes by host: its class, and which of them it is."""
+
+    of: WebClassName
+    number: int
 
 
 def frontend_name(port: int) -> str:
@@ -16,18 +35,39 @@ def backend_name(port: int) -> BackendName:
     return BackendName(f"be_tcp-{port}")
 
 
+def listener_name(listener: str) -> str:
+    """The name of a listener's frontend."""
+    return f"{_LISTENER}{listener}"
+
+
+def web_backend_name(of: WebClassName, number: int) -> BackendName:
+    return BackendName(f"{_PREFIXES[of]}{number}")
+
+
 def own_backend(name: str) -> BackendName | None:
     """``name``, if it is one of ours."""
-    return BackendName(name) if _BACKEND.fullmatch(name) else None
+    ours = _BACKEND.fullmatch(name) or _WEB_BACKEND.fullmatch(name)
+    return BackendName(name) if ours else None
 
 
 def port_of_backend(name: str) -> int | None:
-    """The port whose backend has this name, or None if the name is not one of ours."""
+    """The port whose backend has this name, or None if it is not a port's."""
     found = _BACKEND.fullmatch(name)
     return int(found[1]) if found else None
 
 
 def port_of_frontend(name: str) -> int | None:
-    """The port whose frontend has this name, or None if the name is not one of ours."""
+    """The port whose frontend has this name, or None if it is not a port's."""
     found = _FRONTEND.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def listener_of_frontend(name: str) -> str | None:
+    """The listener whose frontend has this name, or None if it is not a listener's."""
+    return name.removeprefix(_LISTENER) if name.startswith(_LISTENER) else None
+
+
+def web_backend(name: str) -> WebBackend | None:
+    """The backend for Routes by host that has this name, or None if it is not such a one."""
+    found = _WEB_BACKEND.fullmatch(name)
+    return WebBackend(_CLASSES[found[1]], int(found[2])) if found else None

@@ -64,24 +64,23 @@ def refuse_busy_ports(pool: Pool) -> None:
     """Raise HAProxyError if something else listens on a port of the pool: HAProxy would refuse to
     start, naming the first one only."""
     busy = []
-    for item in pool.classes:
-        for ip in item.bind:
-            family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-            for port in item.ports:
-                with socket.socket(family, socket.SOCK_STREAM) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    try:
-                        probe.bind((ip, port))
-                    except OSError as exc:
-                        busy.append(f"{ip} port {port}: {reason_of(exc)}")
+    for where in pool.binds():
+        family = socket.AF_INET6 if ":" in where.ip else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(where)
+            except OSError as exc:
+                busy.append(f"{where.ip} port {where.port}: {reason_of(exc)}")
     if busy:
+        keys = "pools.ports or listeners" if pool.web else "pools.ports"
         more = f"\n  and {len(busy) - 5} more" if len(busy) > 5 else ""
         raise HAProxyError(
             "HAProxy cannot listen on all ports of the pool:\n  "
             + "\n  ".join(busy[:5])
             + more
             + "\nstop the processes using them (ss -ltnp shows which), or remove the ports from"
-            " pools.ports"
+            + f" {keys}"
         )
 
 

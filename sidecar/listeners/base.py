@@ -5,7 +5,7 @@ Claims, slots, the planner, the schedule, the loop and the reports handle the va
 stands behind `ListenerKind`. Kinds do not know each other. Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,8 @@ class ExposureRules:
     """When a key may begin and cease to lead to its unit.
 
     ``conceal_after_seconds``: for how long it stays exposed without a server that takes
-    connections; None: for ever. ``min_toggle_seconds``: for how long it stays as it was just put.
+    connections; None: it is exposed whether it has any or not. ``min_toggle_seconds``: for how long
+    it stays as it was just put.
     """
 
     conceal_after_seconds: float | None
@@ -37,27 +38,25 @@ class ListenerKind(Protocol):
     def classes(self) -> Mapping[Unit, BackendClass]:
         """Its backends in haproxy.cfg, in the order in which they are shown."""
 
-    @property
-    def rules(self) -> ExposureRules: ...
-
-    def unit(self, key: ClaimKey) -> Unit:
-        """What ``key`` leads to when it is exposed."""
-
-    def keys(self, unit: Unit) -> frozenset[ClaimKey]:
-        """Those that lead to ``unit`` when it is exposed."""
+    def rules(self, unit: Unit, /) -> ExposureRules: ...
 
     def expose(self, key: ClaimKey, unit: Unit) -> KeyOperation:
-        """Let ``key``, which leads nowhere, lead to ``unit``."""
+        """Let ``key``, which does not lead to ``unit``, lead there."""
 
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         """Let ``key``, which leads to ``unit``, lead nowhere."""
 
-    def questions(self, units: Collection[Unit] | None) -> list[str]:
-        """What to ask HAProxy for to see the keys of ``units``; None: of all."""
+    def questions(
+        self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
+    ) -> list[str]:
+        """What to ask HAProxy for to see the keys that lead to ``units``; None: to all. Of some
+        only the ``touched`` ones may have changed since all were seen."""
 
-    def parse(self, replies: Sequence[str]) -> Mapping[Unit, frozenset[ClaimKey]]:
-        """unit -> the keys that lead to it, of HAProxy's answers to `questions`; a unit that
-        HAProxy cannot expose, since it runs on another haproxy.cfg, is absent."""
+    def parse(
+        self, answers: Mapping[str, str], units: Collection[Unit], /
+    ) -> Mapping[Unit, frozenset[ClaimKey]]:
+        """unit -> the keys that lead to it. ``answers``: by question, of other kinds, too. One of
+        ``units`` that HAProxy cannot expose, since it runs on another haproxy.cfg, is absent."""
 
     def absence(self, unit: Unit) -> str:
         """What is to be said where HAProxy lacks ``unit``."""

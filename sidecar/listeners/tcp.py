@@ -7,7 +7,7 @@ Services or endpoints. Pure.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from sidecar.common.text import shown
 from sidecar.haproxy.naming import (
@@ -33,6 +33,8 @@ TOGGLE_SECONDS = 1.0
 _OTHER_CONFIG = (
     "it is running with another haproxy.cfg: render it from these settings and restart HAProxy"
 )
+
+_ALL = "show stat -1 1 -1"
 
 _NOTHING: frozenset[ClaimKey] = frozenset()
 
@@ -75,16 +77,21 @@ class TCPPorts:
 
     def __init__(self, pool: Pool, close_after_seconds: float = 5.0) -> None:
         self.pool = pool
-        self.rules = ExposureRules(close_after_seconds, TOGGLE_SECONDS)
+        self._rules = ExposureRules(close_after_seconds, TOGGLE_SECONDS)
         self.classes: Mapping[Unit, PortPool] = {
             unit_of(port): item for port, item in pool.by_port.items()
         }
         self._keys = {unit_of(port): frozenset({key_of(port)}) for port in pool.ports}
 
+    def rules(self, _unit: Unit, /) -> ExposureRules:
+        return self._rules
+
     def unit(self, key: ClaimKey) -> Unit:
+        """What ``key`` leads to when it is exposed."""
         return unit_of(int(key.name))
 
     def keys(self, unit: Unit) -> frozenset[ClaimKey]:
+        """Those that lead to ``unit`` when it is exposed."""
         return self._keys[unit]
 
     def expose(self, key: ClaimKey, unit: Unit) -> KeyOperation:
@@ -93,14 +100,20 @@ class TCPPorts:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return ClosePort(unit, key, frontend_name(int(key.name)))
 
-    def questions(self, units: Collection[Unit] | None) -> list[str]:
+    def questions(
+        self, units: Collection[Unit] | None, _touched: Collection[ClaimKey], /
+    ) -> list[str]:
         if units is None:
-            return ["show stat -1 1 -1"]
+            return [_ALL]
         return [f"show stat {frontend_name(port_of(unit))} 1 -1" for unit in units]
 
-    def parse(self, replies: Sequence[str]) -> dict[Unit, frozenset[ClaimKey]]:
+    def parse(
+        self, answers: Mapping[str, str], _units: Collection[Unit], /
+    ) -> dict[Unit, frozenset[ClaimKey]]:
         found: dict[Unit, frozenset[ClaimKey]] = {}
-        for reply in replies:
+        for question, reply in answers.items():
+            if not question.startswith("show stat "):
+                continue
             for name, listens in parse_frontends(reply).items():
                 port = port_of_frontend(name)
                 if port is not None and (keys := self._keys.get(unit_of(port))):

@@ -9,7 +9,6 @@ kind of listener knows (`sidecar.listeners.base`). Pure values.
 from collections.abc import Collection
 from typing import Literal, NamedTuple, NewType, Protocol
 
-from sidecar.model.objects import Key
 from sidecar.model.pool import Address, HealthCheck
 
 #: A backend of haproxy.cfg, by its name there.
@@ -25,14 +24,6 @@ class ClaimKey(NamedTuple):
 
     listener: str
     name: str
-
-
-class Grant(NamedTuple):
-    """A claim that won. ``unit``: what the key leads to."""
-
-    key: ClaimKey
-    route: Key
-    unit: Unit
 
 
 class DesiredServer(NamedTuple):

@@ -58,6 +58,9 @@ class Route:
     ``router_name``, ``port``: the values of our annotations, or None.
     ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
     ``wishes``: of each policy that it has an annotation of, its name and the text.
+    ``host``, ``path``, ``subdomain``, ``wildcard_policy``, ``insecure_policy`` (spec.tls.
+    insecureEdgeTerminationPolicy): as they are written, "" where absent. ``host_generated``: the
+    API server made the host up.
     ``target_port``: spec.port.targetPort as text, number or name alike; None when absent.
     ``targets``: spec.to first, then the alternate backends.
     """
@@ -73,6 +76,12 @@ class Route:
     targets: tuple[RouteTarget, ...]
     tls_termination: str | None
     wishes: tuple[tuple[str, str], ...] = ()
+    host: str = ""
+    path: str = ""
+    subdomain: str = ""
+    wildcard_policy: str = ""
+    insecure_policy: str = ""
+    host_generated: bool = False
 
     @property
     def key(self) -> Key:

@@ -48,6 +48,9 @@ API_VERSIONS: Mapping[str, str] = {
 #: The label by which an EndpointSlice names its Service (discovery.k8s.io/v1).
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
+#: The annotation of a Route whose host the API server made up.
+HOST_GENERATED = "openshift.io/host.generated"
+
 #: Beyond, a Route's status is not kept: one router's entry is some 300 characters.
 INGRESS_MAX_CHARACTERS = 16 * 1024
 
@@ -217,6 +220,15 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
         tls_termination=spec.at("tls")
         .at("termination")
         .optional_text("a termination must be a string"),
+        host=spec.at("host").optional_text("a host must be a string") or "",
+        path=spec.at("path").optional_text("a path must be a string") or "",
+        subdomain=spec.at("subdomain").optional_text("a subdomain must be a string") or "",
+        wildcard_policy=spec.at("wildcardPolicy").optional_text("None or Subdomain") or "",
+        insecure_policy=spec.at("tls")
+        .at("insecureEdgeTerminationPolicy")
+        .optional_text("None, Allow or Redirect")
+        or "",
+        host_generated=annotation(HOST_GENERATED) == "true",
     )
 
 

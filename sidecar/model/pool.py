@@ -4,10 +4,10 @@ The one place that knows. Rendering, planning and the comparison with a running 
 Everything here is fixed when HAProxy starts. Imports no I/O.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from sidecar.common.durations import format_duration
 
@@ -40,8 +40,24 @@ class HealthCheck:
     fall: int
 
 
+class _Slots:
+    """What backends of a class have in common: pre-rendered servers, ``slots`` of them each."""
+
+    slots: int
+
+    @cached_property
+    def slot_names(self) -> tuple[str, ...]:
+        """The names of a backend's pre-rendered servers, in order."""
+        return tuple(f"s{number}" for number in range(1, self.slots + 1))
+
+    @cached_property
+    def slot_set(self) -> frozenset[str]:
+        """The same names, to ask whether one is among them."""
+        return frozenset(self.slot_names)
+
+
 @dataclass(frozen=True)
-class PortPool:
+class PortPool(_Slots):
     """A class of ports that share everything haproxy.cfg fixes at start.
 
     ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
@@ -81,26 +97,77 @@ class PortPool:
         return tuple(options)
 
     @cached_property
-    def slot_names(self) -> tuple[str, ...]:
-        """The names of a backend's pre-rendered servers, in order."""
-        return tuple(f"s{number}" for number in range(1, self.slots + 1))
-
-    @cached_property
-    def slot_set(self) -> frozenset[str]:
-        """The same names, to ask whether one is among them."""
-        return frozenset(self.slot_names)
-
-    @cached_property
     def shown_ports(self) -> str:
         """The ports as a person writes them."""
         return format_ports(self.ports)
 
 
+#: The classes of backends behind listeners: for Routes in clear, found by host and path, and for
+#: those with TLS passthrough, found by SNI.
+WebClassName = Literal["http", "passthrough"]
+
+#: What clients of a listener speak.
+ListenerProtocol = Literal["http", "tls"]
+
+#: Which class the Routes behind a listener are of.
+CLASS_OF: Mapping[ListenerProtocol, WebClassName] = {"http": "http", "tls": "passthrough"}
+
+
+@dataclass(frozen=True, slots=True)
+class WebListener:
+    """A frontend that Routes share. ``bind``: where it listens."""
+
+    name: str
+    kind: ListenerProtocol
+    bind: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class WebClass(_Slots):
+    """``count`` backends that are alike, each for one Route at a time.
+
+    ``server_timeout_seconds``: for how long a server may be silent; ``tunnel_timeout_seconds``: it
+    or the client once the connection was upgraded, or always if it is TLS passthrough.
+    """
+
+    name: WebClassName
+    count: int
+    slots: int
+    server_timeout_seconds: float
+    tunnel_timeout_seconds: float
+
+    #: Readiness comes from Kubernetes.
+    check: ClassVar[HealthCheck | None] = None
+    server_options: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class WebPool:
+    """What HAProxy has for Routes by host. ``classes``: those that some listener leads to."""
+
+    listeners: tuple[WebListener, ...]
+    classes: tuple[WebClass, ...]
+    client_timeout_seconds: float
+    http_request_timeout_seconds: float
+    keep_alive_timeout_seconds: float
+    inspect_timeout_seconds: float
+
+
 @dataclass(frozen=True)
 class Pool:
-    """All ports that HAProxy was started with, by class; the classes' ports never overlap."""
+    """All that HAProxy was started with: ports by class, which never overlap, and what Routes by
+    host share, None without a listener for them."""
 
     classes: tuple[PortPool, ...]
+    web: WebPool | None = None
+
+    def binds(self) -> Iterator[Address]:
+        """Where HAProxy listens for clients."""
+        for item in self.classes:
+            for ip in item.bind:
+                yield from (Address(ip, port) for port in item.ports)
+        for listener in self.web.listeners if self.web else ():
+            yield from listener.bind
 
     @cached_property
     def by_port(self) -> Mapping[int, PortPool]:

@@ -26,6 +26,13 @@ class Reason(StrEnum):
     NO_ENDPOINTS = "NoEndpoints"
     ENDPOINTS_DENIED = "EndpointsDenied"
     NAME_NOT_RESOLVED = "NameNotResolved"
+    # Of Routes by host; all but InvalidPath, which OpenShift's API server would not store, are the
+    # words of OpenShift's router.
+    ROUTE_NOT_ADMITTED = "RouteNotAdmitted"
+    NO_HOST_VALUE = "NoHostValue"
+    INVALID_HOST = "InvalidHost"
+    INVALID_PATH = "InvalidPath"
+    HOST_ALREADY_CLAIMED = "HostAlreadyClaimed"
 
 
 #: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.

@@ -19,7 +19,7 @@ _IN: dict[State, str] = {"ready": "ready", "drain": "in drain", "maint": "in mai
 
 
 def changes(before: ObservedUnit, now: ObservedUnit) -> tuple[str, ...]:
-    """What of ``now`` is not as it was, a phrase for each server and for the frontend."""
+    """What of ``now`` is not as it was, a phrase for each server and for what leads to it."""
     return tuple(_changes(before, now))
 
 
@@ -40,7 +40,7 @@ def _changes(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
         if name not in before.servers:
             yield f"{cut(name, _NAME_MAX)} was added, is {_whole(server)}"
     if now.open != before.open:
-        yield "the port is open, was closed" if now.open else "the port is closed, was open"
+        yield f"it is {'open' if now.open else 'closed'} to clients, was not"
 
 
 def _differences(was: ObservedServer, now: ObservedServer) -> Iterator[tuple[str, str]]:

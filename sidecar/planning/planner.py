@@ -12,8 +12,8 @@ by phase; the order that gives it:
    on it applies an address *after* its reply; a slot made ready too early leads to its former
    endpoint.
 4. ``activate``: new servers become ``ready``, and weights are set.
-5. ``expose``: keys begin to lead to the unit.
-6. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
+5. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
+6. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
 7. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
    left are parked, idle added servers are deleted.
 
@@ -53,6 +53,8 @@ class DesiredUnit:
     that nobody claims. ``servers_max``: how many of them may take connections at most.
     ``drain_deadline_seconds``: after how long the sessions of a removed endpoint are ended; 0 means
     never. ``left_seconds``: slot -> for how long it has been without its endpoint.
+    ``handed``: keys that lead here and are about to lead elsewhere: they are not concealed, and
+    where there are no ``servers`` any more, none retires before they do.
     ``sessions_to_end``: how many of the overdue ones now. ``loops``: slots that lead to the router
     itself; their sessions are ended at once.
     """
@@ -65,6 +67,7 @@ class DesiredUnit:
     left_seconds: Mapping[str, float] = field(default_factory=dict)
     sessions_to_end: int = 0
     loops: frozenset[str] = frozenset()
+    handed: frozenset[ClaimKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,13 @@ class Plan:
     prepare: tuple[Operation, ...]
     readback: Mapping[str, Address]
     activate: tuple[Operation, ...]
-    expose: tuple[KeyOperation, ...]
     retire: tuple[Operation, ...]
+    expose: tuple[KeyOperation, ...]
     tidy: tuple[Operation, ...]
     ending: SomeSessions | None
     assignment: Assignment
+    #: Keys that lead here until they lead elsewhere: the unit is not as desired before.
+    handed: frozenset[ClaimKey] = frozenset()
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -116,7 +121,7 @@ class Plan:
 
 #: The operations of a plan by phase, in their order.
 PHASES: tuple[Callable[[Plan], tuple[Operation, ...]], ...] = tuple(
-    attrgetter(phase) for phase in ("conceal", "prepare", "activate", "expose", "retire", "tidy")
+    attrgetter(phase) for phase in ("conceal", "prepare", "activate", "retire", "expose", "tidy")
 )
 
 
@@ -155,21 +160,25 @@ def plan(
         readback[name] = server.address
         checks: Checks = "off" if its_class.check else "none"
         activate += _make_ready(unit, name, checks, waits=waits)
-    retire = tuple(_retire(observed, assignment, _spared(observed, assignment)))
+    spared = _spared(observed, assignment)
+    waits_to_hand = desired.handed and not desired.servers
+    retire = () if waits_to_hand else tuple(_retire(observed, assignment, spared))
     if its_class.check is not None and not any(isinstance(op, SetState) for op in activate):
         activate += _trust(unit, assignment.placed, slots, retire)
     tidy, ending = _tidy(desired, observed, its_class, assignment)
+    gone = observed.exposed - desired.exposed - desired.handed
     return Plan(
         unit,
-        tuple(kind.conceal(key, unit) for key in sorted(observed.exposed - desired.exposed)),
+        tuple(kind.conceal(key, unit) for key in sorted(gone)),
         tuple(prepare),
         readback,
         tuple(activate),
-        tuple(kind.expose(key, unit) for key in sorted(desired.exposed - observed.exposed)),
         retire,
+        tuple(kind.expose(key, unit) for key in sorted(desired.exposed - observed.exposed)),
         tidy,
         ending,
         assignment,
+        desired.handed,
     )
 
 

@@ -13,7 +13,7 @@ from sidecar.common.durations import format_duration
 from sidecar.haproxy.operations import EndSessions
 from sidecar.haproxy.state import ObservedUnit, leaving
 from sidecar.listeners.base import ListenerKind
-from sidecar.model.desired import Unit
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import Address
 from sidecar.planning.planner import DesiredUnit, Plan
 from sidecar.planning.slots import is_idle
@@ -56,15 +56,17 @@ class Timing:
 
 class Schedule:
     """The times of all units of ``kind``, kept by ``timing``. ``is_own``: whether an address is
-    the router itself."""
+    the router itself. ``is_handed``: whether a key of a unit is another one's now."""
 
     def __init__(
         self,
         kind: ListenerKind,
         timing: Timing,
         is_own: Callable[[Address], bool] = lambda _: False,
+        is_handed: Callable[[ClaimKey, Unit], bool] = lambda *_: False,
     ) -> None:
         self._is_own = is_own
+        self._is_handed = is_handed
         self._kind = kind
         self._timing = timing
         #: unit -> since when a change to it is not verified yet.
@@ -148,15 +150,16 @@ class Schedule:
 
     def desired(self, claimed: Claimed | None, observed: ObservedUnit, now: float) -> DesiredUnit:
         """What the unit should be now, all times considered."""
-        unit, timing, rules = observed.unit, self._timing, self._kind.rules
+        unit, timing, rules = observed.unit, self._timing, self._kind.rules(observed.unit)
         servers = claimed.resolution.servers if claimed else ()
         self._servers[unit] = len(observed.servers) + (claimed.resolution.size if claimed else 0)
         self._rest(unit, now + REST_SECONDS_PER_SERVER * self._servers[unit])
         usable = is_open = any(server.state == "ready" for server in servers)
-        if usable or not (claimed and observed.open):
+        grace = rules.conceal_after_seconds
+        if grace is None:
+            is_open = claimed is not None
+        elif usable or not (claimed and observed.open):
             self._unusable_since.pop(unit, None)
-        elif (grace := rules.conceal_after_seconds) is None:
-            is_open = True
         else:
             # It stays open for a while: what closed it may be over in a moment.
             closes_at = self._unusable_since.setdefault(unit, now) + grace
@@ -174,16 +177,25 @@ class Schedule:
                 )
                 is_open = observed.open
                 self.look_at(unit, toggle_at)
+        keys = claimed.keys if claimed and is_open else frozenset[ClaimKey]()
+        if is_open and not keys:
+            # It rests, whoever had it.
+            keys = observed.exposed
+        handed = frozenset(key for key in observed.exposed - keys if self._is_handed(key, unit))
+        if handed:
+            # Until it leads there, its clients are served here.
+            self.look_at(unit, now + REST_SECONDS)
         left = self._left_seconds(observed, now)
         return DesiredUnit(
             unit,
-            self._kind.keys(unit) if is_open else frozenset(),
+            keys,
             servers,
             timing.servers_max,
             self._drain_deadline(claimed),
             left,
             timing.sessions_per_second if now >= self._may_end_at(unit) else 0,
             frozenset(name for name in left if self._is_own(observed.servers[name].address)),
+            handed,
         )
 
     def changed(self, item: Plan, now: float) -> None:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sidecar.haproxy.state import ObservedServer
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.model.desired import DesiredServer
 from sidecar.model.pool import PARKED, Address
 
@@ -106,6 +106,11 @@ def _holders(slots: Mapping[str, ObservedServer], unfit: Collection[str]) -> dic
 def is_idle(slot: ObservedServer) -> bool:
     """Whether nobody uses the slot. Where nobody counted, it may have sessions."""
     return slot.state == "maint" and (slot.address == PARKED or slot.sessions == 0)
+
+
+def is_clean(observed: ObservedUnit) -> bool:
+    """Whether no key leads to a unit, and nobody uses any of its slots."""
+    return not observed.exposed and all(map(is_idle, observed.servers.values()))
 
 
 def _free(vacant: Sequence[ObservedServer]) -> list[str]:

@@ -162,7 +162,7 @@ class ChangeLog:
             if line is None or line == self._said.get(subject, "closed"):
                 return False
             self._said[subject] = line
-            title = self._kind.title(subject)
+            title = self._routing.subject(subject)
             log.info("%s: %s%s", title, line, times, extra=self._about_unit(subject))
             return True
         verdict = self._routing.verdict(subject)

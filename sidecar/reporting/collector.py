@@ -7,8 +7,8 @@ the loop did not ask for, nor keep it waiting: of thousands, some are taken at a
 import itertools
 from collections.abc import Iterable
 
-from sidecar.control.known import Known
-from sidecar.listeners.tcp import port_of
+from sidecar.control.known import FAILS_AFTER, Known
+from sidecar.haproxy.naming import port_of_backend
 from sidecar.model.desired import Unit
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Reason, Verdict
@@ -17,9 +17,6 @@ from sidecar.routing.table import Changed, Routing
 
 #: How many Routes are taken in one go.
 TAKEN_AT_ONCE = 100
-
-#: A port fails for its Route's author when it was tried so often, which takes some seconds.
-FAILS_AFTER = 3
 
 
 class Collector:
@@ -47,9 +44,10 @@ class Collector:
             elif not self._known.compares(unit):
                 # HAProxy is away, or an operator holds the unit: that it is this Route's is known
                 # all the same, and whoever publishes ports must not take it for nobody's.
-                port = port_of(unit)
+                port, is_open = port_of_backend(unit), self._known.status(unit).open
                 verdict = Verdict(key, port, Reason.ADMITTED, "")
-                taken[key] = Outcome(verdict, port, open=self._known.status(unit).open)
+                subject = self._routing.subject(unit)
+                taken[key] = Outcome(verdict, port, open=is_open, subject=subject)
             # Else it is compared in a moment, and marked again when it is verified or fails.
         return taken
 
@@ -63,6 +61,8 @@ class Collector:
         claimed = None if unit is None else self._routing.claim(unit)
         if verdict is None:
             return None
+        web = self._routing.web
+        by_host = web.claim(key) if web else None
         if unit is None or claimed is None:
             return Outcome(verdict)
         status = self._known.status(unit)
@@ -70,10 +70,13 @@ class Collector:
         usable = any(server.state == "ready" for server in claimed.resolution.servers)
         return Outcome(
             verdict,
-            port_of(unit),
+            port_of_backend(unit),
             # A port that was just closed may have to wait before it opens again.
             verified=status.verified and (status.open or not usable),
             open=status.open,
             failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
             left_out=status.left_out,
+            subject=self._routing.subject(unit),
+            host=by_host.host if by_host else "",
+            wildcard=by_host is not None and by_host.wildcard,
         )

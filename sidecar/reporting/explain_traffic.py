@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sidecar.reporting.explanation import Line, Link, Why
-from sidecar.reporting.status import AttemptsReport, PortReport, Report, ServerReport
+from sidecar.reporting.reports import AttemptsReport, PortReport, Report, ServerReport
 
 #: From this part of its limit on a port is near it.
 _NEAR = 0.9

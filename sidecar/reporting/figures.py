@@ -10,15 +10,14 @@ from types import MappingProxyType
 from sidecar.haproxy.attempts import Base, server_since
 from sidecar.haproxy.state import ProcessInfo
 from sidecar.haproxy.stats import ServerTraffic, Traffic
-from sidecar.reporting.status import (
+from sidecar.reporting.reports import (
     AttemptsReport,
     PortReport,
     ProcessReport,
     Report,
     ServerReport,
-    state_of,
-    total_sessions,
 )
+from sidecar.reporting.status import state_of, total_sessions
 
 
 def process_report(process: ProcessInfo) -> ProcessReport:

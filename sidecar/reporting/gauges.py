@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sidecar.haproxy.naming import backend_name
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason
-from sidecar.reporting.status import Report
+from sidecar.reporting.reports import Report
 
 #: Not the labels that Prometheus itself gives a target in a cluster (pod, namespace, service).
 SLOT_LABELS = (
@@ -27,6 +27,7 @@ PORT_LABELS = ("port", "route_namespace", "route")
 _WAITING = frozenset(
     {
         Reason.PORT_ALREADY_CLAIMED.value,
+        Reason.HOST_ALREADY_CLAIMED.value,
         Reason.POOL_EXHAUSTED.value,
         Reason.QUOTA_EXCEEDED.value,
     }
@@ -84,6 +85,9 @@ def _claims(report: Report) -> Metric:
         "serving" if item.reason == Reason.ADMITTED.value else "empty"
         for item in report.ports
         if item.route
+    )
+    counts.update(
+        "serving" if item.reason == Reason.ADMITTED.value else "empty" for item in report.hosts
     )
     counts.update("waiting" if item.reason in _WAITING else "refused" for item in report.waiting)
     for state in ("serving", "empty", "waiting", "refused"):

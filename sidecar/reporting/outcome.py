@@ -22,7 +22,8 @@ class Outcome:
     Service; the rest is only said of a Route that has one. ``verified``:
     HAProxy was read back and shows what the port should be. ``open``: it takes connections.
     ``failure``: why HAProxy does not get there, tried more than once; "" otherwise. ``left_out``:
-    how many of its servers found no room.
+    how many of its servers found no room. ``subject``: what it has, ``port 30000`` or a host and
+    path. ``host``: the effective one of a Route by host, ``wildcard`` whether it has its domain.
     """
 
     verdict: Verdict
@@ -31,6 +32,9 @@ class Outcome:
     open: bool = False
     failure: str = ""
     left_out: int = 0
+    subject: str = ""
+    host: str = ""
+    wildcard: bool = False
 
 
 class Reporter(AbstractContextManager[Any], Protocol):

@@ -8,195 +8,31 @@ The loop (or a command without one) provides `Facts`, `build_report` makes a `Re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any
 
 from sidecar.common.text import counted
 from sidecar.haproxy.attempts import NONE, Attempts, Base
+from sidecar.haproxy.naming import port_of_backend
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.haproxy.stats import Connections
+from sidecar.listeners.hosts import WebClaim
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Problem
-from sidecar.model.desired import Unit
+from sidecar.model.desired import DesiredServer, Unit
+from sidecar.model.objects import Key
 from sidecar.model.pool import PARKED, Pool
 from sidecar.model.verdicts import Verdict
+from sidecar.reporting.reports import (
+    AttemptsReport,
+    HostReport,
+    PortReport,
+    Report,
+    ServerReport,
+    SourceReport,
+    WaitingReport,
+)
 from sidecar.routing.table import Claimed
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessReport:
-    """The HAProxy that answers. ``connections``: now, in all of it."""
-
-    version: str
-    pid: int
-    uptime_seconds: int
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """What is watched. ``missing``: what has not synced once yet. ``changed_seconds_ago``: since
-    it last handed something over; None where nobody knows."""
-
-    kind: str
-    where: str
-    missing: tuple[str, ...]
-    changed_seconds_ago: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptsReport:
-    """How connections to servers went in the last ``seconds``. ``sessions``: that wanted a server.
-    ``errors``: of them, those that got none. ``retries``, ``redispatches``: attempts that failed
-    and were made again, on the same server or on another one."""
-
-    seconds: float
-    sessions: int
-    errors: int
-    retries: int
-    redispatches: int
-
-    @classmethod
-    def of(cls, attempts: Attempts, seconds: float) -> Self:
-        return cls(round(seconds, 1), *attempts)
-
-    @property
-    def repeated(self) -> int:
-        """Attempts that failed and were made again."""
-        return self.retries + self.redispatches
-
-    @property
-    def failed(self) -> bool:
-        """Whether any attempt did."""
-        return bool(self.errors or self.repeated)
-
-    @property
-    def when(self) -> str:
-        """For a person."""
-        return f"in the last {max(1, round(self.seconds))} s"
-
-    @property
-    def loss(self) -> str:
-        """What was lost, for a person."""
-        failed = f"{self.errors} of {self.sessions} connections failed {self.when}"
-        return f"{failed}: no server accepted them"
-
-
-@dataclass(frozen=True, slots=True)
-class ServerReport:
-    """One used slot. ``state``: HAProxy's word, or ``down`` where its health check failed.
-
-    ``service``, ``pod``, ``node``: None for a server that its Route no longer has. ``check``: the
-    last health check's result, "" without checks. ``attempts``: lately, by the running sidecar's
-    notes; those of a former endpoint count where the slot changed meanwhile. Figures are None while
-    HAProxy is away.
-    """
-
-    slot: str
-    address: str
-    state: str
-    weight: int
-    sessions: int | None
-    service: str | None
-    pod: str | None
-    node: str | None
-    check: str | None
-    sessions_per_second: int | None
-    bytes_in: int | None
-    bytes_out: int | None
-    attempts: AttemptsReport | None = None
-    seconds_since_change: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PortReport:
-    """One port that is open, claimed or wanted.
-
-    ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
-    ``held``: an operator keeps the port as it is. ``failure``: why it has not converged, or "".
-    ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
-    ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
-    ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
-    ``connections_limit`` they are closed at once. ``attempts``: lately, on all servers.
-    ``drift``: what somebody else changed, and is not repaired yet; "" if nothing.
-    """
-
-    port: int
-    pool: str
-    state: str
-    route: str | None
-    reason: str | None
-    message: str
-    servers: tuple[ServerReport, ...]
-    sessions: int | None
-    left_out: int
-    held: bool
-    failure: str
-    changed_seconds_ago: float | None
-    sessions_per_second: int | None
-    bytes_in: int | None
-    bytes_out: int | None
-    connections: int | None = None
-    connections_most: int | None = None
-    connections_limit: int | None = None
-    attempts: AttemptsReport | None = None
-    drift: str = ""
-
-    def with_connections(self, found: Connections | None) -> Self:
-        """The same, with what is known of them."""
-        if found is None:
-            return self
-        return replace(
-            self,
-            connections=found.now,
-            connections_most=found.most,
-            connections_limit=found.limit,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingReport:
-    """A Route without a port. ``port``: the one that it asked for; None when it named none.
-
-    Not the `Verdict` itself, since its fields are the JSON's: the Route is ``namespace/name``.
-    """
-
-    route: str
-    port: int | None
-    reason: str
-    message: str
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> Self:
-        return cls(verdict.route.title, verdict.port, verdict.reason.value, verdict.message)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All of it.
-
-    ``asked``: ``sidecar``, or ``haproxy`` where none runs and a command looked for itself.
-    ``socket``: HAProxy's Runtime API, an absolute path or ``host:port``. ``haproxy``: None while
-    it does not answer. ``converged``: None where nobody knows; ``unready`` says why it is not.
-    ``changes``: operations that HAProxy carried out since the sidecar started.
-    ``ports_open``: of the whole pool, as all totals. ``slots_used``: those that have an address.
-    """
-
-    router_name: str
-    asked: str
-    socket: str
-    haproxy: ProcessReport | None
-    source: SourceReport
-    converged: bool | None
-    unready: str
-    changes: int | None
-    ports: tuple[PortReport, ...]
-    waiting: tuple[WaitingReport, ...]
-    problems: tuple[str, ...]
-    ports_total: int
-    ports_claimed: int
-    slots_total: int
-    slots_used: int
-    ports_open: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +45,8 @@ class Facts:
     that were as desired when ``observed``. ``connections``, ``attempts``: by port, as last sampled,
     and ``bases`` to compare newer counters with. ``drift``: unit -> what somebody else changed
     since.
-    ``reachable``: as far as is known, HAProxy answers.
+    ``reachable``: as far as is known, HAProxy answers. ``web``: unit -> the host and path that its
+    Route has, of Routes by host.
     """
 
     router_name: str
@@ -234,6 +71,7 @@ class Facts:
     bases: Mapping[int, Base] = field(default_factory=dict)
     drift: Mapping[Unit, str] = field(default_factory=dict)
     reachable: bool = True
+    web: Mapping[Unit, WebClaim] = field(default_factory=dict)
 
 
 def build_report(facts: Facts) -> Report:
@@ -265,10 +103,42 @@ def build_report(facts: Facts) -> Report:
         ),
         problems=facts.problems,
         ports_total=len(facts.pool.by_port),
-        ports_claimed=len(facts.claims),
+        ports_claimed=len(facts.claims.keys() - facts.web.keys()),
         slots_total=sum(item.slots * len(item.ports) for item in facts.pool.classes),
         slots_used=slots_used,
-        ports_open=sum(seen.open for seen in facts.observed.values()),
+        ports_open=sum(
+            seen.open for unit, seen in facts.observed.items() if port_of_backend(unit) is not None
+        ),
+        hosts=tuple(
+            sorted(
+                (_host_report(facts, unit, claim, by_route) for unit, claim in facts.web.items()),
+                key=attrgetter("host", "path", "listener"),
+            )
+        ),
+    )
+
+
+def _host_report(
+    facts: Facts, unit: Unit, claim: WebClaim, by_route: Mapping[Key, Verdict]
+) -> HostReport:
+    claimed, seen = facts.claims[unit], facts.observed.get(unit)
+    verdict = by_route[claimed.route.key]
+    desired = {s.address: s for s in claimed.resolution.servers}
+    used = _used(seen) if seen else []
+    changed = facts.changed_seconds_ago.get(unit)
+    return HostReport(
+        host=claim.pattern,
+        path=claim.path,
+        listener=claim.termination,
+        backend=unit,
+        state=_state(seen),
+        route=claimed.route.title,
+        reason=verdict.reason.value,
+        message=verdict.message,
+        servers=tuple(_server_report(slot, desired.get(slot.address)) for slot in used),
+        left_out=(facts.left_out or {}).get(unit, 0),
+        failure=facts.failures.get(unit, ""),
+        changed_seconds_ago=changed,
     )
 
 
@@ -282,26 +152,7 @@ def _port_report(
     unit = unit_of(port)
     seen = facts.observed.get(unit)
     desired = {s.address: s for s in claimed.resolution.servers} if claimed else {}
-    servers = []
-    for slot in used:
-        wanted = desired.get(slot.address)
-        servers.append(
-            ServerReport(
-                slot=slot.name,
-                address=str(slot.address),
-                state=state_of(slot.state, up=slot.up),
-                weight=slot.weight,
-                sessions=slot.sessions,
-                service=wanted.service if wanted else None,
-                pod=wanted.pod if wanted else None,
-                node=wanted.node if wanted else None,
-                check=None,
-                sessions_per_second=None,
-                bytes_in=None,
-                bytes_out=None,
-                seconds_since_change=slot.seconds_since_change,
-            )
-        )
+    servers = [_server_report(slot, desired.get(slot.address)) for slot in used]
     left_out = (facts.left_out or {}).get(unit, 0)
     if facts.left_out is None and claimed and seen:
         known = {slot.address for slot in seen.servers.values()}
@@ -312,7 +163,7 @@ def _port_report(
     report = PortReport(
         port=port,
         pool=facts.pool.by_port[port].name,
-        state=("open" if seen.open else "closed") if seen else "unknown",
+        state=_state(seen),
         route=claimed.route.title if claimed else None,
         reason=verdict.reason.value if verdict else None,
         message=verdict.message if verdict else "unclaimed",
@@ -333,6 +184,28 @@ def _port_report(
     return report.with_connections(facts.connections.get(port))
 
 
+def _server_report(slot: ObservedServer, wanted: DesiredServer | None) -> ServerReport:
+    return ServerReport(
+        slot=slot.name,
+        address=str(slot.address),
+        state=state_of(slot.state, up=slot.up),
+        weight=slot.weight,
+        sessions=slot.sessions,
+        service=wanted.service if wanted else None,
+        pod=wanted.pod if wanted else None,
+        node=wanted.node if wanted else None,
+        check=None,
+        sessions_per_second=None,
+        bytes_in=None,
+        bytes_out=None,
+        seconds_since_change=slot.seconds_since_change,
+    )
+
+
+def _state(seen: ObservedUnit | None) -> str:
+    return ("open" if seen.open else "closed") if seen else "unknown"
+
+
 def state_of(state: str, *, up: bool) -> str:
     """A server's: HAProxy's administrative one, or ``down``."""
     return "down" if state == "ready" and not up else state
@@ -348,22 +221,23 @@ def _used(seen: ObservedUnit) -> list[ObservedServer]:
 
 
 def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> Report:
-    """Only the Routes of ``namespace`` and those that one of ``names`` means: a port, a Route's
-    name, ``namespace/name``, or a pattern of these like ``my*``. The totals stay."""
+    """Only the Routes of ``namespace`` and those that one of ``names`` means: a port, a host, a
+    Route's name, ``namespace/name``, or a pattern of these like ``my*``. The totals stay."""
     if namespace is None and not names:
         return report
 
-    def meant(route: str | None, port: int | None) -> bool:
+    def meant(route: str | None, port: int | None, host: str = "") -> bool:
         its_namespace, _, name = (route or "").partition("/")
         if namespace is not None and its_namespace != namespace:
             return False
-        known = [text for text in (route, name, str(port or "")) if text]
+        known = [text for text in (route, name, str(port or ""), host) if text]
         return not names or any(fnmatchcase(text, item) for text in known for item in names)
 
     return replace(
         report,
         ports=tuple(item for item in report.ports if meant(item.route, item.port)),
         waiting=tuple(item for item in report.waiting if meant(item.route, item.port)),
+        hosts=tuple(item for item in report.hosts if meant(item.route, None, item.host)),
     )
 
 

@@ -8,29 +8,33 @@ not know of HAProxy, slots or time, and imports no I/O.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from sidecar.listeners.hosts import WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
-from sidecar.model.desired import ClaimKey, Grant, Unit
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Cause, Key, Route
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.policies.base import NO_POLICIES, Policies
 from sidecar.policies.registry import read
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
-from sidecar.routing.external_names import outside_name
 from sidecar.routing.ledger import Ledger
 from sidecar.routing.own_addresses import NOWHERE, Denied, Listening, own_addresses
 from sidecar.routing.store import Store
+from sidecar.routing.users import Users
+from sidecar.routing.web import Web, WebRoutes
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A unit that a Route owns, with the servers it should have, and what else the Route wishes."""
+    """A unit that a Route owns: the servers that it should have, what else the Route wishes, and
+    the keys that should lead to it."""
 
     unit: Unit
     route: Route
     resolution: Resolution
     policies: Policies = NO_POLICIES
+    keys: frozenset[ClaimKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Changed:
 
 
 class Routing:
-    """What is wanted of each unit of ``kind``, and what is said of each Route.
+    """What is wanted of each unit, and what is said of each Route.
 
     ``denied``: whether the settings forbid servers this IP. ``kept``: see `PortAllocator`.
     ``listening``: where the router is, which is denied always.
@@ -52,29 +56,33 @@ class Routing:
 
     def __init__(
         self,
-        kind: TCPPorts,
+        ports: TCPPorts,
         router_name: str,
         denied: Callable[[str], bool],
         kept: Mapping[str, int] | None,
         listening: Listening = NOWHERE,
+        web: Web | None = None,
+        web_routes: WebRoutes = "all",
     ) -> None:
         #: For who explains; nobody else may change it.
         self.store = Store()
-        self._kind = kind
-        self._ledger = Ledger(router_name, kind.pool, kept)
+        self._ports = ports
+        self._router_name = router_name
+        self._ledger = Ledger(router_name, ports.pool, kept)
+        #: Those by host, to read; None where no listener is configured for them.
+        self.web = web
+        self._web_routes = web_routes
         self._listening = listening
         #: What no server may be, now.
         self.denied = Denied(denied, own_addresses(listening, self.store))
-        # (namespace, Service name) -> the Routes that lead to it and own a port: for those that
-        # wait, it is of no matter
-        self._users: dict[tuple[str, str], set[Key]] = {}
-        self._targets: dict[Key, frozenset[tuple[str, str]]] = {}
-        # (namespace, Service name) -> the name outside that it leads to; and the other way round
-        self._outside: dict[tuple[str, str], str] = {}
-        self._leading: dict[str, set[tuple[str, str]]] = {}
+        self._users = Users(self.store)
         self._names: frozenset[str] | None = frozenset()
-        # unit -> who has it and why, to tell when it changes hands
-        self._grants: dict[Unit, Grant] = {}
+        # what `_names` was made of
+        self._outside: frozenset[str] = frozenset()
+        # Routes by host that have nothing of a HAProxy that was met since the last change
+        self._unserved: set[Key] = set()
+        # unit -> who has it, to tell when it changes hands
+        self._owners: dict[Unit, Key] = {}
         # unit -> what it should be, as far as somebody asked since it last changed
         self._claimed: dict[Unit, Claimed] = {}
         # unit -> the parts of its last resolution, while `_claimed` lacks it
@@ -95,26 +103,29 @@ class Routing:
         touched |= selves.keys()
         why = {**selves, **why}
         units, causes = set[Unit](), dict[Unit, Cause]()
-        for claim_key in self._ledger.update(routes):
-            unit, owner = self._kind.unit(claim_key), self._ledger.owner(claim_key)
-            grant = self._grants.get(unit)
-            before, now = grant.route if grant else None, owner.key if owner else None
-            if before == now:
+        for unit in self._changed_units(routes, touched):
+            before, now = self._owners.get(unit), self._owner(unit)
+            if before == now and (now is None or unit in self._ports.classes):
                 continue
             units.add(unit)
-            causes[unit] = next(dirty[key] for key in (now, before, *routes) if key in dirty)
+            cause = next((dirty[key] for key in (now, before, *routes) if key in dirty), None)
+            if cause:
+                causes[unit] = cause
+            if before == now:
+                continue  # and has other keys
             # Thousands may wait behind them; for those it is still somebody else's.
             touched |= {key for key in (before, now) if key}
             if now:
-                self._grants[unit] = Grant(claim_key, now, unit)
+                self._owners[unit] = now
             else:
-                del self._grants[unit]
+                self._owners.pop(unit, None)
                 self._parts.pop(unit, None)
-        touched |= self._ledger.restated
+        touched |= self._ledger.restated | self._unserved
+        self._unserved = set()
         for key in touched:
             self._index(key)
         for key, cause in dirty.items():
-            users = self._users_of(key)
+            users = self._users.of(key)
             touched |= users
             for user in users:
                 why.setdefault(user, cause)
@@ -124,52 +135,42 @@ class Routing:
                 if key in why:
                     causes[owned] = why[key]
         for unit in units:
-            if (claimed := self._claimed.pop(unit, None)) and unit in self._grants:
+            if (claimed := self._claimed.pop(unit, None)) and unit in self._owners:
                 self._parts[unit] = claimed.resolution.parts
         return Changed(frozenset(units), frozenset(touched), causes)
-
-    def _users_of(self, key: Key) -> set[Key]:
-        """The Routes that own something and lead to a Service, or by one to a name, that changed;
-        keeps up with where the Service leads."""
-        if key.kind == "Service":
-            self._index_name((key.namespace, key.name))
-            services = {(key.namespace, key.name)}
-        elif key.kind == "DNSName":
-            services = self._leading.get(key.name, set())
-        else:
-            return set()
-        return {user for service in services for user in self._users.get(service, ())}
 
     def claim(self, unit: Unit) -> Claimed | None:
         """What ``unit`` should be; None when nobody owns it."""
         claimed = self._claimed.get(unit)
-        grant = self._grants.get(unit)
-        route = self.store.route(grant.route) if grant else None
+        owner = self._owners.get(unit)
+        route = self.store.route(owner) if owner else None
         if claimed is None and route is not None:
             resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
-            claimed = Claimed(unit, route, resolution, read(route.wishes))
+            policies, keys = read(route.wishes), self._keys(unit)
+            claimed = Claimed(unit, route, resolution, policies, keys)
             self._claimed[unit] = claimed
         return claimed
 
     def knows(self, unit: Unit) -> bool:
         """Whether `claim` has its answer at hand: somebody asked since ``unit`` last changed."""
-        return unit in self._claimed or unit not in self._grants
+        return unit in self._claimed or unit not in self._owners
 
     def has(self, key: Key) -> bool:
-        """Whether the Route is there and names this router."""
-        return key in self._ledger
+        """Whether the Route is there and is this router's."""
+        return key in self._ledger or (self.web is not None and key in self.web)
 
     @property
     def claimed(self) -> Mapping[Unit, Claimed]:
         """unit -> its Route and servers, of all that somebody owns."""
-        return {unit: claimed for unit in self._grants if (claimed := self.claim(unit))}
+        return {unit: claimed for unit in self._owners if (claimed := self.claim(unit))}
 
     @property
     def names(self) -> frozenset[str]:
         """The names outside the cluster that our Routes lead to, and the router's own: what DNS has
         to be asked for. The same object for as long as they are the same."""
-        if self._names is None:
-            self._names = frozenset(self._leading) | self.denied.own.names
+        if self._names is None or self._outside is not self._users.names:
+            self._outside = self._users.names
+            self._names = self._outside | self.denied.own.names
         return self._names
 
     @property
@@ -179,12 +180,16 @@ class Routing:
 
     def verdicts(self) -> list[Verdict]:
         """What is said of every Route that names this router, by namespace and name."""
-        found = (self.verdict(route.key) for route in self._ledger.routes)
+        ours = [route.key for route in self._ledger.routes]
+        ours += [route.key for route in self.web.routes] if self.web else []
+        found = map(self.verdict, ours)
         return sorted((item for item in found if item), key=lambda item: item.route)
 
     def verdict(self, key: Key) -> Verdict | None:
         """What is said of one Route; None when it does not name this router."""
         verdict = self._ledger.verdict(key)
+        if verdict is None and self.web:
+            verdict = self.web.verdict(key)
         unit = self.owned(key)
         claimed = None if unit is None else self.claim(unit)
         if verdict is None or claimed is None:
@@ -201,28 +206,96 @@ class Routing:
 
     def owner(self, unit: Unit) -> Key | None:
         """The Route that has ``unit``."""
-        grant = self._grants.get(unit)
-        return grant.route if grant else None
+        return self._owners.get(unit)
 
     def owned(self, route: Key) -> Unit | None:
         """The unit that a Route has; None while it is refused or waits."""
         key = self._ledger.owned(route)
-        return None if key is None else self._kind.unit(key)
+        if key is not None:
+            return self._ports.unit(key)
+        return self.web.unit(route) if self.web else None
+
+    @property
+    def by_host(self) -> Mapping[Unit, WebClaim]:
+        """unit -> the host and path that its Route has, of those by host."""
+        web = self.web
+        if web is None:
+            return {}
+        return {
+            unit: claim
+            for unit, owner in self._owners.items()
+            if unit not in self._ports.classes and (claim := web.claim(owner))
+        }
+
+    def subject(self, unit: Unit) -> str:
+        """What a Route has with ``unit``, for a person: ``port 30000``, ``shop.example/cart``."""
+        if unit in self._ports.classes:
+            return self._ports.title(unit)
+        owner = self._owners.get(unit)
+        claim = self.web.claim(owner) if self.web and owner else None
+        return f"host {claim.pattern}{claim.path}" if claim else unit
+
+    def is_handed(
+        self, key: ClaimKey, unit: Unit, takes: Callable[[Unit], bool] = lambda _: True
+    ) -> bool:
+        """Whether ``key`` should lead to another unit than this, one that ``takes`` it."""
+        granted = self.web.granted(key) if self.web else None
+        return granted is not None and granted != unit and takes(granted)
+
+    def adopt(self, leads: Mapping[str, Mapping[str, Unit]]) -> None:
+        """HAProxy was met, which all units are compared with then. ``leads``: see `Web.adopt`."""
+        web = self.web
+        if web is None:
+            return
+        for unit in web.adopt(leads):
+            self._claimed.pop(unit, None)
+            self._parts.pop(unit, None)
+            before, owner = self._owners.pop(unit, None), self._owner(unit)
+            if owner:
+                self._owners[unit] = owner
+            for key in (before, owner):
+                if key:
+                    self._index(key)
+        # Of all others it is said when they are compared.
+        self._unserved = {route.key for route in web.routes if web.unit(route.key) is None}
+
+    def _changed_units(self, routes: Mapping[Key, Route | None], touched: set[Key]) -> set[Unit]:
+        """Take Routes as they are now; the units that may have changed hands by it. Those of which
+        something else is to be said are added to ``touched``."""
+        web = self.web
+        by_host = {
+            key: route if web and route and self._is_by_host(route) else None
+            for key, route in routes.items()
+        }
+        by_port = {key: None if by_host[key] else route for key, route in routes.items()}
+        units = {self._ports.unit(key) for key in self._ledger.update(by_port)}
+        if web is None:
+            return units
+        # One that is by host in no way before or now is of no matter to it.
+        known = {key: route for key, route in by_host.items() if route or key in web}
+        more, restated = web.update(known) if known else (web.settle(), set())
+        touched |= restated
+        return units | more
+
+    def _is_by_host(self, route: Route) -> bool:
+        unnamed = route.router_name is None and self._web_routes == "all"
+        return route.port is None and (unnamed or route.router_name == self._router_name)
+
+    def _owner(self, unit: Unit) -> Key | None:
+        by_host = self.web.owner(unit) if self.web else None
+        if by_host or unit not in self._ports.classes:
+            return by_host
+        (key,) = self._ports.keys(unit)
+        owner = self._ledger.owner(key)
+        return owner.key if owner else None
+
+    def _keys(self, unit: Unit) -> frozenset[ClaimKey]:
+        if unit in self._ports.classes:
+            return self._ports.keys(unit)
+        return self.web.keys(unit) if self.web else frozenset()
 
     def _index(self, key: Key) -> None:
-        for service in self._targets.pop(key, frozenset()):
-            self._users[service].discard(key)
-            if not self._users[service]:
-                del self._users[service]
-            self._index_name(service)
-        route = self.store.route(key)
-        if route is not None and self.owned(key) is not None:
-            self._targets[key] = frozenset(
-                (route.namespace, target.name) for target in route.targets
-            )
-            for service in self._targets[key]:
-                self._users.setdefault(service, set()).add(key)
-                self._index_name(service)
+        self._users.place(key, self.store.route(key) if self.owned(key) is not None else None)
 
     def _follow_own_addresses(self, dirty: Mapping[Key, Cause]) -> dict[Key, Cause]:
         """Keep up with the router's own addresses. The Routes whose servers are others by them,
@@ -248,23 +321,7 @@ class Routing:
         # To be resolved from nothing, as are those that were to be resolved anyway.
         self._parts.clear()
         found = {self._claimed.pop(unit).route.key for unit in units}
-        for name, services in self._leading.items():
+        for name in self._users.names:
             if before.has_name(name) != own.has_name(name):
-                found |= {user for service in services for user in self._users[service]}
+                found |= self._users.of_name(name)
         return dict.fromkeys(found, cause)
-
-    def _index_name(self, key: tuple[str, str]) -> None:
-        """A Service, or who uses it, changed: keep up with the name that it leads to."""
-        service = self.store.service(*key) if key in self._users else None
-        now, before = outside_name(service) if service else None, self._outside.pop(key, None)
-        if now is not None:
-            self._outside[key] = now
-        if before == now:
-            return
-        if before is not None:
-            self._leading[before].discard(key)
-            if not self._leading[before]:
-                del self._leading[before]
-        if now is not None:
-            self._leading.setdefault(now, set()).add(key)
-        self._names = None

@@ -14,7 +14,9 @@ from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.errors import SettingsError
 from sidecar.common.text import shown
 from sidecar.settings.schema import PoolSettings, Settings
+from sidecar.settings.section import Section
 from sidecar.settings.types import control_characters
+from sidecar.settings.web import ListenerSettings
 
 #: The environment variable of the annotated-Route router that names the router.
 ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
@@ -113,9 +115,13 @@ def _suggestion(location: Sequence[int | str]) -> str:
     return f"{meant}valid keys: {', '.join(known)}"
 
 
+#: Lists of sections -> what their items are.
+_ITEMS: Mapping[str, type[Section]] = {"pools": PoolSettings, "listeners": ListenerSettings}
+
+
 def _known_keys(section: Sequence[int | str]) -> list[str]:
     model: Any = Settings
     for part in section:
         if not isinstance(part, int):
-            model = PoolSettings if part == "pools" else model.model_fields[part].annotation
+            model = _ITEMS.get(str(part)) or model.model_fields[part].annotation
     return list(model.model_fields)

@@ -9,23 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    model_validator,
-)
+from pydantic import Field, StrictBool, model_validator
 
 from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.haproxy.capacity import Capacity, share_out
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.parsing import AnnotationKeys
-from sidecar.model.pool import HealthCheck, Pool, PortPool, format_ports
+from sidecar.model.pool import HealthCheck, Pool, PortPool, WebPool, format_ports
 from sidecar.planning.schedule import Timing
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.policies.registry import annotation_keys
 from sidecar.routing.own_addresses import Listener, Listening
+from sidecar.settings.section import Section
 from sidecar.settings.types import (
     AnnotationKey,
     AtLeast1s,
@@ -44,10 +39,12 @@ from sidecar.settings.types import (
     NamespaceOrAll,
     Network,
     ObjectName,
+    PlainName,
     Ports,
     PositiveDuration,
     RuntimeAddress,
 )
+from sidecar.settings.web import ListenerSettings, WebSettings
 
 #: Networks that no server may be in unless the settings say otherwise: its node's private services
 #: (loopback, link-local with the cloud's metadata address), or nothing at all (unspecified,
@@ -69,17 +66,7 @@ DENIED_BY_DEFAULT = (
 SLOTS_MAX = 2**20
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, data: object) -> object:
-        """A section whose keys are all commented out is null for YAML."""
-        return {} if data is None else data
-
-
-class HAProxySettings(_Section):
+class HAProxySettings(Section):
     """How the sidecar reaches HAProxy, and what HAProxy starts with."""
 
     socket: RuntimeAddress = "run/admin.sock"
@@ -99,7 +86,7 @@ class HAProxySettings(_Section):
         return str(Path(self.socket).absolute()) if is_unix_socket(self.socket) else self.socket
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """What is watched: a folder at ``path``, or a cluster with all other keys."""
 
     kind: Literal["directory", "kubernetes"] = "directory"
@@ -124,7 +111,7 @@ class SourceSettings(_Section):
         return f"namespaces {', '.join(self.namespaces)}" if self.namespaces else "all namespaces"
 
 
-class AnnotationSettings(_Section):
+class AnnotationSettings(Section):
     """The annotation keys of a Route; the defaults are the annotated-Route TCP router's."""
 
     router_name: AnnotationKey = "haproxy.router.openshift.io/wzh-router-name"
@@ -138,7 +125,7 @@ class AnnotationSettings(_Section):
         return AnnotationKeys(self.router_name, self.port, self.kept_port, annotation_keys(own))
 
 
-class TimeoutSettings(_Section):
+class TimeoutSettings(Section):
     """A pool's timeouts. Connect is short, because a dead endpoint costs it once per try; client
     and server are long, because databases and brokers keep idle connections."""
 
@@ -147,7 +134,7 @@ class TimeoutSettings(_Section):
     server: PositiveDuration = 3600.0
 
 
-class CheckSettings(_Section):
+class CheckSettings(Section):
     """HAProxy's own health checks; off, because readiness comes from Kubernetes."""
 
     enabled: StrictBool = False
@@ -156,10 +143,10 @@ class CheckSettings(_Section):
     fall: Annotated[Count, Field(le=1000)] = 3
 
 
-class PoolSettings(_Section):
+class PoolSettings(Section):
     """One class of ports."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] = "default"
+    name: PlainName = "default"
     ports: Ports
     bind: BindAddresses = ("127.0.0.1",)
     slots: Annotated[Count, Field(le=4096)] = 16
@@ -196,7 +183,7 @@ class PoolSettings(_Section):
         )
 
 
-class DrainSettings(_Section):
+class DrainSettings(Section):
     """How long sessions on a removed endpoint may continue; 0 is forever."""
 
     deadline: Duration = 0.0
@@ -204,7 +191,7 @@ class DrainSettings(_Section):
     sessions_per_second: Count = 100
 
 
-class EndpointsSettings(_Section):
+class EndpointsSettings(Section):
     """Which addresses may become servers."""
 
     deny: tuple[Network, ...] = tuple(
@@ -212,7 +199,7 @@ class EndpointsSettings(_Section):
     )
 
 
-class DNSSettings(_Section):
+class DNSSettings(Section):
     """How the names of ExternalName Services are looked up."""
 
     #: Each an IP with a port; if empty, those in /etc/resolv.conf are used.
@@ -224,14 +211,14 @@ class DNSSettings(_Section):
     keep: Duration = 60.0
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """What one Route may use, so that enough is left for the others."""
 
     #: Beyond the pool's slots servers are added at run time, up to this many.
     max_servers: Annotated[Count, Field(le=65535)] = 1024
 
 
-class HTTPSettings(_Section):
+class HTTPSettings(Section):
     """Where the page, /api, /healthz, /readyz and /metrics are served; None disables them."""
 
     listen: ListenAddress | None = "127.0.0.1:8405"
@@ -239,7 +226,7 @@ class HTTPSettings(_Section):
     token_file: FilePath | None = None
 
 
-class TimingSettings(_Section):
+class TimingSettings(Section):
     """Delays and intervals of the sidecar."""
 
     #: How long a claimed port stays open without a usable server. Then it is closed, so that a load
@@ -252,7 +239,7 @@ class TimingSettings(_Section):
     grace: Duration = 30.0
 
 
-class LeaseSettings(_Section):
+class LeaseSettings(Section):
     """The Lease that elects the replica that writes."""
 
     #: None: the pod's own.
@@ -261,7 +248,7 @@ class LeaseSettings(_Section):
     name: ObjectName | None = None
 
 
-class KubernetesSettings(_Section):
+class KubernetesSettings(Section):
     """What is written to the API server; only with source.kind kubernetes."""
 
     write_status: StrictBool = True
@@ -273,14 +260,14 @@ class KubernetesSettings(_Section):
     writes_per_second: Annotated[float, Field(strict=True, ge=0.1, le=1000)] = 10.0
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """How the sidecar logs: lines for people on a terminal, otherwise JSON."""
 
     format: Literal["auto", "human", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Settings(_Section):
+class Settings(Section):
     """All of it; `parse_settings` makes one."""
 
     router_name: Annotated[str, Field(min_length=1, max_length=253)] = "wzh-router-1"
@@ -290,6 +277,8 @@ class Settings(_Section):
     pools: Annotated[tuple[PoolSettings, ...], Filled] = (
         PoolSettings.model_validate({"ports": ["13306", "18080", "6620", "30000-30099"]}),
     )
+    listeners: tuple[ListenerSettings, ...] = ()
+    web: WebSettings = WebSettings()
     drain: DrainSettings = DrainSettings()
     endpoints: EndpointsSettings = EndpointsSettings()
     dns: DNSSettings = DNSSettings()
@@ -315,20 +304,31 @@ class Settings(_Section):
                         f" {format_ports(both)}; a port belongs to one pool"
                     )
                 owners[port] = pool
-        taken: dict[str, str] = {}
+        taken: list[tuple[str, str]] = []
         for key, listen in self._listens():
             if split_host_port(listen)[1] in owners:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
-            for other, of in taken.items():
-                if overlap(listen, other):
+            for of, other in taken:
+                # One listener may have all IPv4 addresses and all IPv6 ones.
+                if overlap(listen, other) and not (key == of and _families_differ(listen, other)):
                     raise ValueError(f"{key}: {listen!r} is also used by {of}; choose another")
-            taken[listen] = key
+            taken.append((key, listen))
         slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
+        if web := self._web_pool():
+            slots += sum(item.count * item.slots for item in web.classes)
         if slots > SLOTS_MAX:
+            of, fewer = ("pools, web", "ports, backends") if web else ("pools", "ports")
             raise ValueError(
-                f"pools: {slots} slots in total, for which HAProxy would need"
-                f" {slots * 4 // 10**6} GB; use fewer ports or slots, {SLOTS_MAX} at most"
+                f"{of}: {slots} slots in total, for which HAProxy would need"
+                f" {slots * 4 // 10**6} GB; use fewer {fewer} or slots, {SLOTS_MAX} at most"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _listeners_are_apart(self) -> Self:
+        names = [listener.name for listener in self.listeners]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"listeners: two have the name {min(twice)!r}; give each its own")
         return self
 
     def _listens(self) -> Iterator[tuple[str, str]]:
@@ -339,21 +339,27 @@ class Settings(_Section):
             yield "haproxy.metrics_listen", self.haproxy.metrics_listen
         if not is_unix_socket(self.haproxy.socket):
             yield "haproxy.socket", self.haproxy.socket
+        for number, listener in enumerate(self.listeners):
+            for listen in listener.bind:
+                yield f"listeners[{number}].bind", listen
 
     def listening(self) -> Listening:
         """Where the router is, so that it never connects to itself."""
-        beside = {key: split_host_port(listen) for key, listen in self._listens()}
+        beside = [(key, split_host_port(listen)) for key, listen in self._listens()]
         hosts = [(ip, pool.ports) for pool in self.pools for ip in pool.bind]
-        hosts += [(host, (port,)) for host, port in beside.values()]
+        hosts += [(host, (port,)) for _, (host, port) in beside]
         namespace, _, name = (self.kubernetes.publish_service or "").partition("/")
         return Listening(
             tuple(Listener(canonical_ip(host) or host, frozenset(ports)) for host, ports in hosts),
-            beside.get("haproxy.socket", (None, 0))[0],
+            dict(beside).get("haproxy.socket", (None, 0))[0],
             (namespace, name) if name and self.source.kind == "kubernetes" else None,
         )
 
     def pool(self) -> Pool:
-        return Pool(tuple(pool.port_pool() for pool in self.pools))
+        return Pool(tuple(pool.port_pool() for pool in self.pools), self._web_pool())
+
+    def _web_pool(self) -> WebPool | None:
+        return self.web.web_pool(self.listeners) if self.listeners else None
 
     def capacity(self, open_files_max: int | None) -> Capacity:
         """Connections of HAProxy and its ports, by the most files that it may have open (None: no
@@ -371,3 +377,7 @@ class Settings(_Section):
             sessions_per_second=self.drain.sessions_per_second,
             servers_max=self.limits.max_servers,
         )
+
+
+def _families_differ(one: str, other: str) -> bool:
+    return one.startswith("[") != other.startswith("[")

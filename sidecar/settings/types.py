@@ -16,7 +16,7 @@ from sidecar.common.errors import ObjectError
 from sidecar.common.hostport import canonical_ip, is_unix_socket, split_host_port
 from sidecar.common.text import shown
 from sidecar.model import fields
-from sidecar.model.pool import format_ports
+from sidecar.model.pool import Address, format_ports
 
 #: HAProxy binds a unix socket as PATH.PID.tmp first, and sun_path has 108 bytes.
 UNIX_PATH_MAX_BYTES = 95
@@ -65,6 +65,9 @@ def _at_least_1s(seconds: float) -> float:
 Duration = Annotated[float, BeforeValidator(_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_at_least_1ms)]
 AtLeast1s = AfterValidator(_at_least_1s)
+
+#: Part of a name in haproxy.cfg.
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
 
 #: Strict, or YAML's `yes` would be 1 and "16" a number.
 Count = Annotated[int, Field(strict=True, ge=1, le=_COUNT_MAX)]
@@ -168,6 +171,17 @@ def _metrics_listen(value: str) -> str:
 MetricsAddress = Annotated[str, AfterValidator(_metrics_listen)]
 
 
+def _shared_bind(value: str) -> str:
+    host, port = split_host_port(value)
+    return str(Address(_bind_ip(host), port))
+
+
+#: Where a listener that Routes share listens: IPs with ports, each in its canonical form.
+SharedBind = Annotated[
+    tuple[Annotated[str, AfterValidator(_shared_bind)], ...], AfterValidator(_distinct), Filled
+]
+
+
 def _dns_server(value: str) -> str:
     try:
         ipaddress.ip_address(split_host_port(value)[0])
@@ -212,6 +226,30 @@ def _annotation(value: str) -> str:
     return value
 
 
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"{_DNS_LABEL}(\.{_DNS_LABEL})*")
+
+
+def _is_domain(text: str) -> bool:
+    return len(text) <= 253 and _DOMAIN.fullmatch(text) is not None
+
+
+def _domain(value: str) -> str:
+    if not _is_domain(value):
+        raise ValueError("write a domain, like apps.example.com: lower-case letters, digits, '-'")
+    return value
+
+
+def _domain_or_none(value: str) -> str:
+    return value and _domain(value)
+
+
+def _hostname_template(value: str) -> str:
+    if value and not _is_domain(value.replace("${name}", "n").replace("${namespace}", "n")):
+        raise ValueError("write a host name, like ${name}-${namespace}.apps.example.com")
+    return value
+
+
 def _object_name(value: str) -> str:
     try:
         return fields.Field("", value).name()
@@ -230,6 +268,11 @@ Namespace = Annotated[str, AfterValidator(_namespace)]
 #: A namespace, or ``*`` for all.
 NamespaceOrAll = Annotated[str, AfterValidator(_namespace_or_all)]
 AnnotationKey = Annotated[str, AfterValidator(_annotation)]
+Domain = Annotated[str, AfterValidator(_domain)]
+#: A domain, or "".
+DomainOrNone = Annotated[str, AfterValidator(_domain_or_none)]
+#: A host with ``${name}`` and ``${namespace}`` of a Route to be filled in, or "".
+HostnameTemplate = Annotated[str, AfterValidator(_hostname_template)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 #: ``namespace/name``
 NamespacedName = Annotated[str, AfterValidator(_namespace_and_name)]

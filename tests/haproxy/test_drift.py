@@ -102,8 +102,8 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str]] = {
         ("add server {be}/stranger {foreign}:9000",),
         "stranger was added, is in maint and at {foreign}:9000; repairing",
     ),
-    "closed": (("disable frontend {fe}",), "the port is closed, was open; repairing"),
-    "unclaimed opened": (("enable frontend {fe}",), "the port is open, was closed; repairing"),
+    "closed": (("disable frontend {fe}",), "it is closed to clients, was not; repairing"),
+    "unclaimed opened": (("enable frontend {fe}",), "it is open to clients, was not; repairing"),
     "everything": (
         (
             "set server {be}/s1 state maint",
@@ -216,7 +216,7 @@ def test_a_port_that_was_shut_down_for_ever_says_so(
     world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
     daemon = files.enter_context(world.sidecar())
     stand.client.ask(f"shutdown frontend tcp-{PORT}")
-    await_told(caplog, f"port {PORT}: changed by somebody else: the port is closed, was open")
+    await_told(caplog, f"port {PORT}: changed by somebody else: it is closed to clients, was not")
     await_told(caplog, "only restarting HAProxy restores it")
     world.serve(b, service="other")
     await_leads_to(stand, PORT + 1, b)

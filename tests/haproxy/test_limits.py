@@ -112,6 +112,21 @@ def silent(files: contextlib.ExitStack, stand: Stand, source: str) -> None:
         files.enter_context(socket.create_connection(metrics_address(stand), 5, (source, 0)))
 
 
+@pytest.mark.parametrize("kind", ["http", "tls"])
+def test_listeners_and_ports_together_leave_the_reserve(
+    make_stand: MakeStand, files: contextlib.ExitStack, kind: str
+) -> None:
+    address = (fresh_ip(), 8080)
+    listeners = [{"name": "l", "kind": kind, "bind": [f"{address[0]}:{address[1]}"]}]
+    stand = make_stand(**limits(), listeners=listeners)
+    for _ in range(ALL_PORTS):
+        files.enter_context(socket.create_connection(address, 5))
+    await_(lambda: frontend(stand, "web-l")["scur"] == str(ALL_PORTS), "all are in")
+    with contextlib.suppress(ConnectionResetError), socket.create_connection(address, 5) as late:
+        assert late.recv(1) == b""
+    assert answers(stand)
+
+
 # -- ports -------------------------------------------------------------------------------------
 
 

@@ -270,7 +270,10 @@ def stat(*rows: str, header: str = "# pxname,svname,scur,status,-,") -> str:
 
 
 def listening(text: str) -> dict[int, bool]:
-    return {port_of(unit): bool(keys) for unit, keys in PORTS.parse([text]).items()}
+    return {
+        port_of(unit): bool(keys)
+        for unit, keys in PORTS.parse({"show stat -1 1 -1": text}, ()).items()
+    }
 
 
 def test_frontends() -> None:

@@ -14,16 +14,31 @@ from typing import Any
 
 import pytest
 import yaml
-from stand import HAPROXY, EchoServer, Stand, await_, free_port, fresh_ip
+from stand import (
+    HAPROXY,
+    EchoServer,
+    Stand,
+    app,
+    await_,
+    await_leads_to,
+    converged,
+    free_port,
+    fresh_ip,
+    running,
+)
 
 from sidecar.cli.render import haproxy_cfg as render
 from sidecar.common.errors import SettingsError
-from sidecar.haproxy.config import quote, template_path
+from sidecar.haproxy.config import quote, template_path, unavailable_page_path
+from sidecar.haproxy.naming import port_of_backend, web_backend_name
 from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
+from sidecar.haproxy.state import parse_servers_state
+from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import Address
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
+from sidecar.settings.web import ListenerSettings, WebSettings
 
 MakeStand = Callable[..., Stand]
 MakeServer = Callable[..., EchoServer]
@@ -308,6 +323,144 @@ def test_quoting(text: str, quoted: str) -> None:
     assert quote(text) == quoted
 
 
+# -- listeners for Routes by host --------------------------------------------------------------
+
+
+def listener(kind: str, *bind: str) -> dict[str, Any]:
+    return {"name": kind, "kind": kind, "bind": list(bind) or [f"{fresh_ip()}:80"]}
+
+
+def both_listeners() -> list[dict[str, Any]]:
+    return [listener("http"), listener("tls")]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "web"),
+    [
+        (["http"], {}),
+        (["tls"], {}),
+        (["http", "tls"], {}),
+        (["http"], {"backends": {"http": 1}, "slots": 1}),
+        (
+            ["http", "tls"],
+            {
+                "backends": {"http": 20, "passthrough": 3},
+                "slots": 2,
+                "timeouts": {
+                    "client": "1ms",
+                    "server": "24d",
+                    "tunnel": "1500us",
+                    "http_request": "2s",
+                    "keep_alive": "3m",
+                    "inspect": "1h",
+                },
+            },
+        ),
+    ],
+    ids=["http", "tls", "both", "the least", "all of it"],
+)
+def test_listeners_and_their_backends(
+    make_stand: MakeStand, kinds: list[str], web: dict[str, Any]
+) -> None:
+    stand = make_stand(listeners=[listener(kind) for kind in kinds], web=web)
+    check(stand)
+    has_its_pool(stand)
+    said_nothing(stand)
+    pool = stand.pool.web
+    assert pool is not None
+    shown = parse_servers_state(stand.client.ask("show servers state"))
+    for item in pool.classes:
+        for number in range(1, item.count + 1):
+            servers = shown.pop(web_backend_name(item.name, number))
+            assert tuple(servers) == item.slot_names
+            weight = 256 if item.name == "http" else 1
+            assert {(seen.state, seen.weight) for seen in servers.values()} == {("maint", weight)}
+    assert all(port_of_backend(name) for name in shown)
+    for each in pool.listeners:
+        for address in each.bind:
+            socket.create_connection(address, 5).close()
+
+
+def test_two_listeners_of_a_kind_and_addresses_of_both_families(make_stand: MakeStand) -> None:
+    port = free_port("::")
+    listeners = [
+        listener("http", f"0.0.0.0:{port}", f"[::]:{port}"),
+        {**listener("http"), "name": "inside"},
+        listener("tls", f"{fresh_ip()}:443", f"{fresh_ip()}:8443"),
+        {**listener("tls"), "name": "inside.tls"},
+    ]
+    stand = make_stand(listeners=listeners)
+    check(stand)
+    said_nothing(stand)
+    for ip in ("127.0.0.1", "::1"):
+        socket.create_connection((ip, port), 5).close()
+
+
+def test_without_listeners_nothing_of_them_is_there(make_stand: MakeStand) -> None:
+    stand = make_stand(web={"slots": 3, "backends": {"http": 7}})
+    text = stand.settings.haproxy.config.read_text()
+    without_web = stand.settings.model_copy(update={"web": WebSettings()})
+    assert render(stand.settings) == render(without_web)
+    for word in ("map_", "be_http", "be_pass", "503", "no-memory-trimming"):
+        assert word not in text
+    files = WebFiles.beside(stand.settings.haproxy.state_file)
+    assert not [path for path in (*files.maps, files.unavailable_page) if path.exists()]
+
+
+def test_rendering_again_keeps_what_is_in_the_maps(make_stand: MakeStand) -> None:
+    stand = make_stand(start=False, listeners=both_listeners())
+    files = WebFiles.beside(stand.settings.haproxy.state_file)
+    files.hosts_map.parent.mkdir()
+    files.hosts_map.write_text("0h.test? be_http_1\n0h.test/ be_http_1\n")
+    files.unavailable_page.write_text("of an older version")
+    stand.start()
+    shown = stand.client.ask(f"show map {files.hosts_map}")
+    assert re.sub(r"0x\w+ ", "", shown).split("\n")[:2] == [
+        "0h.test? be_http_1",
+        "0h.test/ be_http_1",
+    ]
+    assert files.sni_map.read_text() == ""
+    assert files.unavailable_page.read_bytes() == unavailable_page_path().read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a,b", "a(b", "$HOME", 'say "so"', "it's", "a\\b", "a#b", "\xfc"]
+)
+def test_a_folder_in_which_haproxy_would_not_find_its_maps_is_refused(
+    make_stand: MakeStand, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name / "servers.state"
+    stand = make_stand(
+        start=False,
+        listeners=both_listeners(),
+        haproxy=haproxy_files(tmp_path, state_file=str(file)),
+    )
+    with pytest.raises(SettingsError, match=r"haproxy\.state_file") as caught:
+        render(stand.settings)
+    assert str(tmp_path / name / "maps") in str(caught.value)
+    assert "choose a path without" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a@b+c=d~e", "a:b", "1.2-3_4"])
+def test_a_folder_in_which_it_does(make_stand: MakeStand, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name / "servers.state"
+    stand = make_stand(
+        listeners=both_listeners(), haproxy=haproxy_files(tmp_path, state_file=str(file))
+    )
+    check(stand)
+    said_nothing(stand)
+    assert str(WebFiles.beside(file).hosts_map) in stand.client.ask("show map")
+
+
+def test_ports_are_served_beside_listeners(make_stand: MakeStand, make_server: MakeServer) -> None:
+    stand = make_stand(listeners=both_listeners())
+    server = make_server()
+    stand.write("app.yaml", *app(port=30000, endpoints=[server]))
+    with running(stand.daemon()) as daemon:
+        await_leads_to(stand, 30000, server)
+        converged(daemon)
+
+
 # -- the user's own template -------------------------------------------------------------------
 
 
@@ -334,11 +487,19 @@ def test_a_template_has_what_the_documentation_says(tmp_path: Path) -> None:
         "{% endfor %}"
         "{{ 6620 | frontend }} {{ 6620 | backend }} {{ 1.5 | duration }} {{ '::1' | bind_ip }}"
         " {{ '[::1]:80' | bind_address }} {{ 'a b' | quote }}\n"
+        "{{ web.listeners[0].name | listener }} {{ web.listeners[0].bind[0] | bind_address }}"
+        " {{ (web.classes[0] | web_backends)[1] }} {{ web.classes[0] | server_options }}"
+        " {{ files.hosts_map.name }} {{ files.sni_map.name }} {{ files.unavailable_page.name }}\n"
     )
-    first, second, third = render(with_template(file)).splitlines()
+    listeners = (ListenerSettings.model_validate({**listener("http", "[::1]:80"), "name": "l"}),)
+    given = with_template(file).model_copy(update={"listeners": listeners})
+    first, second, third, fourth = render(given).splitlines()
     assert first.endswith(" 20000 None")
     assert second.startswith("default 6620, 13306, 18080, 30000-30099 16 init-addr last,127.0.0.1")
     assert second.endswith(" 2000 of 19968")
+    assert fourth == (
+        "web-l [::1]:80 be_http_2 init-addr last,127.0.0.1 weight 256 hosts.map sni.map 503.http"
+    )
     assert third == 'tcp-6620 be_tcp-6620 1500ms [::1] [::1]:80 "a b"'
 
 
@@ -401,6 +562,7 @@ def test_the_wheel_renders_without_the_source_tree(tmp_path: Path) -> None:
         names = file.namelist()
         file.extractall(installed)
     assert "sidecar/haproxy.cfg.j2" in names
+    assert "sidecar/503.http" in names
     assert "sidecar/cli/app.py" in names
     assert not [name for name in names if name.startswith(("tests/", "haproxy/", "bench/"))]
     code = (

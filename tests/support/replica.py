@@ -29,7 +29,7 @@ LEASE = {
 def open_on(name: str = "web", port: int = 30000, **more: Any) -> Mapping[Key, Outcome | None]:
     key = Key("Route", "demo", name)
     verdict = Verdict(key, port, Reason.ADMITTED, "")
-    return {key: Outcome(verdict, port, verified=True, open=True, **more)}
+    return {key: Outcome(verdict, port, verified=True, open=True, subject=f"port {port}", **more)}
 
 
 def refused(

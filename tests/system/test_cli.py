@@ -213,10 +213,14 @@ def test_the_examples_are_good() -> None:
     assert done.code == 0, done.out
     rows = [line.split() for line in done.out.split("\n\n")[0].splitlines()[1:]]
     assert rows == [
+        ["*.apps.example", "demo/apps", "Admitted", "2"],
         ["30001", "demo/billing", "Admitted", "1"],
+        ["shop.example/cart", "demo/cart", "Admitted", "1"],
         ["13306", "demo/mysql", "Admitted", "1"],
         ["6620", "demo/ottcache-002", "NoEndpoints", "0"],
         ["30002", "demo/partner", "Admitted", "1"],
+        ["secure.example", "demo/secure", "Admitted", "1"],
+        ["shop.example", "demo/shop", "Admitted", "2"],
         ["18080", "demo/web", "Admitted", "2"],
     ]
 

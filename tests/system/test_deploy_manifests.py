@@ -18,7 +18,8 @@ from sidecar.common import supervisor
 from sidecar.common.hostport import split_host_port
 from sidecar.common.metrics import Metrics
 from sidecar.reporting.gauges import Gauges
-from sidecar.reporting.status import Facts, SourceReport, build_report
+from sidecar.reporting.reports import SourceReport
+from sidecar.reporting.status import Facts, build_report
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_host import WebStand, host_app
 from drive import Intercept
 from kube import FakeAPI, Fault, Request
 from stand import (
@@ -288,3 +289,27 @@ def test_a_restarted_sidecar_writes_nothing_that_stands_there(
         await_says(api, admitted(PORT + 5), "last")
         await_event(api, "PortOpened", "last")
     assert len(api.asked("patch") + api.asked("create", "events")) == written + 2
+
+
+def test_a_route_by_host_is_told_its_effective_host(
+    make_stand: MakeStand, make_server: MakeServer, api: FakeAPI, cluster: dict[str, Any]
+) -> None:
+    by_host = WebStand.make(make_stand, cluster, wildcards=True, domain="apps.example")
+    server = make_server()
+    route, *rest = host_app("web", "", [server])
+    route["spec"] = {"subdomain": "shop", "to": {"kind": "Service", "name": "web"}}
+    route["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    young = host_app("young", "shop.apps.example", [server], created="2026-01-03T00:00:00Z")
+    wide = host_app("wide", "www.wide.example", [server], wildcard=True)
+    api.apply(route, *rest, *young, *wide)
+    with sidecar(by_host.stand.settings):
+        await_says(api, ("True", "Admitted", "host shop.apps.example"))
+        await_says(api, ("True", "Admitted", "host *.wide.example"), "wide")
+        await_(lambda: (says(api, "young") or UNSAID)[1] == "HostAlreadyClaimed", "young is told")
+        await_event(api, "HostServed")
+        for name, host, policy in (
+            ("web", "shop.apps.example", "None"),
+            ("wide", "www.wide.example", "Subdomain"),
+        ):
+            (entry,) = api.get(route_manifest(name))["status"]["ingress"]
+            assert (entry["host"], entry["wildcardPolicy"]) == (host, policy)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, browser_in
+from by_host import NamedServer, WebStand, host_app
 from core import opening
 from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
 from web import get
@@ -187,3 +188,21 @@ def test_the_page_asks_for_the_token(
         browser.open(f"http://me:secret@{stand.settings.http.listen}/")
         # What the browser was given for the page it sends with what the page asks for.
         await_(lambda: "demo/web" in browser.text(), f"it is shown: {browser.complaints}", 30)
+
+
+def test_it_shows_routes_by_host(
+    browser: Browser, make_stand: MakeStand, files: contextlib.ExitStack
+) -> None:
+    web, server = WebStand.make(make_stand), NamedServer("a")
+    files.callback(server.close)
+    web.stand.write("web.yaml", *host_app("shop", "shop.example", [server], path="/cart"))
+    daemon = files.enter_context(running(web.stand.daemon()))
+    converged(daemon)
+    opened(browser, web.stand)
+    browser.await_text("shop.example/cart")
+    browser.await_text("demo/shop")
+    browser.run("document.querySelector('.host').open = true")
+    browser.await_text(str(server.address))
+    web.stand.remove("web.yaml")
+    await_(lambda: "shop.example" not in browser.text(), "it is gone")
+    assert browser.complaints == []

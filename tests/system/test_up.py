@@ -146,6 +146,17 @@ def test_a_busy_port_is_named(laptop: Stand, start: Start) -> None:
     assert not laptop.settings.haproxy.config.exists()
 
 
+def test_a_busy_address_of_a_listener_is_named(make_stand: MakeStand, start: Start) -> None:
+    ip = fresh_ip()
+    listener = {"name": "http", "kind": "http", "bind": [f"{ip}:8080"]}
+    stand = make_stand(start=False, listeners=[listener])
+    with socket.create_server((ip, 8080)):
+        process = start(up(stand))
+        assert process.wait() == 3
+    assert f"  {ip} port 8080: Address already in use\n" in process.said
+    assert process.said.endswith("or remove the ports from pools.ports or listeners\n")
+
+
 def test_the_http_port_is_busy(laptop: Stand, start: Start) -> None:
     with socket.create_server((laptop.ip, 8405)):
         process = start(up(laptop))
@@ -256,33 +267,46 @@ def test_run_leaves_haproxy_as_it_is(
     assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
 
 
+class Moved:
+    """A file's text with this test's own addresses in place of those of the demo."""
+
+    def __init__(self) -> None:
+        self.ips = [fresh_ip() for _ in range(3)]
+
+    def __call__(self, path: Path) -> str:
+        text = path.read_text()
+        for number, ip in enumerate(self.ips, 1):
+            text = text.replace(f"127.0.0.{number}", ip)
+        return text
+
+
 def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
     """examples/ with the settings and servers of `make run`, on addresses of this test's own."""
-    ip, second = fresh_ip(), fresh_ip()
-
-    def moved(path: str) -> str:
-        return (ROOT / path).read_text().replace("127.0.0.1", ip).replace("127.0.0.2", second)
-
+    moved = Moved()
+    ip = moved.ips[0]
     (tmp_path / "examples").mkdir()
-    for name in ("egress.yaml", "mysql.yaml", "ottcache-002.yaml", "web.yaml", "servers.py"):
-        (tmp_path / "examples" / name).write_text(moved(f"examples/{name}"))
+    for path in (ROOT / "examples").iterdir():
+        if path.is_file():
+            (tmp_path / "examples" / path.name).write_text(moved(path))
     listen = f"http: {{listen: '{ip}:8405'}}\n"
-    (tmp_path / "sidecar.yaml").write_text(moved("manifests/laptop/sidecar.yaml") + listen)
+    (tmp_path / "sidecar.yaml").write_text(moved(ROOT / "manifests/laptop/sidecar.yaml") + listen)
     demo = [sys.executable, "examples/servers.py", *command("up", "-c", "sidecar.yaml")]
     process = start(demo, cwd=tmp_path)
     process.await_said("Ctrl-C stops all of it")
     process.await_said("demo servers: ")
     process.await_said("curl ")
 
-    def page() -> str:
+    def page(port: int, path: str = "/") -> str:
         try:
-            with socket.create_connection((ip, 18080), 5) as client:
-                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with socket.create_connection((ip, port), 5) as client:
+                client.sendall(f"GET {path} HTTP/1.0\r\nHost: shop.example\r\n\r\n".encode())
                 return client.makefile().read()
         except OSError:
             return ""
 
-    await_(lambda: "hello from web-" in page(), "the web server answers on 18080")
+    await_(lambda: "hello from web-" in page(18080), "the web server answers on 18080")
+    await_(lambda: "hello from web-" in page(18081), "it does by its host")
+    await_(lambda: "hello from cart-0" in page(18081, "/cart"), "another one has a path")
     with socket.create_connection((ip, 13306), 5) as client, client.makefile("rw") as lines:
         assert lines.readline() == "mysql-0: say something, it comes back\n"
         lines.write("hello\n")
@@ -303,9 +327,7 @@ def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
 
 
 def test_the_demo_servers_end_with_their_command(tmp_path: Path, start: Start) -> None:
-    ip, second = fresh_ip(), fresh_ip()
-    text = (ROOT / "examples" / "servers.py").read_text()
-    (tmp_path / "servers.py").write_text(text.replace("127.0.0.1", ip).replace("127.0.0.2", second))
+    (tmp_path / "servers.py").write_text(Moved()(ROOT / "examples" / "servers.py"))
     assert start([sys.executable, "servers.py", "false"], cwd=tmp_path).wait() == 1
     missing = start([sys.executable, "servers.py", "/nonexistent"], cwd=tmp_path)
     assert missing.wait() == 2

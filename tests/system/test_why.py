@@ -28,7 +28,8 @@ from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
 from sidecar.model.desired import Unit
 from sidecar.model.objects import EndpointSet, Route, Service, ServicePort
 from sidecar.model.pool import PARKED, Address
-from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Link, Why
 from sidecar.routing.table import Routing
 
@@ -165,7 +166,7 @@ def test_what_haproxy_and_the_sidecar_say() -> None:
     assert shut.remedy == "only restarting HAProxy restores it"
     other = link(observed=haproxy(is_open=False), failures={unit_of(30000): "no"})
     assert other.remedy.startswith("see the sidecar's error below")
-    assert link(failures={unit_of(30000): "no"}).text == "cannot reconcile the port: no"
+    assert link(failures={unit_of(30000): "no"}).text == "cannot reconcile it: no"
     held = explain("30000", replace(world(*GOOD), held=units(30000)))
     assert held.works
     assert held.links[-1].remedy == "haproxy-sidecar release 30000"

@@ -11,6 +11,7 @@ const COLOURS = {open: "good", closed: "warn", unknown: "bad", ready: "good", do
 const byId = (id) => document.getElementById(id);
 const samples = []; // {at, total, ports: {port: sessions}}, the oldest first
 const cards = new Map(); // port -> its elements
+const hosts = new Map(); // host, path and listener -> what shows it
 let report = null;
 let operations = null;
 
@@ -188,6 +189,36 @@ function showPort(port) {
   return it.whole;
 }
 
+// A Route by host: one line, its servers below it once it is opened.
+function showHost(host) {
+  const title = host.host + host.path;
+  let it = hosts.get(title + host.listener);
+  if (!it) {
+    const card = make("details", "host");
+    const line = make("summary");
+    const servers = make("div", "servers");
+    card.append(line, servers);
+    it = {card, line, servers};
+    hosts.set(title + host.listener, it);
+  }
+  const parts = [make("strong", "", title), make("span", host.failure ? "bad" : COLOURS[host.state], host.state),
+    make("span", "quiet", host.listener), make("span", "", host.route), make("span", "quiet", states(host))];
+  const note = host.failure || host.message;
+  if (note) parts.push(make("span", host.failure ? "bad" : "warn", note));
+  it.line.replaceChildren(...parts.flatMap((part) => [part, " "]));
+  it.servers.replaceChildren(...(host.servers.length ? [serverTable(host.servers)] : []));
+  return it.card;
+}
+
+function showHosts(meant) {
+  const shown = report.hosts.filter((host) => meant(host.host + host.path, host.route)).map(showHost);
+  const there = new Set(report.hosts.map((host) => host.host + host.path + host.listener));
+  for (const key of hosts.keys()) if (!there.has(key)) hosts.delete(key);
+  const list = byId("hosts");
+  if (shown.length !== list.children.length || shown.some((item, index) => item !== list.children[index])) list.replaceChildren(...shown);
+  byId("hosts-section").hidden = !report.hosts.length;
+}
+
 function showPorts() {
   const wanted = byId("filter").value.trim().toLowerCase();
   const meant = (port, route) => !wanted || `${port ?? ""} ${route ?? ""}`.toLowerCase().includes(wanted);
@@ -197,7 +228,8 @@ function showPorts() {
   const list = byId("ports");
   // Moving an element would take the focus from it.
   if (shown.length !== list.children.length || shown.some((item, index) => item !== list.children[index])) list.replaceChildren(...shown);
-  byId("no-ports").hidden = shown.length > 0;
+  byId("no-ports").hidden = shown.length > 0 || report.hosts.length > 0;
+  showHosts(meant);
   showList("waiting", report.waiting.filter((item) => meant(item.port, item.route)).map((item) => `${item.route}: ${item.reason}: ${item.message}`));
   showList("problems", report.problems);
 }

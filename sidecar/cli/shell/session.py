@@ -26,8 +26,8 @@ from sidecar.cli.shell.tables import Pods, read_table
 from sidecar.common.durations import format_span
 from sidecar.common.errors import RemoteProtocolError, SidecarError, UsageError
 from sidecar.control.holds import holds_file, read_holds
+from sidecar.haproxy.naming import port_of_backend
 from sidecar.haproxy.state import parse_info, parse_servers_state
-from sidecar.listeners.tcp import port_of as port_of_unit
 from sidecar.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -158,8 +158,9 @@ class Printer:
         return {
             (port, server.name): names[port, str(server.address)]
             for unit, servers in state.items()
+            if (port := port_of_backend(unit)) is not None
             for server in servers.values()
-            if ((port := port_of_unit(unit)), str(server.address)) in names
+            if (port, str(server.address)) in names
         }
 
 

@@ -27,6 +27,12 @@ _REMEMBERED = 10_000
 
 _NAME_MAX = 253
 
+#: Reason of a Route that lost what it had -> the Event's.
+_DISPLACED: dict[str, str] = {
+    Reason.PORT_ALREADY_CLAIMED: "PortDisplaced",
+    Reason.HOST_ALREADY_CLAIMED: "HostDisplaced",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -45,11 +51,14 @@ def notices(before: Admitted | None, after: Admitted | None) -> list[Notice]:
         if before and (before.status, before.reason) == (after.status, after.reason):
             return []
         lost = before is not None and before.status == "True"
-        displaced = lost and after.reason == Reason.PORT_ALREADY_CLAIMED
-        return [Notice("Warning", "PortDisplaced" if displaced else after.reason, after.message)]
+        reason = _DISPLACED.get(after.reason, after.reason) if lost else after.reason
+        return [Notice("Warning", reason, after.message)]
     found = []
     if after.serves and not (before and before.serves and before.subject == after.subject):
-        found.append(Notice("Normal", "PortOpened", f"{after.subject} is open"))
+        if after.subject.startswith("port "):
+            found.append(Notice("Normal", "PortOpened", f"{after.subject} is open"))
+        else:
+            found.append(Notice("Normal", "HostServed", f"{after.subject} is served"))
     if after.reason == OVER_CAPACITY and not (before and before.reason == OVER_CAPACITY):
         found.append(Notice("Warning", OVER_CAPACITY, after.message))
     return found

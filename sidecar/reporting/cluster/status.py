@@ -65,7 +65,7 @@ def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal[
     if not verdict.admitted:
         return _refused(verdict.reason, verdict.message)
     if outcome.failure:
-        told = f"port {verdict.port}: not yet programmed in HAProxy: {outcome.failure}"
+        told = f"{outcome.subject}: not yet programmed in HAProxy: {outcome.failure}"
         return _refused(NOT_PROGRAMMED, told)
     if not outcome.verified:
         return KEEP
@@ -74,7 +74,7 @@ def admitted(outcome: Outcome | None, *, stuck: str = "") -> Admitted | Literal[
         endpoints = counted(outcome.left_out, "endpoint")
         notes.append(f"{endpoints} skipped: over the router's capacity")
         reason = OVER_CAPACITY
-    subject = f"port {verdict.port}"
+    subject = outcome.subject
     message = f"{subject}: {'; '.join(notes)}" if notes else subject
     return Admitted("True", reason, one_line(message, MESSAGE_MAX), subject)
 
@@ -101,19 +101,29 @@ def said(entry: Entry | None) -> Admitted | None:
 def subject_of(message: str) -> str:
     """``port 30000``, with which the message begins that a former leader wrote of a Route that is
     served: for what we make ourselves, see `Admitted.subject`."""
-    return message.partition(":")[0]
+    return message.partition(": ")[0]
 
 
 def updated(
-    ingress: Sequence[Entry], router_name: str, host: str, wanted: Admitted | None, now: str
+    ingress: Sequence[Entry],
+    router_name: str,
+    host: str,
+    wanted: Admitted | None,
+    now: str,
+    *,
+    wildcard: bool = False,
 ) -> list[Entry] | None:
     """``ingress`` as it should be, or None if it is so already.
 
-    ``host``: the Route's own, or "". ``now``: RFC 3339; it is taken only where ``status`` turns.
-    Entries of other routers stay as and where they are; of several of ours the first is left.
+    ``host``: the Route's own or effective one, or "". ``wildcard``: it has the domain, too.
+    ``now``: RFC 3339; it is taken only where ``status`` turns. Entries of other routers stay as and
+    where they are; of several of ours the first is left.
     """
     before = our_entry(ingress, router_name)
-    entry = None if wanted is None else _entry(before, router_name, host, wanted, now)
+    entry = None
+    if wanted is not None:
+        entry = _entry(before, router_name, host, wanted, now)
+        entry |= {"wildcardPolicy": "Subdomain"} if wildcard else {}
     others_and_ours: list[Entry] = []
     for item in ingress:
         if not _is_ours(item, router_name):

@@ -184,7 +184,7 @@ class Writer:
             wanted = admitted(found.outcome, stuck=_NO_AUTO if port is not None else "")
             if wanted != KEEP:
                 ingress = json.loads(status.ingress_json)
-                self._write_status(key, status, ingress, wanted, now)
+                self._write_status(key, status, ingress, found.outcome, wanted, now)
 
     def _keep_port(
         self, key: Key, status: RouteStatus, port: int, kept: str | None, now: float
@@ -203,6 +203,7 @@ class Writer:
         key: Key,
         status: RouteStatus,
         ingress: Sequence[Entry],
+        outcome: Outcome | None,
         wanted: Admitted | None,
         now: float,
     ) -> None:
@@ -211,7 +212,11 @@ class Writer:
         known = self._said.get(key)
         before = known[1] if known else stands
         if wishes.write_status and self._delivery.permitted("status", key, now):
-            wished = updated(ingress, wishes.router_name, status.host, wanted, timestamp())
+            host = (outcome.host if outcome else "") or status.host
+            wildcard = outcome is not None and outcome.wildcard
+            wished = updated(
+                ingress, wishes.router_name, host, wanted, timestamp(), wildcard=wildcard
+            )
             if wished is not None:
                 if self._delivery.gives_way(key, status.uid, stands, now):
                     return

@@ -11,6 +11,7 @@ from stand import pool_of
 
 from sidecar.common.errors import SettingsError
 from sidecar.haproxy.capacity import Capacity, files_for, share_out
+from sidecar.settings.schema import Settings
 
 
 def ports(count: int, **more: Any) -> dict[str, Any]:
@@ -93,6 +94,9 @@ def test_addresses_and_checks_take_files() -> None:
     base = files_for(pool_of(ports(10)), 100)
     assert files_for(pool_of(ports(10, bind=["0.0.0.0", "::"])), 100) == base + 10
     assert files_for(pool_of(ports(10, slots=4, check={"enabled": True})), 100) == base + 40
+    listeners = [{"name": "http", "kind": "http", "bind": ["0.0.0.0:80", "[::]:80"]}]
+    web = Settings.model_validate({"pools": [ports(10)], "listeners": listeners})
+    assert files_for(web.pool(), 100) == base + 2
 
 
 POOLS = st.lists(

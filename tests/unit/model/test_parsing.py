@@ -167,6 +167,7 @@ def test_an_annotated_route_as_it_is_found() -> None:
         target_port="3306",
         targets=(RouteTarget("Service", "mysql", 100),),
         tls_termination="passthrough",
+        wildcard_policy="None",
     )
 
 

@@ -68,7 +68,7 @@ def planned(
     *tidy: Operation, conceal: Sequence[KeyOperation] = (), expose: Sequence[KeyOperation] = ()
 ) -> Plan:
     nobody = Assignment({}, {}, (), ())
-    return Plan(BEFORE.unit, tuple(conceal), (), {}, (), tuple(expose), (), tidy, None, nobody)
+    return Plan(BEFORE.unit, tuple(conceal), (), {}, (), (), tuple(expose), tidy, None, nobody)
 
 
 def test_each_operation_changes_what_it_says() -> None:

@@ -365,6 +365,14 @@ def test_new_servers_come_in_before_old_ones_go_and_the_port_opens_in_between() 
     )
 
 
+def test_a_port_opens_when_the_servers_of_others_have_left() -> None:
+    model = Model({"s1": ObservedServer("s1", address(1), "ready", 256, True, 0, 0)})
+    model.slots["s2"] = ObservedServer("s2", PARKED, "maint", 1, False, 0, 0)
+    model.open = False
+    model.converge(desired(server(2)))
+    assert model.log.index(SetState(UNIT, "s1", "maint")) < model.log.index(opening(PORT))
+
+
 def test_a_port_that_nobody_claims_closes_before_its_servers_go() -> None:
     model = Model.fresh(2)
     model.converge(desired(server(1)))
@@ -598,3 +606,15 @@ def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves
     assert one_down_leaves.operations == (SetState(UNIT, "s1", "maint"),)
     new_one_comes = plan(desired(server(1), server(4)), model.look(), can_add=True, check=CHECK)
     assert not any(isinstance(op, SetHealth) for op in new_one_comes.activate)
+
+
+def test_a_unit_whose_key_is_handed_on_serves_until_it_leads_elsewhere() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(server(1)))
+    handing = replace(desired(), handed=KEYS)
+    assert not plan(handing, model.look())
+    # One that goes on serving its other keys leads to nobody's server meanwhile.
+    shrunk = replace(desired(server(2)), handed=KEYS)
+    assert SetState(UNIT, "s1", "maint") in plan(shrunk, model.look()).retire
+    model.open = False  # it leads to the other unit
+    assert plan(desired(), model.look()).retire == (SetState(UNIT, "s1", "maint"),)

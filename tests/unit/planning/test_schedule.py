@@ -50,7 +50,12 @@ def compare(schedule: Schedule, port: int, servers: int, now: float) -> None:
         for number in range(servers)
     }  # fmt: skip
     item = route("web", port)
-    claimed = Claimed(unit_of(port), item, resolve(item, Store(), Denied(denier([]))))
+    claimed = Claimed(
+        unit_of(port),
+        item,
+        resolve(item, Store(), Denied(denier([]))),
+        keys=frozenset({key_of(port)}),
+    )
     schedule.desired(claimed, ObservedUnit(unit_of(port), frozenset(), slots), now)
 
 

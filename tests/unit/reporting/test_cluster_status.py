@@ -31,7 +31,7 @@ FALSE = Admitted("False", "PortAlreadyClaimed", "port 30000 is claimed by the ol
 
 
 def outcome(reason: Reason = Reason.ADMITTED, message: str = "", **rest: Any) -> Outcome:
-    return Outcome(Verdict(WEB, 30000, reason, message), **rest)
+    return Outcome(Verdict(WEB, 30000, reason, message), subject="port 30000", **rest)
 
 
 def written(wanted: Admitted | None, *ingress: Any, host: str = "", now: str = NOW) -> Any:

@@ -13,7 +13,8 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Key
 from sidecar.model.pool import PortPool
 from sidecar.model.verdicts import Reason
-from sidecar.reporting.explain import World, explain
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_parts import World
 from sidecar.routing.auto_ports import AutoQueue
 from sidecar.routing.claims import Claim, claim_of
 from sidecar.routing.table import Routing

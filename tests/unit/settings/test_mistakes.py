@@ -40,6 +40,16 @@ def pool(line: str) -> str:
     return f"pools: [{{{ports}{line}}}]"
 
 
+def listener(line: str, *more: str) -> str:
+    """Listeners with these lines in them, each with what it does not say itself."""
+    given = {"name": "name: l", "kind": "kind: http", "bind": "bind: ['127.0.0.1:80']"}
+    items = []
+    for text in (line, *more):
+        rest = [word for key, word in given.items() if f"{key}:" not in text]
+        items.append(f"{{{', '.join([text, *rest])}}}")
+    return f"listeners: [{', '.join(items)}]"
+
+
 # What is refused, and in which words: (settings, key, all that the line must say beside it)
 
 UNKNOWN = [
@@ -200,10 +210,41 @@ ADDRESSES: list[tuple[str, str, list[str]]] = [
     (f"haproxy: {{socket: /{'x' * 95}}}", "haproxy.socket", ["95 bytes", "shorter"]),
 ]
 
+WEB: list[tuple[str, str, list[str]]] = [
+    ("listeners: {name: a}", "listeners", ["write a list"]),
+    ("listeners: [a]", "listeners[0]", ["'a'", "write keys below it", "name, kind, bind"]),
+    (listener("bnid: x"), "listeners[0].bnid", ["did you mean bind?"]),
+    (listener("name: a b"), "listeners[0].name", ["'a b'", "letters, digits"]),
+    (listener("kind: https"), "listeners[0].kind", ["'https'", "'http' or 'tls'"]),
+    (listener("bind: []"), "listeners[0].bind", ["must not be empty"]),
+    (listener("bind: ['80']"), "listeners[0].bind[0]", ["'80'", "host:port"]),
+    (listener("bind: ['localhost:80']"), "listeners[0].bind[0]", ["IP address", "0.0.0.0"]),
+    (listener("bind: ['[fe80::1]:80']"), "listeners[0].bind[0]", ["link-local"]),
+    (listener("bind: ['224.0.0.1:80']"), "listeners[0].bind[0]", ["multicast"]),
+    (
+        listener("bind: ['[::]:80', '[0::0]:80']"),
+        "listeners[0].bind",
+        ["repeats [::]:80", "each address once"],
+    ),
+    ("web: {route: all}", "web.route", ["did you mean routes?"]),
+    ("web: {routes: some}", "web.routes", ["'some'", "'all' or 'annotated'"]),
+    ("web: {backends: 500}", "web.backends", ["500", "http, passthrough"]),
+    ("web: {backends: {http: 0}}", "web.backends.http", ["0", "at least 1"]),
+    ("web: {backends: {edge: 1}}", "web.backends.edge", ["http, passthrough"]),
+    ("web: {slots: '8'}", "web.slots", ["'8'", "without quotes"]),
+    ("web: {domain: Apps.example.com}", "web.domain", ["'Apps.example.com'", "lower-case"]),
+    ("web: {allowed_domains: a.com}", "web.allowed_domains", ["a list, like ['a.com']"]),
+    ("web: {denied_domains: ['*.a.com']}", "web.denied_domains[0]", ["'*.a.com'", "a domain"]),
+    ("web: {allowed_domains: ['']}", "web.allowed_domains[0]", ["''", "a domain"]),
+    ("web: {hostname_template: '${nmae}.a'}", "web.hostname_template", ["${name}-${namespace}"]),
+    ("web: {wildcards: 'yes'}", "web.wildcards", ["'yes'", "true or false"]),
+    ("web: {timeouts: {inspect: 0s}}", "web.timeouts.inspect", ["'0s'", "at least 1ms"]),
+]
+
 
 @pytest.mark.parametrize(
     ("text", "key", "words"),
-    [*UNKNOWN, *TYPES, *TIMES, *RANGES, *CONTROL, *PORTS, *ADDRESSES],
+    [*UNKNOWN, *TYPES, *TIMES, *RANGES, *CONTROL, *PORTS, *ADDRESSES, *WEB],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words: list[str]) -> None:
@@ -249,6 +290,24 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
         (
             "{http: {listen: '127.0.0.1:1'}, haproxy: {socket: '0.0.0.0:1'}}",
             ["haproxy.socket: '0.0.0.0:1'", "http.listen", "choose another"],
+        ),
+        (listener("name: a", "name: a, bind: ['127.0.0.1:81']"), ["two have the name 'a'"]),
+        (listener("bind: ['127.0.0.1:6620']"), ["listeners[0].bind: '127.0.0.1:6620'", "a pool"]),
+        (
+            listener("bind: ['127.0.0.1:8405']"),
+            ["listeners[0].bind: '127.0.0.1:8405'", "http.listen", "choose another"],
+        ),
+        (
+            listener("name: a", "name: b, bind: ['0.0.0.0:80']"),
+            ["listeners[1].bind: '0.0.0.0:80' is also used by listeners[0].bind"],
+        ),
+        (
+            listener("bind: ['0.0.0.0:80', '127.0.0.1:80']"),
+            ["listeners[0].bind: '127.0.0.1:80' is also used by listeners[0].bind"],
+        ),
+        (
+            listener("kind: tls") + "\nweb: {backends: {passthrough: 100000}, slots: 16}",
+            ["pools, web: 1601648 slots", "fewer ports, backends or slots, 1048576 at most"],
         ),
         (
             "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.model.pool import HealthCheck
+from sidecar.model.pool import Address, HealthCheck, WebClass, WebListener, WebPool
+from sidecar.routing.own_addresses import Listener
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings
 
@@ -83,6 +84,20 @@ pools:
     accept_proxy: true
     send_proxy: v2
     maxconn: 300
+listeners:
+  - {name: clear, kind: http, bind: ["0.0.0.0:80", "[::0]:80"]}
+  - {name: sni, kind: tls, bind: ["127.0.0.1:443"]}
+web:
+  routes: annotated
+  backends: {http: 5, passthrough: 7}
+  slots: 3
+  domain: apps.example.com
+  hostname_template: "${name}-${namespace}.apps.example.com"
+  allowed_domains: [example.com]
+  denied_domains: [internal.example.com]
+  wildcards: true
+  namespace_ownership: false
+  timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
 dns: {servers: ["10.0.0.10:53", "[fd00::a]:53"], timeout: 2s, keep: 10m}
@@ -155,6 +170,29 @@ def test_every_key_means_what_it_says() -> None:
                 "maxconn": 300,
             },
         ),
+        "listeners": (
+            {"name": "clear", "kind": "http", "bind": ("0.0.0.0:80", "[::]:80")},
+            {"name": "sni", "kind": "tls", "bind": ("127.0.0.1:443",)},
+        ),
+        "web": {
+            "routes": "annotated",
+            "backends": {"http": 5, "passthrough": 7},
+            "slots": 3,
+            "domain": "apps.example.com",
+            "hostname_template": "${name}-${namespace}.apps.example.com",
+            "allowed_domains": ("example.com",),
+            "denied_domains": ("internal.example.com",),
+            "wildcards": True,
+            "namespace_ownership": False,
+            "timeouts": {
+                "client": 1.0,
+                "server": 2.0,
+                "tunnel": 3.0,
+                "http_request": 4.0,
+                "keep_alive": 5.0,
+                "inspect": 6.0,
+            },
+        },
         "drain": {"deadline": 90.0, "sessions_per_second": 100},
         "limits": {"max_servers": 1024},
         "endpoints": {
@@ -173,6 +211,56 @@ def test_every_key_means_what_it_says() -> None:
         "log": {"format": "json", "level": "debug"},
     }
     assert settings.pool().classes[0].check == HealthCheck(0.25, 2, 5)
+    assert settings.pool().web == WebPool(
+        listeners=(
+            WebListener("clear", "http", (Address("0.0.0.0", 80), Address("::", 80))),
+            WebListener("sni", "tls", (Address("127.0.0.1", 443),)),
+        ),
+        classes=(WebClass("http", 5, 3, 2.0, 3.0), WebClass("passthrough", 7, 3, 2.0, 3.0)),
+        client_timeout_seconds=1.0,
+        http_request_timeout_seconds=4.0,
+        keep_alive_timeout_seconds=5.0,
+        inspect_timeout_seconds=6.0,
+    )
+
+
+#: The design's settings of Routes by host.
+WEB_DESIGN = """\
+listeners: []
+web:
+  routes: all
+  backends: {http: 500, passthrough: 100}
+  slots: 8
+  domain: ""
+  allowed_domains: []
+  denied_domains: []
+  wildcards: false
+  namespace_ownership: true
+  timeouts: {client: 30s, server: 30s, tunnel: 1h, http_request: 10s, keep_alive: 300s, inspect: 5s}
+"""
+
+
+def test_routes_by_host_have_the_designs_defaults_and_need_a_listener() -> None:
+    assert parse(WEB_DESIGN) == Settings()
+    assert Settings().pool().web is None
+
+
+@pytest.mark.parametrize(("kind", "of"), [("http", "http"), ("tls", "passthrough")])
+def test_only_backends_that_a_listener_leads_to(kind: str, of: str) -> None:
+    web = parse(f'listeners: [{{name: l, kind: {kind}, bind: ["127.0.0.1:80"]}}]').pool().web
+    assert web is not None
+    assert [item.name for item in web.classes] == [of]
+    (only,) = web.classes
+    assert only.slot_names == ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
+    assert only.slot_set == set(only.slot_names)
+    assert (only.check, only.server_options) == (None, ())
+
+
+def test_the_router_is_where_its_listeners_are() -> None:
+    listening = parse(EVERYTHING).listening()
+    assert Listener("0.0.0.0", frozenset({80})) in listening.listeners
+    assert Listener("::", frozenset({80})) in listening.listeners
+    assert Listener("127.0.0.1", frozenset({443})) in listening.listeners
 
 
 @pytest.mark.parametrize(

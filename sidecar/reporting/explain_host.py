@@ -1,0 +1,92 @@
+"""Why a Route by host works or not: from the host to HAProxy's map. Pure.
+
+Calls the same functions that decide, so that explanations cannot differ from decisions.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from sidecar.listeners.hosts import Refusal, WebClaim
+from sidecar.model.objects import Key, Route
+from sidecar.reporting.explain_parts import World, haproxy_links, service_links
+from sidecar.reporting.explanation import Link
+from sidecar.routing.table import Routing
+from sidecar.routing.web import Web
+
+#: Of a backend in HAProxy.
+_STATES = ("has its entries", "has no entry yet")
+
+#: Scheme -> the terminations of Routes that such a request never gets to.
+_NEVER: Mapping[str, frozenset[str]] = {
+    "http": frozenset({"passthrough"}),
+    "https": frozenset({"http"}),
+}
+
+
+def route_by_url(subject: str, routing: Routing) -> Key | None:
+    """The Route that a request for ``subject`` gets to: the longest path of the host, else of its
+    wildcard; or one that wants to have it and is refused. None where no Route by host is meant."""
+    web = routing.web
+    scheme, is_url, rest = subject.rpartition("://")
+    place, slash, path = rest.partition("/")
+    host = place.partition(":")[0].rstrip(".").lower()
+    path = slash + path.partition("?")[0].partition("#")[0]
+    if web is None or not (is_url or "." in host):
+        return None
+    claims = [(route, claim) for route in web.routes if (claim := web.claim(route.key))]
+    never = _NEVER.get(scheme.lower(), frozenset())
+    for pattern in (host, f"*.{host.partition('.')[2]}"):
+        found = [
+            (len(claim.path), route.key)
+            for route, claim in claims
+            if claim.pattern == pattern
+            and claim.termination not in never
+            and _is_below(path, claim.path)
+        ]
+        if found:
+            return max(found)[1]
+    wanting = [
+        route
+        for route in web.routes
+        if route.host.lower() == host
+        and isinstance(web.found(route.key), Refusal)
+        and ("http" if route.tls_termination is None else route.tls_termination) not in never
+    ]
+    wanting.sort(key=lambda route: (not _is_below(path, route.path), -len(route.path), route.key))
+    return wanting[0].key if wanting else None
+
+
+def _is_below(path: str, of: str) -> bool:
+    """Whether a Route with the path ``of`` has ``path``, too."""
+    if not of.strip("/"):
+        return True
+    return path == of or path.startswith(of if of.endswith("/") else f"{of}/")
+
+
+def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
+    """All after the first: the Route is there, and one by host of this router."""
+    named = route.router_name is not None
+    yield Link("router", "ok", "it names this router" if named else "it is for any router")
+    found = web.found(route.key)
+    if isinstance(found, Refusal):
+        yield Link("host", "bad", f"{found.reason}: {found.message}")
+        yield from service_links(route, None, world)
+        return
+    verdict, unit = web.verdict(route.key), web.unit(route.key)
+    if found:
+        yield Link("host", "ok", f"it has {found.pattern}{found.path}, {_served(found)}")
+    if unit is None:
+        message = verdict.message if verdict and verdict.message else "it is being assigned one"
+        yield Link("backend", "bad", "it has none", (), message)
+        yield from service_links(route, None, world)
+        return
+    keys = sorted(key.name for key in web.keys(unit))
+    yield Link("backend", "ok", f"it has {unit}, found by {', '.join(keys)}")
+    seen = (world.observed or {}).get(unit)
+    yield from service_links(route, seen, world)
+    yield from haproxy_links(
+        unit, f"backend {unit}", world, claimed=True, release="", states=_STATES
+    )
+
+
+def _served(claim: WebClaim) -> str:
+    return "HTTP" if claim.termination == "http" else f"TLS {claim.termination}"

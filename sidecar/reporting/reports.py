@@ -1,0 +1,211 @@
+"""What a report is: the values that ``status --json``, the page and /api have. Names stay. Pure."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from sidecar.haproxy.attempts import Attempts
+from sidecar.haproxy.stats import Connections
+from sidecar.model.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """The HAProxy that answers. ``connections``: now, in all of it."""
+
+    version: str
+    pid: int
+    uptime_seconds: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What is watched. ``missing``: what has not synced once yet. ``changed_seconds_ago``: since
+    it last handed something over; None where nobody knows."""
+
+    kind: str
+    where: str
+    missing: tuple[str, ...]
+    changed_seconds_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsReport:
+    """How connections to servers went in the last ``seconds``. ``sessions``: that wanted a server.
+    ``errors``: of them, those that got none. ``retries``, ``redispatches``: attempts that failed
+    and were made again, on the same server or on another one."""
+
+    seconds: float
+    sessions: int
+    errors: int
+    retries: int
+    redispatches: int
+
+    @classmethod
+    def of(cls, attempts: Attempts, seconds: float) -> Self:
+        return cls(round(seconds, 1), *attempts)
+
+    @property
+    def repeated(self) -> int:
+        """Attempts that failed and were made again."""
+        return self.retries + self.redispatches
+
+    @property
+    def failed(self) -> bool:
+        """Whether any attempt did."""
+        return bool(self.errors or self.repeated)
+
+    @property
+    def when(self) -> str:
+        """For a person."""
+        return f"in the last {max(1, round(self.seconds))} s"
+
+    @property
+    def loss(self) -> str:
+        """What was lost, for a person."""
+        failed = f"{self.errors} of {self.sessions} connections failed {self.when}"
+        return f"{failed}: no server accepted them"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """One used slot. ``state``: HAProxy's word, or ``down`` where its health check failed.
+
+    ``service``, ``pod``, ``node``: None for a server that its Route no longer has. ``check``: the
+    last health check's result, "" without checks. ``attempts``: lately, by the running sidecar's
+    notes; those of a former endpoint count where the slot changed meanwhile. Figures are None while
+    HAProxy is away.
+    """
+
+    slot: str
+    address: str
+    state: str
+    weight: int
+    sessions: int | None
+    service: str | None
+    pod: str | None
+    node: str | None
+    check: str | None
+    sessions_per_second: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+    attempts: AttemptsReport | None = None
+    seconds_since_change: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortReport:
+    """One port that is open, claimed or wanted.
+
+    ``sessions``: now, on all its servers. ``left_out``: endpoints that HAProxy does not have.
+    ``held``: an operator keeps the port as it is. ``failure``: why it has not converged, or "".
+    ``changed_seconds_ago``: since the sidecar changed it, or else a server of it went up or down.
+    ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
+    ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
+    ``connections_limit`` they are closed at once. ``attempts``: lately, on all servers.
+    ``drift``: what somebody else changed, and is not repaired yet; "" if nothing.
+    """
+
+    port: int
+    pool: str
+    state: str
+    route: str | None
+    reason: str | None
+    message: str
+    servers: tuple[ServerReport, ...]
+    sessions: int | None
+    left_out: int
+    held: bool
+    failure: str
+    changed_seconds_ago: float | None
+    sessions_per_second: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+    connections: int | None = None
+    connections_most: int | None = None
+    connections_limit: int | None = None
+    attempts: AttemptsReport | None = None
+    drift: str = ""
+
+    def with_connections(self, found: Connections | None) -> Self:
+        """The same, with what is known of them."""
+        if found is None:
+            return self
+        return replace(
+            self,
+            connections=found.now,
+            connections_most=found.most,
+            connections_limit=found.limit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """One Route by host that is served. ``host``: ``*.example`` for a wildcard. ``listener``: of
+    which kind it is served. ``state``: open, closed (no server yet) or unknown. The rest as in
+    `PortReport`."""
+
+    host: str
+    path: str
+    listener: str
+    backend: str
+    state: str
+    route: str
+    reason: str
+    message: str
+    servers: tuple[ServerReport, ...]
+    left_out: int
+    failure: str
+    changed_seconds_ago: float | None
+
+    @property
+    def title(self) -> str:
+        """As a person writes it."""
+        return self.host + self.path
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingReport:
+    """A Route without a port. ``port``: the one that it asked for; None when it named none.
+
+    Not the `Verdict` itself, since its fields are the JSON's: the Route is ``namespace/name``.
+    """
+
+    route: str
+    port: int | None
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        return cls(verdict.route.title, verdict.port, verdict.reason.value, verdict.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it.
+
+    ``asked``: ``sidecar``, or ``haproxy`` where none runs and a command looked for itself.
+    ``socket``: HAProxy's Runtime API, an absolute path or ``host:port``. ``haproxy``: None while
+    it does not answer. ``converged``: None where nobody knows; ``unready`` says why it is not.
+    ``changes``: operations that HAProxy carried out since the sidecar started.
+    ``ports_open``: of the whole pool, as all totals. ``slots_used``: those that have an address.
+    """
+
+    router_name: str
+    asked: str
+    socket: str
+    haproxy: ProcessReport | None
+    source: SourceReport
+    converged: bool | None
+    unready: str
+    changes: int | None
+    ports: tuple[PortReport, ...]
+    waiting: tuple[WaitingReport, ...]
+    problems: tuple[str, ...]
+    ports_total: int
+    ports_claimed: int
+    slots_total: int
+    slots_used: int
+    ports_open: int
+    hosts: tuple[HostReport, ...] = ()

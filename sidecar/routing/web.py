@@ -1,0 +1,224 @@
+"""Web Routes: those by host. Which of them is served, and by which backend. Pure.
+
+Joins the admission of hosts (`sidecar.listeners.hosts`) and the leases of backends. Must not look
+at Services or endpoints.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim
+from sidecar.listeners.web_keys import hosts_entries, sni_entry, web_key
+from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.objects import Key, Route
+from sidecar.model.verdicts import Reason, Verdict
+from sidecar.routing.claims import claim_of
+from sidecar.routing.leases import Leases
+
+#: Which Routes without a port are ours, if they name no router.
+WebRoutes = Literal["all", "annotated"]
+
+#: The kinds of listeners, by what they find a Route: host and path of a request, SNI.
+HOSTS, SNI = "hosts", "sni"
+
+_LISTENERS = {"http": HOSTS, "passthrough": SNI}
+
+#: Kind of listener -> the setting that says how many backends it has.
+_BACKENDS = {HOSTS: "web.backends.http", SNI: "web.backends.passthrough"}
+
+
+class Web:
+    """``classes``: kind of listener -> the backends that it has; one that is not configured is
+    absent."""
+
+    def __init__(self, rules: HostRules, classes: Mapping[str, Sequence[Unit]]) -> None:
+        #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
+        #: lacks the backend.
+        self.is_clean: Callable[[Unit], bool | None] = lambda _: True
+        self._hosts = HostIndex(rules)
+        self._leases = {name: Leases(units, self._may_take) for name, units in classes.items()}
+        # backends that lost their Route since HAProxy's state and maps were saved: from what is
+        # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
+        self._unsaved: set[Unit] = set()
+        self._listener = {unit: name for name, units in classes.items() for unit in units}
+        self._routes: dict[Key, Route] = {}
+        # Route -> the listener whose backends it uses, and its entries
+        self._placed: dict[Key, tuple[str, tuple[str, ...]]] = {}
+        # key -> the Routes that it is an entry of, with the length of their paths: /a and /a/ have
+        # one in common, which is the longer one's
+        self._wanting: dict[ClaimKey, dict[Key, int]] = {}
+
+    def update(self, changed: Mapping[Key, Route | None]) -> tuple[set[Unit], set[Key]]:
+        """Take Routes as they are now (None: gone, or none of ours): the units that changed hands
+        or entries, and the Routes of which something else is to be said."""
+        units: set[Unit] = set()
+        for key, route in changed.items():
+            if route is None:
+                self._routes.pop(key, None)
+            else:
+                self._routes[key] = route
+        restated = self._hosts.update(changed)
+        # Of those that changed nothing else may be said, but that they are older or younger.
+        for key in restated | changed.keys():
+            units |= self._replace(key)
+        return units | self.settle(), restated
+
+    def settle(self) -> set[Unit]:
+        """Give backends to those who wait for one; the units that changed hands or entries."""
+        changed: dict[Unit, Key] = {}
+        for leases in self._leases.values():
+            changed |= leases.settle()
+        self._changed_hands(changed)
+        return changed.keys() | self._units_beside(changed.values())
+
+    def adopt(self, leads: Mapping[str, Mapping[str, Unit]]) -> set[Unit]:
+        """HAProxy was met. ``leads``: listener -> entry -> where it leads."""
+        for name, leases in self._leases.items():
+            leases.adopt(leads.get(name, {}))
+        return self.settle()
+
+    def saved(self) -> None:
+        """HAProxy's state and maps were saved as they are now."""
+        self._unsaved = {unit for unit in self._unsaved if not self.is_clean(unit)}
+
+    def __contains__(self, route: Key) -> bool:
+        return route in self._routes
+
+    @property
+    def routes(self) -> Iterator[Route]:
+        return iter(self._routes.values())
+
+    def unit(self, route: Key) -> Unit | None:
+        """The backend that the Route has."""
+        placed = self._placed.get(route)
+        return self._leases[placed[0]].unit(route) if placed else None
+
+    def owner(self, unit: Unit) -> Key | None:
+        """The Route that has ``unit``."""
+        name = self._listener.get(unit)
+        return self._leases[name].holder(unit) if name else None
+
+    def keys(self, unit: Unit) -> frozenset[ClaimKey]:
+        """Those that should lead to ``unit``."""
+        owner = self.owner(unit)
+        if owner is None:
+            return frozenset()
+        return frozenset(key for key in self._entries(owner) if self._of(key) == owner)
+
+    def granted(self, key: ClaimKey) -> Unit | None:
+        """Where ``key`` should lead."""
+        of = self._of(key)
+        return None if of is None else self.unit(of)
+
+    def claim(self, route: Key) -> WebClaim | None:
+        """The host and path that the Route has."""
+        return self._hosts.active(route)
+
+    def found(self, route: Key) -> WebClaim | Refusal | None:
+        """What the admission of hosts says of it."""
+        return self._hosts.verdict(route)
+
+    def verdict(self, route: Key) -> Verdict | None:
+        """None for one that is no web Route of ours."""
+        if route not in self._routes:
+            return None
+        found = self._hosts.verdict(route)
+        if isinstance(found, Refusal):
+            return Verdict(route, None, found.reason, found.message)
+        placed = self._placed.get(route)
+        if placed is None:
+            return Verdict(route, None, Reason.UNSUPPORTED_TERMINATION, _unserved(found))
+        leases = self._leases[placed[0]]
+        if leases.adopted and leases.unit(route) is None:
+            return Verdict(route, None, Reason.POOL_EXHAUSTED, _exhausted(placed[0], leases))
+        return Verdict(route, None, Reason.ADMITTED, "")
+
+    def _replace(self, key: Key) -> set[Unit]:
+        """What the Route may have is another, or nothing; the units that are touched by it."""
+        before, now = self._placed.get(key), self._place(key)
+        route, unit = self._routes.get(key), self.unit(key)
+        touched = set() if unit is None else {unit}
+        touched |= self._units_beside([key])
+        for entry in self._entries(key):
+            self._wanting[entry].pop(key)
+            if not self._wanting[entry]:
+                del self._wanting[entry]
+        if before and not (now and now[0] == before[0]):
+            del self._placed[key]
+            self._leases[before[0]].leave(key)
+            self._changed_hands(set() if unit is None else {unit})
+        claim = self._hosts.active(key)
+        if now and route and claim:
+            self._placed[key] = now
+            leases = self._leases[now[0]]
+            if before and before[0] == now[0]:
+                touched |= leases.renew(claim_of(route), now[1])
+                self._changed_hands(touched)
+            else:
+                leases.enter(claim_of(route), now[1])
+            for entry in self._entries(key):
+                self._wanting.setdefault(entry, {})[key] = len(claim.path)
+        return touched | self._units_beside([key])
+
+    def _place(self, key: Key) -> tuple[str, tuple[str, ...]] | None:
+        """The listener that would serve the Route, and its entries there."""
+        claim = self._hosts.active(key)
+        name = _LISTENERS.get(claim.termination) if claim else None
+        if claim is None or name is None or name not in self._leases:
+            return None
+        found = web_key(claim.host, claim.path, wildcard=claim.wildcard)
+        return name, (sni_entry(found),) if name == SNI else hosts_entries(found)
+
+    def _changed_hands(self, units: Iterable[Unit]) -> None:
+        """Of these backends, those whom nobody has now are not to be another's at once."""
+        self._unsaved |= {unit for unit in units if self.owner(unit) is None}
+
+    def _may_take(self, unit: Unit) -> bool | None:
+        return False if unit in self._unsaved else self.is_clean(unit)
+
+    def _entries(self, route: Key) -> list[ClaimKey]:
+        """Of the Route, whoever has them."""
+        name, entries = self._placed.get(route, ("", ()))
+        return [ClaimKey(name, entry) for entry in entries]
+
+    def _of(self, key: ClaimKey) -> Key | None:
+        """Whose ``key`` is: of those who have a backend, the one with the longest path."""
+        wanting = self._wanting.get(key, {})
+        served = [route for route in wanting if self.unit(route) is not None]
+        return max(served, key=wanting.__getitem__, default=None)
+
+    def _units_beside(self, routes: Iterable[Key]) -> set[Unit]:
+        """The units of all that have an entry in common with one of ``routes``."""
+        beside = {
+            other
+            for route in routes
+            for entry in self._entries(route)
+            for other in self._wanting.get(entry, {})
+        }
+        return {unit for route in beside if (unit := self.unit(route)) is not None}
+
+
+def _unserved(claim: WebClaim | None) -> str:
+    """Of a Route that no listener is for."""
+    termination = claim.termination if claim else "http"
+    what = "HTTP without TLS" if termination == "http" else f"TLS termination {termination!r}"
+    return f"{what} is not served by this router: it has no listener for it"
+
+
+def _exhausted(listener: str, leases: Leases) -> str:
+    """Of a Route that has no backend, once all that HAProxy has is known."""
+    setting = _BACKENDS[listener]
+    if missing := leases.missing:
+        return (
+            f"no backend is free: HAProxy lacks {missing} of {leases.total} ({setting}); render"
+            " haproxy.cfg from these settings and restart HAProxy"
+        )
+    if unclean := leases.unclean:
+        return (
+            f"no backend is free yet: {unclean} of {leases.total} ({setting}) are still used by"
+            " sessions of former Routes"
+        )
+    return (
+        f"all {leases.total} backends ({setting}) are in use by older Routes; delete one of them,"
+        f" or raise {setting} and restart HAProxy"
+    )

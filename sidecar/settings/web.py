@@ -1,0 +1,108 @@
+"""The settings of Routes by host: the listeners that they share, and what they may do there.
+
+Owns these defaults. What they mean together with other sections is `sidecar.settings.schema`'s.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool
+
+from sidecar.common.hostport import split_host_port
+from sidecar.listeners.host_rules import HostRules
+from sidecar.model.pool import CLASS_OF, Address, WebClass, WebListener, WebPool
+from sidecar.settings.section import Section
+from sidecar.settings.types import (
+    Count,
+    Domain,
+    DomainOrNone,
+    HostnameTemplate,
+    PlainName,
+    PositiveDuration,
+    SharedBind,
+)
+
+#: Most backends of a class.
+_Backends = Annotated[Count, Field(le=100_000)]
+
+
+class ListenerSettings(Section):
+    """One frontend that Routes share. ``tls``: passthrough, found by SNI."""
+
+    name: PlainName
+    kind: Literal["http", "tls"]
+    bind: SharedBind
+
+    def listener(self) -> WebListener:
+        bind = tuple(Address(*split_host_port(listen)) for listen in self.bind)
+        return WebListener(self.name, self.kind, bind)
+
+
+class BackendSettings(Section):
+    """How many Routes of each class there can be at a time."""
+
+    http: _Backends = 500
+    passthrough: _Backends = 100
+
+
+class WebTimeoutSettings(Section):
+    """Timeouts of connections that Routes share; the defaults are OpenShift's router's."""
+
+    client: PositiveDuration = 30.0
+    server: PositiveDuration = 30.0
+    #: Of upgraded connections (WebSocket) and of passthrough.
+    tunnel: PositiveDuration = 3600.0
+    #: For a request's headers, so that slow clients do not fill HAProxy.
+    http_request: PositiveDuration = 10.0
+    keep_alive: PositiveDuration = 300.0
+    #: For the ClientHello, of which the SNI is read.
+    inspect: PositiveDuration = 5.0
+
+
+class WebSettings(Section):
+    """Routes without a port of their own; of no effect without ``listeners``."""
+
+    #: ``annotated``: only those that name this router by the router-name annotation.
+    routes: Literal["all", "annotated"] = "all"
+    backends: BackendSettings = BackendSettings()
+    slots: Annotated[Count, Field(le=4096)] = 8
+    #: What a Route's spec.subdomain is put in front of; "" for none.
+    domain: DomainOrNone = ""
+    #: The host of a Route that has neither a host nor a subdomain; "" for none.
+    hostname_template: HostnameTemplate = ""
+    #: Each stands for itself and what is below it; none allows all, and denied wins.
+    allowed_domains: tuple[Domain, ...] = ()
+    denied_domains: tuple[Domain, ...] = ()
+    #: Whether spec.wildcardPolicy may be Subdomain.
+    wildcards: StrictBool = False
+    #: Whether the oldest Route of a host keeps other namespaces off all of its paths.
+    namespace_ownership: StrictBool = True
+    timeouts: WebTimeoutSettings = WebTimeoutSettings()
+
+    def rules(self) -> HostRules:
+        return HostRules(
+            domain=self.domain,
+            hostname_template=self.hostname_template,
+            allowed_domains=self.allowed_domains,
+            denied_domains=self.denied_domains,
+            wildcards=self.wildcards,
+            namespace_ownership=self.namespace_ownership,
+        )
+
+    def web_pool(self, listeners: Iterable[ListenerSettings]) -> WebPool:
+        """What HAProxy has for ``listeners``."""
+        made = tuple(item.listener() for item in listeners)
+        counts = (("http", self.backends.http), ("passthrough", self.backends.passthrough))
+        wanted = {CLASS_OF[item.kind] for item in made}
+        return WebPool(
+            listeners=made,
+            classes=tuple(
+                WebClass(name, count, self.slots, self.timeouts.server, self.timeouts.tunnel)
+                for name, count in counts
+                if name in wanted
+            ),
+            client_timeout_seconds=self.timeouts.client,
+            http_request_timeout_seconds=self.timeouts.http_request,
+            keep_alive_timeout_seconds=self.timeouts.keep_alive,
+            inspect_timeout_seconds=self.timeouts.inspect,
+        )

@@ -1,0 +1,130 @@
+"""Routes by host where somebody else was at HAProxy, or it runs on another haproxy.cfg."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from by_host import NamedServer, WebStand, host_app, named_servers
+from stand import MakeServer, MakeStand, Stand, app, await_, await_leads_to, converged, running
+
+from sidecar.haproxy.maps import PrepareMap, prepared_version
+from sidecar.haproxy.naming import web_backend_name
+
+
+@pytest.fixture
+def a() -> Iterator[NamedServer]:
+    with named_servers(["a"]) as (server,):
+        yield server
+
+
+def hosts_map(stand: Stand) -> str:
+    return str(stand.settings.haproxy.state_file.parent / "maps" / "hosts.map")
+
+
+def shown(stand: Stand) -> list[str]:
+    lines = stand.client.ask(f"show map {hosts_map(stand)}").splitlines()
+    return sorted(line.partition(" ")[2] for line in lines if line)
+
+
+def test_a_haproxy_without_listeners_still_serves_its_ports(
+    make_stand: MakeStand, make_server: MakeServer, a: NamedServer
+) -> None:
+    web, server = WebStand.make(make_stand), make_server("tcp")
+    config = web.stand.settings.haproxy.config
+    web.stand.stop_haproxy()
+    # Each listener's and each web backend's section, and what belongs to it.
+    sections = config.read_text().split("\n\n")
+    kept = [part for part in sections if "web" not in part and "be_http" not in part]
+    config.write_text("\n\n".join(part for part in kept if "be_pass" not in part) + "\n")
+    web.stand.start_haproxy()
+    web.stand.write("port.yaml", *app("db", 30000, [server]))
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()) as daemon:
+        await_leads_to(web.stand, 30000, server)
+        converged(daemon)
+        (verdict,) = (item for item in daemon._routing.verdicts() if item.route.name == "a")
+        assert verdict.reason == "PoolExhausted"
+        assert "HAProxy lacks 6 of 6" in verdict.message
+        assert any("lacks" in line for line in daemon.reconciler.known.pool_problems)
+
+
+def test_an_entry_that_leads_elsewhere_goes_and_a_wanted_one_comes_back_once(
+    make_stand: MakeStand, a: NamedServer
+) -> None:
+    web = WebStand.make(make_stand)
+    file = hosts_map(web.stand)
+    web.stand.client.ask(f"add map {file} 0a.example? be_other")
+    web.stand.client.ask(f"add map {file} 0b.example? be_other")
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("a.example", "a")
+        converged(daemon)
+        web.stand.client.ask(f"set map {file} 0a.example/ be_other")
+        wanted = ["0a.example/ be_http_2", "0a.example? be_http_2"]
+        await_(lambda: shown(web.stand) == wanted, "it is as it was", 30)
+
+
+def test_a_key_that_no_command_can_carry_stops_nobody(
+    make_stand: MakeStand, a: NamedServer
+) -> None:
+    web = WebStand.make(make_stand)
+    file = hosts_map(web.stand)
+    (reply,) = web.stand.client.apply([PrepareMap(file)])
+    assert isinstance(reply, str)
+    version = prepared_version(reply)
+    with socket.socket(socket.AF_UNIX) as by_hand:
+        by_hand.connect(web.stand.settings.haproxy.socket)
+        lines = "0odd.example/a;b be_http_1\n#x be_http_1"
+        by_hand.sendall(f"add map @{version} {file} <<\n{lines}\n\n".encode())
+        assert by_hand.recv(4096).strip() == b""
+    web.stand.client.ask(f"commit map @{version} {file}")
+    assert len(shown(web.stand)) == 2
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("a.example", "a")
+        converged(daemon)
+        path = web.stand.settings.haproxy.state_file.parent / "maps" / "hosts.map"
+        await_(lambda: "a.example" in path.read_text(), "the map is saved")
+        assert "odd" not in path.read_text()
+
+
+def test_backends_that_the_settings_have_no_more_are_nobodys(
+    make_stand: MakeStand, a: NamedServer
+) -> None:
+    web = WebStand.make(make_stand)
+    gone = web_backend_name("http", 99)
+    for entry in ("0a.example?", "0a.example/"):
+        web.stand.client.ask(f"add map {hosts_map(web.stand)} {entry} {gone}")
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()):
+        web.await_served("a.example", "a")
+        # The first backend has to get rid of them first.
+        assert shown(web.stand) == ["0a.example/ be_http_2", "0a.example? be_http_2"]
+
+
+def test_a_route_with_a_path_that_haproxy_cannot_be_told_is_refused_alone(
+    make_stand: MakeStand, a: NamedServer
+) -> None:
+    web = WebStand.make(make_stand)
+    bad = ["/a;b", "/a'b", '/a"b', "/a\\b", "/ä", "/a<<b", "/a?b", "/" + "x" * 3000]
+    for number, path in enumerate(bad):
+        web.stand.write(f"bad{number}.yaml", *host_app(f"bad{number}", "a.example", [a], path=path))
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("a.example", "a")
+        converged(daemon)
+        reasons = {item.route.name: item.reason for item in daemon._routing.verdicts()}
+        assert reasons == {"a": "Admitted", **{f"bad{n}": "InvalidPath" for n in range(len(bad))}}
+
+
+def test_the_neighbour_of_a_route_that_goes_serves_what_it_left(make_stand: MakeStand) -> None:
+    with named_servers(["plain", "slash"]) as (plain, slash):
+        web = WebStand.make(make_stand)
+        web.stand.write("plain.yaml", *host_app("plain", "a.example", [plain], path="/a"))
+        web.stand.write("slash.yaml", *host_app("slash", "a.example", [slash], path="/a/"))
+        with running(web.stand.daemon()):
+            web.await_served("a.example", "slash", "/a/x")
+            web.await_served("a.example", "plain", "/a")
+            web.stand.remove("slash.yaml")
+            web.await_served("a.example", "plain", "/a/x")
+            assert web.served("a.example", "/a") == "plain"

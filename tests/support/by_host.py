@@ -1,0 +1,241 @@
+"""Routes by host, for tests: servers that answer HTTP with their names, raw requests, ClientHellos,
+and OpenShift's router in a few lines of Python to compare with.
+"""
+
+import contextlib
+import re
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
+
+from sidecar.haproxy.operations import SetAddress, SetState
+from sidecar.haproxy.web_files import WebFiles
+from sidecar.model.desired import BackendName
+from sidecar.model.pool import Address
+
+
+class NamedServer:
+    """An HTTP server that answers every request with ``name``; ``heads``: what was asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.heads: list[str] = []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    while head := outer.read_head(self.rfile.readline):
+                        outer.heads.append(head)
+                        body = outer.name.encode()
+                        self.wfile.write(
+                            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                        )
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+        self._server = Server((fresh_ip(), 9000), Handler)
+        self.address = Address(*self._server.server_address)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
+        self._thread.start()
+
+    @staticmethod
+    def read_head(readline: Callable[[], bytes]) -> str:
+        """Of a request without a body; "" at the end of the connection."""
+        lines = []
+        while (line := readline()) not in (b"", b"\r\n"):
+            lines.append(line.decode("latin-1"))
+        return "".join(lines)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Reply(NamedTuple):
+    status: int
+    head: str
+    body: str
+
+
+def ask_raw(address: tuple[str, int], head: str) -> Reply:
+    """The reply to one request with these lines, joined by CRLF, and no body."""
+    with socket.create_connection(address, 5) as connection:
+        connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        with connection.makefile("rb") as stream:
+            text = stream.read().decode("latin-1")
+    top, _, body = text.partition("\r\n\r\n")
+    return Reply(int(top.split(" ", 2)[1]), top, body)
+
+
+def ask(address: tuple[str, int], host: str, target: str = "/") -> Reply:
+    return ask_raw(address, f"GET {target} HTTP/1.1\r\nHost: {host}")
+
+
+def client_hello(sni: str | None, protocols: Sequence[str] = ()) -> bytes:
+    """What a TLS client sends first, by Python's ssl. ``protocols``: of ALPN."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=sni)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def use(stand: Stand, backend: BackendName, address: Address) -> None:
+    """Let ``backend`` have just this server, and wait until HAProxy says so."""
+    where = SetAddress(backend, "s1", address)
+    ready = SetState(backend, "s1", "ready")
+    outcomes = stand.client.apply([where, ready])
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)], outcomes
+    await_(
+        lambda: f"s1 {address.ip} 2" in stand.client.ask(f"show servers state {backend}"),
+        f"{backend} has {address}",
+    )
+
+
+def fill(stand: Stand, map_name: str, entries: Iterable[tuple[str, str]]) -> None:
+    """Let a map have just these entries."""
+    files = WebFiles.beside(stand.settings.haproxy.state_file)
+    file = {"hosts": files.hosts_map, "sni": files.sni_map}[map_name]
+    lines = [f"clear map {file}", *(f"add map {file} {key} {value}" for key, value in entries)]
+    assert set(stand.client.ask_all(lines)) <= {""}
+
+
+class OriginalRoute(NamedTuple):
+    """A Route as OpenShift's router sees it."""
+
+    host: str
+    path: str
+    wildcard: bool
+    backend: str
+
+    @property
+    def hosts(self) -> str:
+        """The host, with ``*`` for any label."""
+        return f"*.{self.host.partition('.')[2]}" if self.wildcard else self.host
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression that it writes for it (its GenerateRouteRegexp)."""
+        host = _quoted(self.host)
+        if self.wildcard:
+            host = rf"[^\.]*{_quoted('.' + self.host.partition('.')[2])}"
+        path, rest = _quoted(self.path), "(/.*)?"
+        if not self.path.strip("/"):
+            path = ""
+        elif self.path.endswith("/"):
+            rest = "(.*)?"
+        return rf"^{host}\.?(:[0-9]+)?{path}{rest}$"
+
+
+def originals_choice(
+    routes: Iterable[OriginalRoute], host: str, target: str
+) -> OriginalRoute | None:
+    """The Route that OpenShift's router sends this request to: the first pattern that matches of
+    the plain ones, else of the wildcards, in descending order of their lines."""
+    asked = host.lower() + target.partition("?")[0]
+
+    def order(route: OriginalRoute) -> tuple[bool, bytes]:
+        return (not route.wildcard, f"{route.pattern} {route.backend}".encode())
+
+    ordered = sorted(routes, key=order, reverse=True)
+    return next((route for route in ordered if re.search(route.pattern, asked)), None)
+
+
+def _quoted(text: str) -> str:
+    """Go's regexp.QuoteMeta."""
+    return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", text)
+
+
+@contextlib.contextmanager
+def named_servers(names: Iterable[str]) -> Iterator[list[NamedServer]]:
+    servers: list[NamedServer] = []
+    try:
+        servers.extend(NamedServer(name) for name in names)
+        yield servers
+    finally:
+        for server in servers:
+            server.close()
+
+
+def host_app(
+    name: str,
+    host: str,
+    servers: Sequence[Any],
+    *,
+    path: str = "",
+    namespace: str = "demo",
+    termination: str | None = None,
+    wildcard: bool = False,
+    created: str | None = None,
+) -> tuple[dict[str, Any], ...]:
+    """A Route by host with its Service and EndpointSlice."""
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace}
+    if created:
+        metadata["creationTimestamp"] = created
+    spec: dict[str, Any] = {"host": host, "to": {"kind": "Service", "name": name}}
+    spec |= {"path": path} if path else {}
+    spec |= {"tls": {"termination": termination}} if termination else {}
+    spec |= {"wildcardPolicy": "Subdomain"} if wildcard else {}
+    kind = {"apiVersion": "route.openshift.io/v1", "kind": "Route"}
+    ips = [server.address.ip for server in servers]
+    return (
+        {**kind, "metadata": metadata, "spec": spec},
+        service_manifest(name, namespace=namespace),
+        slice_manifest(name, ips, namespace=namespace),
+    )
+
+
+class WebStand(NamedTuple):
+    """A stand with both kinds of listeners, and where these are."""
+
+    stand: Stand
+    http: tuple[str, int]
+    tls: tuple[str, int]
+
+    @classmethod
+    def make(
+        cls, make_stand: Callable[..., Stand], settings: Mapping[str, Any] = {}, **web: Any
+    ) -> "WebStand":
+        """``web``: of that section of the settings; ``settings``: further ones."""
+        ip = fresh_ip()
+        listeners = [
+            {"name": "http", "kind": "http", "bind": [f"{ip}:8081"]},
+            {"name": "tls", "kind": "tls", "bind": [f"{ip}:8443"]},
+        ]
+        backends = {"http": 6, "passthrough": 3}
+        section = {"backends": backends, "slots": 3, **web}
+        timing = {"resync": "1s"}
+        stand = make_stand(listeners=listeners, web=section, timing=timing, **settings)
+        return cls(stand, (ip, 8081), (ip, 8443))
+
+    def served(self, host: str, target: str = "/") -> str:
+        """Who answers; the status where nobody does."""
+        reply = ask(self.http, host, target)
+        return reply.body if reply.status == 200 else str(reply.status)
+
+    def await_served(self, host: str, by: str, target: str = "/") -> None:
+        await_(lambda: self.served(host, target) == by, f"{host}{target} is served by {by}")
+
+    def passed_to(self, sni: str) -> str:
+        """Which server greets who asks for ``sni``; "" where nobody does."""
+        with socket.create_connection(self.tls, 5) as connection:
+            connection.sendall(client_hello(sni))
+            with contextlib.suppress(OSError):
+                return connection.makefile("rb").readline().strip().decode("latin-1")
+        return ""

@@ -1,0 +1,42 @@
+"""`sidecar.haproxy.naming`: names lead back to what they are of, and nobody else's are ours."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.haproxy import naming
+from sidecar.model.pool import WebClassName
+
+CLASSES: st.SearchStrategy[WebClassName] = st.sampled_from(["http", "passthrough"])
+
+
+@given(st.integers(1, 65535), CLASSES)
+def test_both_ways(number: int, of: WebClassName) -> None:
+    port, web = naming.backend_name(number), naming.web_backend_name(of, number)
+    assert naming.port_of_backend(port) == number
+    assert naming.web_backend(web) == (of, number)
+    assert naming.own_backend(port) == port
+    assert naming.own_backend(web) == web
+    assert naming.port_of_backend(web) is None
+    assert naming.web_backend(port) is None
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True))
+def test_a_listener_and_a_port_are_never_taken_for_each_other(name: str) -> None:
+    frontend = naming.listener_name(name)
+    assert naming.listener_of_frontend(frontend) == name
+    assert naming.port_of_frontend(frontend) is None
+    assert naming.own_backend(frontend) is None
+    assert naming.listener_of_frontend(naming.frontend_name(30000)) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "be_http", "be_http_", "be_http_0", "be_http_01", "be_http_1x", "xbe_http_1"),
+        *("be_http_1\n", "be_pass_-1", "be_edge_1", "tcp-connections", "haproxy-metrics"),
+    ],
+)
+def test_what_is_not_ours(name: str) -> None:
+    assert naming.own_backend(name) is None
+    assert naming.web_backend(name) is None

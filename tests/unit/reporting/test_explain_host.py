@@ -1,0 +1,248 @@
+"""`why` and the status of Routes by host: whose a URL is, and which link breaks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from core import DENIED, POOL
+from stand import ROUTER, changes, route, service, slice_
+
+from sidecar.common.errors import UsageError
+from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.state import ObservedServer, ObservedUnit
+from sidecar.listeners.hosts import HostRules
+from sidecar.listeners.tcp import TCPPorts
+from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.objects import Route
+from sidecar.model.pool import Address
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_host import route_by_url
+from sidecar.reporting.explain_parts import World
+from sidecar.reporting.explanation import Link, Why
+from sidecar.reporting.reports import HostReport, Report, SourceReport
+from sidecar.reporting.status import Facts, build_report, narrowed, report_json
+from sidecar.routing.table import Routing
+from sidecar.routing.web import HOSTS, SNI, Web
+
+UNITS = {
+    HOSTS: [web_backend_name("http", number) for number in range(1, 7)],
+    SNI: [web_backend_name("passthrough", 1)],
+}
+RULES = HostRules(wildcards=True, denied_domains=("denied.test",))
+
+
+def by_host(name: str, host: str = "a.test", path: str = "", **rest: Any) -> Route:
+    policy = rest.pop("policy", "")
+    item = route(name, None, **{"router_name": None, **rest})
+    return replace(item, host=host, path=path, wildcard_policy=policy)
+
+
+def routing_of(*objects: Any) -> Routing:
+    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {}, web=Web(RULES, UNITS))
+    routing.apply(changes(*objects))
+    routing.adopt({})
+    return routing
+
+
+ALL = routing_of(
+    by_host("root"),
+    by_host("cart", path="/cart", created_seconds=1),
+    by_host("below", path="/cart/"),
+    by_host("wild", "any.b.test", policy="Subdomain"),
+    by_host("own", "x.b.test", "/own"),
+    by_host("short", "shop", "//"),
+    by_host("passed", "p.test", termination="passthrough"),
+    by_host("plain", "p.test", "/plain"),
+    by_host("denied", "www.denied.test"),
+    by_host("younger", "a.test", "/cart", created_seconds=9e9),
+    route("web.v1", 30000),
+)
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("a.test", "root"),
+        ("http://A.Test:8081/x?y=/cart", "root"),
+        ("HTTP://a.test./", "root"),
+        ("a.test/cart", "cart"),
+        ("a.test/cart?x#y", "cart"),
+        ("a.test/cart/", "below"),
+        ("a.test/cart/x", "below"),
+        ("a.test/carts", "root"),
+        ("a.test/Cart", "root"),
+        ("x.b.test/own/1", "own"),
+        ("x.b.test/other", "wild"),
+        ("y.b.test", "wild"),
+        ("z.y.b.test", None),
+        ("b.test", None),
+        ("http://shop/x", "short"),
+        # What has no dot is a name, unless it is a URL.
+        ("shop", None),
+        ("p.test", "passed"),
+        ("https://p.test/plain", "passed"),
+        ("http://p.test/plain", "plain"),
+        ("p.test/plain", "plain"),
+        ("http://p.test/", None),
+        ("https://a.test", None),
+        # Who is refused is who is asked about, where nobody else has it.
+        ("www.denied.test/x", "denied"),
+        ("unknown.test", None),
+        ("demo/root", None),
+        ("web.v1", None),
+        ("", None),
+        ("://", None),
+    ],
+)
+def test_whose_a_url_is(subject: str, name: str | None) -> None:
+    key = route_by_url(subject, ALL)
+    assert (key.name if key else None) == name
+
+
+def test_without_listeners_nothing_is_a_url() -> None:
+    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
+    assert route_by_url("a.test", routing) is None
+
+
+def seen(unit: Unit, ip: str = "10.0.0.1", *keys: str, state: str = "ready") -> ObservedUnit:
+    slot = ObservedServer("s1", Address(ip, 9000), state, 256, True, 5)  # type: ignore[arg-type]
+    return ObservedUnit(unit, frozenset(ClaimKey(HOSTS, key) for key in keys), {"s1": slot})
+
+
+def why(routing: Routing, subject: str, *observed: ObservedUnit, **world: Any) -> Why:
+    units = {item.unit: item for item in observed}
+    return explain(subject, World(ROUTER, POOL, routing, units, **world))
+
+
+def broken(found: Why) -> Sequence[Link]:
+    return [link for link in found.links if link.mark == "bad"]
+
+
+GOOD = (by_host("web"), service("web"), slice_("web", ["10.0.0.1"]))
+ONE = UNITS[HOSTS][0]
+
+
+def test_a_route_that_works() -> None:
+    routing = routing_of(*GOOD)
+    found = why(routing, "a.test/x", seen(ONE, "10.0.0.1", "0a.test?", "0a.test/"))
+    assert found.works
+    assert found.port is None
+    texts = [f"{link.name}: {link.text}" for link in found.links]
+    assert f"backend: it has {ONE}, found by 0a.test/, 0a.test?" in texts
+    assert f"HAProxy: backend {ONE} has its entries; 1 of 1 servers take connections" in texts
+
+
+@pytest.mark.parametrize(
+    ("objects", "name", "words"),
+    [
+        ((by_host("web", "www.denied.test"),), "host", "RouteNotAdmitted: host in list of denied"),
+        ((by_host("web", path="/a;b"),), "host", "InvalidPath: spec.path: '/a;b'"),
+        ((by_host("web", termination="edge"), *GOOD[1:]), "backend", "no listener"),
+        (GOOD[:1], "Service", "ServiceNotFound"),
+        (GOOD[:2], "endpoints", "0 of 0"),
+    ],
+)
+def test_what_breaks(*, objects: tuple[Any, ...], name: str, words: str) -> None:
+    first = broken(why(routing_of(*objects), "demo/web", seen(ONE)))[0]
+    assert first.name == name
+    assert words in f"{first.text} {first.remedy}"
+
+
+def test_there_is_no_backend_left() -> None:
+    others = [by_host(f"x{n}", f"x{n}.test", created_seconds=n) for n in range(6)]
+    routing = routing_of(*others, by_host("web", created_seconds=9), *GOOD[1:])
+    (link,) = (item for item in broken(why(routing, "a.test")) if item.name == "backend")
+    assert "web.backends.http" in link.remedy
+
+
+def test_haproxy_has_not_what_it_should() -> None:
+    routing = routing_of(*GOOD)
+    assert [item.name for item in broken(why(routing, "a.test"))] == ["HAProxy"]
+    (link,) = broken(why(routing, "a.test", seen(ONE)))
+    assert "no entry yet" in link.text
+    (link,) = broken(why(routing, "a.test", seen(ONE, "10.0.0.1", "0a.test?", state="maint")))
+    assert "0 of 1 servers" in link.text
+
+
+def test_what_is_nobodys() -> None:
+    with pytest.raises(UsageError, match="the host of one"):
+        why(routing_of(*GOOD), "unknown.test")
+
+
+# status
+
+
+def report_of(routing: Routing, *observed: ObservedUnit, **facts: Any) -> Report:
+    return build_report(
+        Facts(
+            router_name=ROUTER,
+            asked="sidecar",
+            socket="/s",
+            pool=POOL,
+            source=SourceReport("directory", "examples/", (), None),
+            claims=routing.claimed,
+            verdicts=routing.verdicts(),
+            observed={item.unit: item for item in observed},
+            problems=(),
+            held=frozenset(),
+            failures={},
+            changed_seconds_ago={},
+            web=routing.by_host,
+            **facts,
+        )
+    )
+
+
+def test_hosts_in_the_status() -> None:
+    port = route("db", 30000)
+    wild = by_host("wild", "any.b.test", policy="Subdomain")
+    routing = routing_of(*GOOD, wild, port, by_host("bad", "www.denied.test"))
+    report = report_of(routing, seen(ONE, "10.0.0.1", "0a.test?"), left_out={ONE: 2})
+    shown = report_json(report)["hosts"]
+    assert [(item["host"], item["state"], item["reason"]) for item in shown] == [
+        ("*.b.test", "unknown", "ServiceNotFound"),
+        ("a.test", "open", "Admitted"),
+    ]
+    item = shown[1]
+    assert item["servers"][0].pop("seconds_since_change") == 5
+    assert {name: value for name, value in item.items() if name != "servers"} == {
+        "host": "a.test",
+        "path": "",
+        "listener": "http",
+        "backend": ONE,
+        "state": "open",
+        "route": "demo/web",
+        "reason": "Admitted",
+        "message": "",
+        "left_out": 2,
+        "failure": "",
+        "changed_seconds_ago": None,
+    }
+    assert report.ports_claimed == 1
+    assert report.ports_open == 0
+    assert {item.route for item in report.waiting} == {"demo/bad"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "names", "hosts"),
+    [
+        (None, [], ["a.test", "b.test", "b.test"]),
+        ("demo", [], ["a.test", "b.test"]),
+        (None, ["b.test"], ["b.test", "b.test"]),
+        (None, ["b.*"], ["b.test", "b.test"]),
+        (None, ["demo/b"], ["b.test"]),
+        (None, ["a"], ["a.test"]),
+        (None, ["30000"], []),
+        ("team", ["a"], []),
+    ],
+)
+def test_a_part_of_the_status(namespace: str | None, names: list[str], hosts: list[str]) -> None:
+    items = [by_host("a", "a.test"), by_host("b", "b.test")]
+    others = by_host("c", "b.test", "/c")
+    report = report_of(routing_of(*items, others))
+    moved: list[HostReport] = [
+        replace(item, route="team/c") if item.route == "demo/c" else item for item in report.hosts
+    ]
+    found = narrowed(replace(report, hosts=tuple(moved)), namespace, names)
+    assert [item.host for item in found.hosts] == hosts
