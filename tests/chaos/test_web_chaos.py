@@ -1,0 +1,330 @@
+"""A seeded random run of Routes by host, on the real HAProxy with real pods and clients.
+
+    CHAOS_STEPS=20000 CHAOS_SEED=7 python -m pytest tests/chaos/test_web_chaos.py
+
+At all times: an answer comes from a pod of a Route that has the host and path, or had them since
+HAProxy was last seen to be right; an unchanged Route with a ready pod answers; downloads and
+connections end only by their clients, or with HAProxy. At quiet points each host and path is
+served by exactly whom `web_world` says, and HAProxy's maps, and their files, have its entries.
+
+Meanwhile workers and sidecars are killed, in the middle of a batch, too, HAProxy is killed, and
+somebody changes its maps and servers by hand.
+"""
+
+import contextlib
+import os
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand
+from by_host import WebStand
+from processes import Sidecar
+from rig import Tripwire
+from sources import Feed
+from stand import Stand
+from web_rig import HTTPLine, Pod, WebClients
+from web_world import (
+    NAMES,
+    PODS,
+    QUESTIONS,
+    VERSIONS,
+    Ends,
+    Question,
+    Step,
+    WebDice,
+    WebRoute,
+    WebWorld,
+)
+from world import DEAD, MARK_PORT
+
+from sidecar.haproxy.maps import parse_map, parse_map_file
+from sidecar.haproxy.naming import backend_name, web_backend, web_backend_name
+from sidecar.haproxy.state import ObservedServer, parse_servers_state
+from sidecar.haproxy.web_files import WebFiles
+from sidecar.model.desired import BackendName
+from sidecar.model.pool import PARKED, WebClassName
+
+pytestmark = pytest.mark.serial
+
+STEPS = int(os.environ.get("CHAOS_STEPS") or 400)
+SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
+
+
+class WebFeed(Feed):
+    def tell(self, objects: list[tuple[dict[str, Any], bool]]) -> None:
+        """Objects as they are now, together."""
+        self._put(objects)
+
+
+class Run:
+    """One run: does the steps, and compares."""
+
+    def __init__(self, web: WebStand, ips: dict[str, str], backends: Mapping[str, int]) -> None:
+        self.web, self.stand = web, web.stand
+        self.ips = ips
+        self.pod_of = {ip: pod for pod, ip in ips.items()}
+        self.files = WebFiles.beside(self.stand.settings.haproxy.state_file)
+        self.maps: dict[WebClassName, Path] = {
+            "http": self.files.hosts_map,
+            "passthrough": self.files.sni_map,
+        }
+        self.feed = WebFeed(self.stand.folder, {**ips, DEAD: stand.fresh_ip()})
+        self.world = WebWorld(ips, backends)
+        self.relay = Tripwire(self.stand.folder / "relay.sock", self.stand.settings.haproxy.socket)
+        self.sidecar = Sidecar(self.stand, self.relay.path, self.feed)
+        self.clients = WebClients(web.http, web.tls, SEED)
+        self.mark = 10_000
+        self.last: deque[str] = deque(maxlen=25)
+
+    def close(self) -> None:
+        for part in (self.clients, self.sidecar, self.relay, self.feed):
+            part.close()
+
+    # Steps.
+
+    def do(self, step: Step) -> None:
+        self.note(f"{step.action} {step.arguments}")
+        attrgetter(step.action)(self)(*step.arguments)
+        assert not self.clients.faults
+
+    def note(self, text: str) -> None:
+        """For who looks for a fault's cause."""
+        self.last.append(f"{time.time():.3f} {text}\n")
+        with (self.stand.folder / "steps.log").open("a") as file:
+            file.write(self.last[-1])
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def tell(self, routes: Mapping[str, WebRoute | None], ends: Mapping[str, Ends]) -> None:
+        told = self.world.manifests(routes, ends)
+        self.clients.promise(self.world)
+        self.feed.tell(told)
+
+    def trip(self, after: int, what: str) -> None:
+        deeds = {"worker": self.sidecar.kill_worker, "sidecar": self.sidecar.kill}
+        self.relay.trip(after, deeds.get(what))
+
+    def kill_haproxy(self) -> None:
+        """And start it again, on its files."""
+        self.relay.trip(0)
+        state = self.stand.settings.haproxy.state_file
+        self.clients.die()
+        self.stand.client.close()
+        self.stand.stop_haproxy()
+        self.clients.go_back(state.stat().st_mtime if state.exists() else 0.0)
+        self.stand.start_haproxy()
+        self.clients.promise(self.world)
+        self.clients.die()
+
+    def restart_alone(self) -> None:
+        """After a quiet point both die, and HAProxy alone serves as before."""
+        self.be_quiet(thorough=True)
+        self.sidecar.kill()
+        state = parse_servers_state(self.stand.settings.haproxy.state_file.read_text())
+        self.kill_haproxy()
+        shown = self.shown_map("http")
+        for question in QUESTIONS:
+            served = self.world.served[question]
+            if question.target is None or served.route is None or not served.ready:
+                continue
+            entry = next(
+                key for key, of in self.world.entries("http").items() if of == served.route
+            )
+            slots = state[BackendName(shown[entry])].values()
+            usable = [item for item in slots if item.name[0] == "s" and item.state == "ready"]
+            answer = self.answer(question)
+            right = answer in served.ready or (answer == "(503)" and not usable)
+            assert right, f"alone, {question}: {answer}, not {served}"
+        self.be_quiet(thorough=False)
+
+    def tamper(self, roll: float, then: Mapping[str, WebRoute | None]) -> None:
+        """Somebody else's commands to HAProxy, and maybe a change at once: all is put right."""
+        self.be_quiet(thorough=False)
+        self.clients.tamper()
+        dice, servers = random.Random(roll), self.servers()
+        kind: WebClassName = "http" if dice.random() < 0.7 else "passthrough"
+        file, key = self.maps[kind], dice.choice([*self.shown_map(kind), "0one.example/"])
+        unit = web_backend_name(kind, dice.randrange(1, 1 + min(4, self.world.backends[kind])))
+        used = [
+            f"{name}/{item.name}"
+            for name, slots in servers.items()
+            for item in slots.values()
+            if web_backend(name) and item.address != PARKED
+        ]
+        server, pod = dice.choice([*used, f"{unit}/s1"]), self.ips[dice.choice(PODS)]
+        commands = dice.choice(
+            [
+                [f"del map {file} {key}"],
+                [f"set map {file} {key} {unit}"],
+                [f"set map {file} {key} nonsense"],
+                [f"add map {file} {key} {unit}"],
+                [f"add map {file} 0foreign.example/ {unit}"],
+                [f"add map {file} foreign.example nonsense"],
+                [f"add map {file} 0one.example/zz be_tcp-{MARK_PORT}"],
+                [f"clear map {file}"],
+                [f"set server {server} state maint"],
+                [f"set server {server} state drain"],
+                [f"set server {server} addr {pod} port 9000"],
+                [f"set server {server} addr {pod} port 9000", f"set server {server} state ready"],
+            ]
+        )
+        self.note(f"by hand: {commands}")
+        self.stand.client.ask_all(commands)
+        if then:
+            self.tell(then, {})
+        self.be_quiet(thorough=False)
+
+    def be_quiet(self, thorough: bool) -> None:
+        """Await that HAProxy is as the world says; ``thorough``: and saved."""
+        self.relay.trip(0)
+        self.relay.fault("pass")
+        self.sidecar.start()
+        self.mark += 1
+        self.feed.mark(self.mark)
+        self.until_no(lambda: next(self.problems(thorough=thorough), ""))
+        self.clients.promise(self.world)
+        self.clients.be_quiet(time.time())
+
+    # What is compared.
+
+    def until_no(self, problem: Callable[[], str], seconds: float = 40.0) -> None:
+        deadline = time.monotonic() + seconds
+        while text := problem():
+            assert not self.clients.faults
+            assert time.monotonic() < deadline, f"not converged: {text}"
+            time.sleep(0.02)
+
+    def servers(self) -> Mapping[BackendName, Mapping[str, ObservedServer]]:
+        return parse_servers_state(self.stand.client.ask("show servers state"))
+
+    def shown_map(self, kind: WebClassName) -> Mapping[str, str]:
+        return parse_map(self.stand.client.ask(f"show map {self.maps[kind]}")).entries
+
+    def problems(self, *, thorough: bool) -> Iterator[str]:
+        if said := self.sidecar.not_ready():
+            yield f"/readyz: {said}"
+        observed = self.servers()
+        marks = [
+            item.address.port
+            for item in observed[backend_name(MARK_PORT)].values()
+            if item.state == "ready"
+        ]
+        if marks != [self.mark]:
+            yield f"it is not as far as {self.mark}, but {marks}"
+        used: set[BackendName] = set()
+        for kind, file in self.maps.items():
+            seen = parse_map(self.stand.client.ask(f"show map {file}"))
+            wanted = self.world.entries(kind)
+            if seen.entries.keys() != wanted.keys():
+                yield f"{kind}: entries {seen}, wanted are {wanted}"
+                return
+            backends: dict[WebRoute, BackendName] = {}
+            for entry, route in wanted.items():
+                unit = backends.setdefault(route, BackendName(seen.entries[entry]))
+                if unit != seen.entries[entry]:
+                    yield f"{kind}: {route} has two backends: {seen.entries}"
+            if len(set(backends.values())) != len(backends):
+                yield f"{kind}: Routes share a backend: {backends}"
+            used |= set(backends.values())
+            for route, unit in backends.items():
+                ready = sorted(
+                    self.pod_of.get(item.address.ip, str(item.address))
+                    for item in observed.get(unit, {}).values()
+                    if item.state == "ready"
+                )
+                if ready != sorted(self.world.ready(route)):
+                    yield f"{unit}: ready {ready}, wanted {self.world.ready(route)} of {route}"
+            if thorough and parse_map_file(file.read_text()).entries != seen.entries:
+                yield f"{file} is not what HAProxy shows: {seen.entries}"
+        for unit, slots in observed.items():
+            if web_backend(unit) and unit not in used:
+                left = [item for item in slots.values() if item.state != "maint"]
+                if left:
+                    yield f"nobody has {unit}, and it has {left}"
+        for question in QUESTIONS:
+            served = self.world.served[question]
+            if question.target is not None:
+                answer = self.answer(question)
+                if answer not in (served.ready or {"(503)"}):
+                    yield f"{question}: {answer}, not {served}"
+        if thorough:
+            saved = parse_servers_state(self.stand.settings.haproxy.state_file.read_text())
+            for unit in used:
+                was, now = (
+                    {(s.name, s.address) for s in of[unit].values() if s.state == "ready"}
+                    for of in (saved, observed)
+                )
+                if was != now:
+                    yield f"{unit} is saved with {was}, has {now}"
+
+    def answer(self, question: Question) -> str:
+        try:
+            with contextlib.closing(HTTPLine(self.web.http)) as line:
+                return line.ask(question)
+        except OSError as exc:
+            return f"({exc!r})"
+
+
+@pytest.mark.timeout(120 + STEPS)
+@pytest.mark.parametrize(
+    "backends",
+    [{"http": 24, "passthrough": 12}, {"http": 3, "passthrough": 1}],
+    ids=["plenty", "scarce"],
+)
+def test_web_chaos(
+    backends: dict[str, int],
+    tmp_path: Path,
+    make_stand: Callable[..., Stand],
+    files: contextlib.ExitStack,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with capsys.disabled():
+        sys.stderr.write(f"\nweb chaos: seed {SEED}, {STEPS} steps, {backends}\n")
+    web = WebStand.make(
+        lambda **more: make_stand(pools=[{"ports": [MARK_PORT]}], **more),
+        backends=backends,
+        wildcards=True,
+    )
+    ips = {name: stand.fresh_ip() for name in PODS}
+    for name, ip in ips.items():
+        files.callback(Pod(name, ip).close)
+    run, dice = Run(web, ips, backends), WebDice(SEED)
+    try:
+        run.tell({}, {f"{name}{version}": {} for name in NAMES for version in VERSIONS})
+        run.be_quiet(thorough=False)
+        run.clients.start()
+        for _ in range(STEPS):
+            run.do(dice.step(run.world))
+        run.do(Step("restart_alone"))
+        assert run.clients.served > 0
+        # The worker of a sidecar that was killed may have its HTTP port for a moment longer.
+        traces = run.sidecar.log.read_text().split("Traceback")[1:]
+        assert not [trace[:3000] for trace in traces if "in use" not in trace]
+        with capsys.disabled():
+            sys.stderr.write(f"{run.clients.counts}; gaps: {len(run.clients.gaps)}\n")
+    except BaseException as exc:
+        shown = tmp_path / "haproxy.txt"
+        shown.write_text(
+            "\n".join(
+                web.stand.client.ask_all(
+                    ["show servers state", *(f"show map {file}" for file in run.maps.values())]
+                )
+            )
+        )
+        raise AssertionError(
+            "\n".join([f"{exc!s:.600}", *run.clients.faults[:3]])
+            + f"\nCHAOS_SEED={SEED}, {stand.HAPROXY}; all steps: {web.stand.folder / 'steps.log'};"
+            f" the sidecar's log: {run.sidecar.log}; what HAProxy showed: {shown}"
+            f"\nlast steps:\n{''.join(run.last)}"
+            "last commands:\n" + "\n".join(run.relay.changing[-45:])
+        ) from exc
+    finally:
+        run.close()
