@@ -27,6 +27,7 @@ BENCHES = {
     "hostile": False,
     "limits": True,
     "memory": True,
+    "web_routes": False,
     "cluster": False,
 }
 

@@ -11,6 +11,7 @@ import contextlib
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,14 +47,33 @@ def measure(ports: int, slots: int) -> Cost:
         return Cost(resident_bytes(info.pid), time.monotonic() - start)
 
 
-def formula(costs: dict[Size, Cost], few: Size, wide: Size, many: Size) -> str:
-    """What an empty HAProxy, a port and a slot take, from sizes that differ in one thing."""
+def formula(
+    costs: Mapping[Size, Cost], few: Size, wide: Size, many: Size, what: str = "ports"
+) -> str:
+    """What an empty HAProxy, a port (or ``what`` else has slots) and a slot take, from sizes that
+    differ in one thing."""
     slot = (costs[wide].resident_bytes - costs[few].resident_bytes) / (few[0] * (wide[1] - few[1]))
     port = (costs[many].resident_bytes - costs[few].resident_bytes) / (many[0] - few[0])
     base = costs[few].resident_bytes - few[0] * port
     port -= few[1] * slot
     each = f"{port / 1e3:.1f} kB + slots x {slot / 1e3:.1f} kB"
-    return f"memory = {base / 1e6:.0f} MB + ports x ({each})"
+    return f"memory = {base / 1e6:.0f} MB + {what} x ({each})"
+
+
+def show_costs(title: str, what: str, costs: Mapping[Size, Cost], *, markdown: bool) -> None:
+    show(
+        title,
+        [f"{what} x slots", "memory (RSS)", "render and start"],
+        [
+            [
+                f"{count:,} x {slots}",
+                f"{cost.resident_bytes / 1e6:,.0f} MB",
+                f"{cost.start_seconds:.2f} s",
+            ]
+            for (count, slots), cost in costs.items()
+        ],
+        markdown=markdown,
+    )
 
 
 def main() -> None:
@@ -65,19 +85,8 @@ def main() -> None:
     few, many = (10, 100) if args.smoke else (1000, 4000)
     sizes = [(few, 4), (few, 16), (few, 64), (many, 4), (many, 16)]
     costs = {size: measure(*size) for size in track(sizes, "pools", console=Console(stderr=True))}
-    show(
-        f"HAProxy {haproxy_version()}; {where}; idle, nothing claimed",
-        ["ports x slots", "memory (RSS)", "render and start"],
-        [
-            [
-                f"{ports:,} x {slots}",
-                f"{cost.resident_bytes / 1e6:,.0f} MB",
-                f"{cost.start_seconds:.2f} s",
-            ]
-            for (ports, slots), cost in costs.items()
-        ],
-        markdown=args.markdown,
-    )
+    title = f"HAProxy {haproxy_version()}; {where}; idle, nothing claimed"
+    show_costs(title, "ports", costs, markdown=args.markdown)
     print("\n" + formula(costs, (few, 4), (few, 64), (many, 4)))
 
 

@@ -75,7 +75,7 @@ class Sidecar:
             self._daemon.reconciler.known.observed = self._effects
             files.enter_context(running(self._daemon))
             await_(lambda: not self._daemon.ready(), "the sidecar has converged")
-            self._clock = _clock_of("daemon")
+            self._clock = clock_of("daemon")
             self._pid = self._stand.info().pid
             self._files = files.pop_all()
 
@@ -130,7 +130,7 @@ class Reloads:
             self._reload()
             self.reloads = 0
             self._thread.start()
-            self._clock = _clock_of("reloads")
+            self._clock = clock_of("reloads")
         except BaseException:
             self.close()
             raise
@@ -269,7 +269,7 @@ def _serving(client: RuntimeClient) -> int:
     return sum(int(row[column]) for row in rows if row[0].startswith("tcp-"))
 
 
-def _clock_of(thread: str) -> int:
+def clock_of(thread: str) -> int:
     """The CPU clock of the thread of that name."""
     found = next(item for item in threading.enumerate() if item.name == thread)
     return time.pthread_getcpuclockid(found.ident or 0)

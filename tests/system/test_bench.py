@@ -105,6 +105,16 @@ def test_memory_grows_with_the_slots(tmp_path: Path) -> None:
     assert 0 < few < many
 
 
+def test_every_request_is_answered_and_every_change_seen(tmp_path: Path) -> None:
+    rows = rows_of("web_routes", tmp_path)
+    # An answer that is not 200, or does not come, ends the bench.
+    assert {"static, one Route", "1 Routes by host", "20 Routes by host"} <= rows.keys()
+    assert numbers(rows["changing commands of a replaced endpoint"]) == [4.0, 4.0]
+    new = numbers(rows["changing commands of a new Route"])
+    # Two addresses, two that become ready, two entries; never more for more Routes.
+    assert new == [6.0, 6.0]
+
+
 def test_a_file_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> None:
     figures = tmp_path / "figures.md"
     figures.write_text("# Figures\n<!-- bench: churn -->\n")

@@ -1,0 +1,146 @@
+"""A client of Routes by host, in a process of its own: it counts for nobody but itself.
+
+Started by `Asker`. All times are of the monotonic clock, which processes share.
+"""
+
+import contextlib
+import multiprocessing
+import re
+import socket
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+#: Requests that are on their way on a connection at once.
+PIPELINED = 50
+
+#: Between two requests of who waits for an answer: HAProxy and the sidecar have work to do.
+_PAUSE_SECONDS = 0.0003
+
+
+class Asker:
+    """Asks at ``address``."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, address), daemon=True)
+        self._process.start()
+        other.close()
+        self._pipe.recv()
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(20)
+        self._process.kill()
+
+    def expect(self, host: str, body: str | None, servers: int, seconds: float) -> None:
+        """Begin to ask for ``host``, until a 200 has this ``body``, or any for None; each time so
+        often that each of its ``servers`` has a turn. Returns after the first time, so that what
+        is changed then is what it waits for."""
+        self._pipe.send(("expect", host, body, servers, seconds))
+        if self._pipe.recv():
+            raise SystemExit(f"bench: {host} is answered by {body or 'somebody'} too early")
+
+    def answered_at(self) -> float:
+        """When the answer came. Raises SystemExit if it did not."""
+        at: float | None = self._pipe.recv()
+        if at is None:
+            raise SystemExit("bench: an answer did not come in time")
+        return at
+
+    def flood(self, hosts: Sequence[str], count: int) -> int:
+        """Ask pipelined, over a connection for each of ``hosts``, ``count`` times in all; how
+        often the answer was 200."""
+        self._pipe.send(("flood", hosts, count))
+        answered: int = self._pipe.recv()
+        return answered
+
+
+def _serve(pipe: Connection, address: tuple[str, int]) -> None:
+    pipe.send(None)
+    while True:
+        try:
+            what, *order = pipe.recv()
+        except EOFError:
+            return
+        if what == "flood":
+            pipe.send(_flood(address, *order))
+        else:
+            _expect(pipe, address, *order)
+
+
+def _expect(
+    pipe: Connection,
+    address: tuple[str, int],
+    host: str,
+    body: str | None,
+    servers: int,
+    seconds: float,
+) -> None:
+    ends = time.perf_counter() + seconds
+    requests = _request(host) * servers
+    wanted = b"HTTP/1.1 200 " if body is None else f"\r\n\r\n{body}".encode()
+    shows = wanted in _answers(address, requests)
+    pipe.send(shows)
+    while not shows and time.perf_counter() < ends:
+        time.sleep(_PAUSE_SECONDS)
+        shows = wanted in _answers(address, requests)
+    pipe.send(time.perf_counter() if shows else None)
+
+
+def _request(host: str) -> bytes:
+    return f"GET /a/b?c HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+def _answers(address: tuple[str, int], requests: bytes) -> bytes:
+    """All of them; fewer, of a process that a reload stops."""
+    data = b""
+    with contextlib.suppress(OSError), socket.create_connection(address, 20) as connection:
+        connection.sendall(requests)
+        connection.shutdown(socket.SHUT_WR)
+        while chunk := connection.recv(65536):
+            data += chunk
+    return data
+
+
+def _flood(address: tuple[str, int], hosts: Sequence[str], count: int) -> int:
+    """All answers have the same length: that of the first one."""
+    requests = list(map(_request, hosts))
+    connections = [socket.create_connection(address, 20) for _ in hosts]
+    answered = 0
+    try:
+        size = len(_first(connections[0], requests[0])) * PIPELINED
+        for _ in range(count // (PIPELINED * len(hosts))):
+            for request, connection in zip(requests, connections, strict=True):
+                connection.sendall(request * PIPELINED)
+            for connection in connections:
+                data = b""
+                while len(data) < size:
+                    chunk = connection.recv(size - len(data))
+                    if not chunk:
+                        raise ConnectionResetError("closed instead of an answer")
+                    data += chunk
+                answered += data.count(b"HTTP/1.1 200 ")
+    finally:
+        for connection in connections:
+            connection.close()
+    return answered
+
+
+def _first(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    data = b""
+    while (length := _length(data)) is None or len(data) < length:
+        chunk = connection.recv(65536)
+        if not chunk:
+            raise ConnectionResetError("closed instead of an answer")
+        data += chunk
+    return data
+
+
+def _length(data: bytes) -> int | None:
+    """Of the whole answer, once its head is there."""
+    head, end, _ = data.partition(b"\r\n\r\n")
+    found = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    return len(head) + len(end) + int(found[1]) if end and found else None
