@@ -101,7 +101,7 @@ class Observer:
         touched: Collection[ClaimKey] = (),
     ) -> Look:
         """What to ask for to see ``units``; see `Look`. ``touched``: the keys that were changed
-        since the last look."""
+        since the last look, on other units, too."""
         whole = self._is_cheaper_at_once(units)
         shown = frozenset(units) if whole else self._existing.intersection(units)
         asked = [unit for unit in shown if unit not in known]
@@ -110,8 +110,8 @@ class Observer:
             ["show servers state"] if whole else [f"show servers state {unit}" for unit in shown]
         )
         lines = ["show info", *of_servers]
-        if asked:
-            lines += self._kind.questions(None if whole else asked, touched)
+        if asked or touched:
+            lines += self._kind.questions(None if whole and asked else asked, touched)
         lines += [_sessions_of(unit) for unit in counted]
         return Look(lines, shown, len(of_servers), counted, whole, known)
 
@@ -130,7 +130,7 @@ class Observer:
             servers.update(parse_servers_state(table))
         asked_for = self._kind.classes if look.whole else look.units
         exposed = {**self._kind.parse(exposing, asked_for), **look.known}
-        if look.whole and exposing:
+        if look.whole and look.units - look.known.keys():
             self._existing = frozenset(servers.keys() & exposed.keys())
         there = servers.keys() & exposed.keys() & look.units
         units = {

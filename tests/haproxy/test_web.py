@@ -49,6 +49,8 @@ def test_a_request_reaches_its_route(make_stand: MakeStand, named: MakeNamed) ->
         assert web.served("shop.example", "/carts") == "shop"
         assert web.served("foo.apps.example") == "any"
         assert web.served("unknown.example") == "503"
+        for end in ("/", "?", "/x", "?x"):
+            assert web.served(f"shop.example{end}", "/cart/1") == "400"
 
 
 def test_routes_come_change_and_go_on_one_haproxy(make_stand: MakeStand, named: MakeNamed) -> None:

@@ -1,14 +1,26 @@
 """Routes by host where somebody else was at HAProxy, or it runs on another haproxy.cfg."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 from by_host import NamedServer, WebStand, host_app, named_servers
 from stand import MakeServer, MakeStand, Stand, app, await_, await_leads_to, converged, running
 
-from sidecar.haproxy.maps import PrepareMap, prepared_version
+from sidecar.common.metrics import Metrics
+from sidecar.control.applier import Applier
+from sidecar.control.history import History
+from sidecar.control.observer import Observer
+from sidecar.daemon.assembly import make_listeners
+from sidecar.haproxy.maps import AddEntry, PrepareMap, prepared_version
 from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.operations import SetAddress
+from sidecar.model.desired import ClaimKey
+from sidecar.model.pool import PARKED
+from sidecar.planning.planner import Plan
+from sidecar.planning.slots import Assignment
+from sidecar.routing.web import HOSTS
 
 
 @pytest.fixture
@@ -62,6 +74,27 @@ def test_an_entry_that_leads_elsewhere_goes_and_a_wanted_one_comes_back_once(
         web.stand.client.ask(f"set map {file} 0a.example/ be_other")
         wanted = ["0a.example/ be_http_2", "0a.example? be_http_2"]
         await_(lambda: shown(web.stand) == wanted, "it is as it was", 30)
+
+
+def test_what_a_refused_plan_did_to_the_map_is_seen(make_stand: MakeStand) -> None:
+    stand = WebStand.make(make_stand).stand
+    unit, key = web_backend_name("http", 1), ClaimKey(HOSTS, "0a.example/")
+    stand.client.ask(f"add map {hosts_map(stand)} {key.name} {unit}")
+    kind = make_listeners(stand.settings).kind
+    observer = Observer(stand.client, kind)
+    _, units = observer.look(kind.classes)
+    assert units[unit].exposed == {key}
+    refused = SetAddress(unit, "no-such-server", PARKED)
+    gone = (kind.conceal(key, unit),)
+    nobody = Assignment({}, {}, (), ())
+    plan = Plan(unit, gone, (refused,), {}, (), (), (), (), None, nobody)
+    history = History(kind, time.time)
+    applier = Applier(stand.client, observer, history, Metrics(), time.monotonic)
+    assert applier.apply({unit: plan}, units).failed.keys() == {unit}
+    assert shown(stand) == []
+    assert isinstance(kind.expose(key, unit), AddEntry)
+    _, units = observer.look([unit])
+    assert units[unit].exposed == frozenset()
 
 
 def test_a_key_that_no_command_can_carry_stops_nobody(
