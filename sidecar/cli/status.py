@@ -121,7 +121,7 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
         "yellow",
     )
     parts += section(
-        "without a port",
+        "not served",
         [f"{item.route}: {item.reason}: {item.message}" for item in report.waiting],
         "red",
     )

@@ -1,8 +1,8 @@
-"""Makes HAProxy's maps as desired, and keeps their files so that a restarted HAProxy has the same.
+"""Whole maps: their files, for an HAProxy that restarts, and a map made as desired all at once.
 
-Owns the order of commands on a map and the proof that they worked: what ``show map`` says after
-them. The only writer of its maps, over the one connection that it is given: two at once can
-deadlock HAProxy 2.6. Does not know what keys and values mean.
+Owns the order of commands on a whole map and the proof that they worked: what ``show map`` says
+after them. The loop changes single entries (`sidecar.listeners.mapped`), over one connection: two
+writers at once can deadlock HAProxy 2.6. Does not know what keys and values mean.
 """
 
 from collections.abc import Mapping, Sequence

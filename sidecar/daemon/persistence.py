@@ -15,8 +15,10 @@ from sidecar.common.files import KeptFile
 from sidecar.control.map_writer import MapFile
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.maps import parse_map_file
 from sidecar.haproxy.state import parse_info
 from sidecar.listeners.mapped import MappedBackends
+from sidecar.model.desired import BackendName, Unit
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 
@@ -45,6 +47,8 @@ class Persistence:
         maps: Mapping[Path, MappedBackends],
     ) -> None:
         self._maps = [(MapFile(path), item) for path, item in maps.items()]
+        if routing.web:
+            routing.web.was_saved(unit for path in maps for unit in _saved_units(path))
         self._client = client
         self._routing = routing
         self._reconciler = reconciler
@@ -63,7 +67,9 @@ class Persistence:
         """Write what is due; in how many seconds to come again."""
         reconciler = self._reconciler
         changes = reconciler.changes
-        stale = changes != self._saved_changes and not reconciler.known.connection_error
+        web = self._routing.web
+        stale = changes != self._saved_changes or bool(web and web.waits_for_saving())
+        stale = stale and not reconciler.known.connection_error
         if not (
             stale
             or self._routing.autos.changes != self._auto_changes
@@ -111,6 +117,15 @@ class Persistence:
     def _save_programmed(self) -> None:
         if self._programmed_file.write(json.dumps(self._reconciler.known.programmed) + "\n"):
             self._programmed = self._reconciler.known.programmed
+
+
+def _saved_units(path: Path) -> set[Unit]:
+    """To which the entries of a saved map lead. Without the file, HAProxy starts with none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {BackendName(value) for value in parse_map_file(text).entries.values()}
 
 
 def answers_file(settings: Settings) -> Path:

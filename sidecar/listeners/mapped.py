@@ -11,6 +11,7 @@ Must not know what an entry's key is made of (`sidecar.listeners.web_keys`). Doe
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from sidecar.common.text import counted
 from sidecar.haproxy.dialect import MAP_UNKNOWN
 from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry, is_key, parse_map
 from sidecar.haproxy.operations import KeyOperation
@@ -92,7 +93,8 @@ class MappedBackends:
 
     def problems(self, observed: Mapping[Unit, ObservedUnit]) -> Iterable[str]:
         if absent := [unit for unit in self.classes if unit not in observed]:
-            yield f"HAProxy lacks {len(absent)} backends, first {absent[0]}; {_OTHER_CONFIG}"
+            backends = counted(len(absent), "backend")
+            yield f"HAProxy lacks {backends}, first {absent[0]}; {_OTHER_CONFIG}"
 
     def title(self, unit: Unit) -> str:
         keys = (key.name for key in self._leading.get(unit, _NOTHING))

@@ -112,7 +112,7 @@ class Leases:
         self._led, self._leading = {}, {}
         # Who is older than the youngest that has any takes its place, once it is clean; as many as
         # are not clean yet have one to come.
-        coming = len(self._unheld)
+        coming = self.unclean if self._waiting else 0
         while (
             self._holding and self._waiting[coming:] and self._waiting[coming] < self._holding[-1]
         ):

@@ -77,6 +77,14 @@ class Web:
             leases.adopt(leads.get(name, {}))
         return self.settle()
 
+    def was_saved(self, units: Iterable[Unit]) -> None:
+        """Entries of the maps that a predecessor saved lead to ``units``."""
+        self._unsaved.update(units)
+
+    def waits_for_saving(self) -> bool:
+        """Whether a backend could be another's, were its state saved."""
+        return any(self.is_clean(unit) for unit in self._unsaved)
+
     def saved(self) -> None:
         """HAProxy's state and maps were saved as they are now."""
         self._unsaved = {unit for unit in self._unsaved if not self.is_clean(unit)}
@@ -216,9 +224,9 @@ def _exhausted(listener: str, leases: Leases) -> str:
     if unclean := leases.unclean:
         return (
             f"no backend is free yet: {unclean} of {leases.total} ({setting}) are still used by"
-            " sessions of former Routes"
+            " sessions of former Routes, or in the last saved state of HAProxy"
         )
     return (
-        f"all {leases.total} backends ({setting}) are in use by older Routes; delete one of them,"
-        f" or raise {setting} and restart HAProxy"
+        f"all {leases.total} backends ({setting}) are in use by older Routes; this one gets the"
+        f" next that is free, or raise {setting} and restart HAProxy"
     )

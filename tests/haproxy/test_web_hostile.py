@@ -135,6 +135,23 @@ def test_backends_that_the_settings_have_no_more_are_nobodys(
         assert shown(web.stand) == ["0a.example/ be_http_2", "0a.example? be_http_2"]
 
 
+def test_a_backend_that_a_saved_map_leads_to_is_not_another_routes_before_it_is_saved_anew(
+    make_stand: MakeStand, a: NamedServer
+) -> None:
+    """The former sidecar was killed before it saved that the host is gone."""
+    web = WebStand.make(make_stand)
+    saved = web.stand.settings.haproxy.state_file.parent / "maps" / "hosts.map"
+    saved.write_text("0gone.example/ be_http_1\n")
+    web.stand.write("web.yaml", *host_app("a", "a.example", [a]))
+    with running(web.stand.daemon()):
+        web.await_served("a.example", "a")
+        assert shown(web.stand) == ["0a.example/ be_http_2", "0a.example? be_http_2"]
+        await_(lambda: "gone" not in saved.read_text(), "it is saved anew")
+        web.stand.write("more.yaml", *host_app("b", "b.example", [a]))
+        web.await_served("b.example", "a")
+        assert "0b.example/ be_http_1" in shown(web.stand)
+
+
 def test_a_route_with_a_path_that_haproxy_cannot_be_told_is_refused_alone(
     make_stand: MakeStand, a: NamedServer
 ) -> None:

@@ -344,9 +344,7 @@ def test_status(
         "  30001 demo/waits: NoEndpoints: no ready endpoint in Service 'waits'",
         "  30002 demo/many: 1 endpoint skipped; see limits.max_servers and pools.slots",
     ]
-    assert waiting.startswith(
-        "without a port\n  demo/bad: InvalidPort: '70000' is not a valid port"
-    )
+    assert waiting.startswith("not served\n  demo/bad: InvalidPort: '70000' is not a valid port")
 
     report = json.loads(run_cli("status", *ours, "--json").out)
     assert (report["router_name"], report["asked"]) == ("wzh-router-1", "sidecar")

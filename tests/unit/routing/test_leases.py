@@ -195,6 +195,18 @@ def test_a_route_that_gives_entries_up_gets_another_backend_if_one_is_free(
     assert backends.leases.holder(ONE) == (web.route if has is ONE else None)
 
 
+def test_an_older_route_does_not_wait_for_what_haproxy_lacks() -> None:
+    leases = Leases([ONE, TWO], {ONE: True, TWO: None}.__getitem__)
+    young, old = claim("young", 2), claim("old", 1)
+    leases.adopt({})
+    leases.enter(young, entries("young"))
+    leases.settle()
+    leases.enter(old, entries("old"))
+    leases.settle()
+    leases.settle()
+    assert leases.holder(ONE) == old.route
+
+
 class Step(NamedTuple):
     name: str
     age: int

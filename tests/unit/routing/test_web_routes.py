@@ -153,6 +153,18 @@ def test_who_has_none_is_told_why() -> None:
     assert "HAProxy lacks 1 of 1" in verdict.message
 
 
+def test_a_backend_that_was_given_back_unused_waits_to_be_saved_too() -> None:
+    web = Web(HostRules(), {HOSTS: [ONE]})
+    web.adopt({})
+    item = by_host("web")
+    web.update({item.key: item})
+    assert not web.waits_for_saving()
+    web.update({item.key: None})
+    assert web.waits_for_saving()
+    web.saved()
+    assert not web.waits_for_saving()
+
+
 def test_a_kind_that_has_no_listener() -> None:
     edge, passed = (
         by_host("edge", termination="edge"),
