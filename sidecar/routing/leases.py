@@ -20,11 +20,12 @@ class Leases:
 
     def __init__(self, units: Sequence[Unit], is_clean: Callable[[Unit], bool | None]) -> None:
         self._units = tuple(units)
+        self._known = frozenset(units)
         self._is_clean = is_clean
         self._adopted = False
-        # unit -> its place among all; the places of those that nobody holds, in order
-        self._place = {unit: place for place, unit in enumerate(self._units)}
-        self._unheld = list(range(len(self._units)))
+        # those that nobody holds, the one that was given back last at the end: on HAProxy 2.6 a
+        # client's own connection to a former server (NTLM) outlives what shows it
+        self._unheld = dict.fromkeys(self._units)
         # entry -> the backend that it led to when HAProxy was met, and the other way round, until
         # the next `settle`: later it may lead elsewhere, and the backend be another's
         self._led: dict[str, Unit] = {}
@@ -44,7 +45,7 @@ class Leases:
     def adopt(self, leads: Mapping[str, Unit]) -> None:
         """HAProxy was met: which entry leads where. Those who have a backend keep it."""
         self._adopted = True
-        self._led = {entry: unit for entry, unit in leads.items() if unit in self._place}
+        self._led = {entry: unit for entry, unit in leads.items() if unit in self._known}
         self._leading = {}
         for entry, unit in self._led.items():
             self._leading.setdefault(unit, set()).add(entry)
@@ -84,7 +85,7 @@ class Leases:
     @property
     def unclean(self) -> int:
         """How many nobody has, and nobody may have yet."""
-        return sum(self._is_clean(self._units[place]) is False for place in self._unheld)
+        return sum(self._is_clean(unit) is False for unit in self._unheld)
 
     @property
     def missing(self) -> int:
@@ -126,8 +127,7 @@ class Leases:
 
     def _free(self) -> Unit | None:
         """The first that may be given."""
-        units = (self._units[place] for place in self._unheld)
-        return next((unit for unit in units if self._is_clean(unit)), None)
+        return next((unit for unit in self._unheld if self._is_clean(unit)), None)
 
     def _give_former(self, *, alone: bool) -> dict[Unit, Key]:
         """Give those who wait what their entries lead to, of which nobody has it. ``alone``: if no
@@ -153,8 +153,8 @@ class Leases:
     def _take(self, claim: Claim, unit: Unit) -> None:
         self._unit[claim.route] = unit
         self._holder[unit] = claim.route
-        remove(self._unheld, self._place[unit])
+        del self._unheld[unit]
 
     def _give_back(self, unit: Unit) -> None:
         del self._holder[unit]
-        bisect.insort(self._unheld, self._place[unit])
+        self._unheld[unit] = None
