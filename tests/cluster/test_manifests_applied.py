@@ -11,6 +11,7 @@ from plane import HERE, MANIFESTS, ControlPlane
 
 WORKLOADS = ("Deployment", "DaemonSet")
 EGRESS = "haproxy-sidecar-egress"
+PASSTHROUGH, EDGE = {"termination": "passthrough"}, {"termination": "edge"}
 
 
 def make(plane: ControlPlane, *arguments: str) -> str:
@@ -36,6 +37,10 @@ def route(**spec: Any) -> dict[str, Any]:
         "metadata": {"name": "tried", "namespace": "default"},
         "spec": {"to": {"kind": "Service", "name": "web"}, **spec},
     }
+
+
+def request_header(name: str, action: dict[str, Any]) -> dict[str, Any]:
+    return {"httpHeaders": {"actions": {"request": [{"name": name, "action": action}]}}}
 
 
 @pytest.mark.parametrize("overlay", ["openshift", "hostnetwork"])
@@ -106,7 +111,16 @@ def test_pods_are_what_their_namespace_admits(
         ({"port": {"targetPort": 0}}, "must be a port from 1 to 65535"),
         ({"port": {"targetPort": 65536}}, "must be a port from 1 to 65535"),
         ({"port": {"targetPort": "No Name"}}, "or the name of a port"),
-        ({"tls": {"termination": "edge"}}, 'supported values: "passthrough"'),
+        ({"tls": {"termination": "Edge"}}, 'supported values: "edge", "reencrypt", "passthrough"'),
+        ({"tls": PASSTHROUGH, "path": "/a"}, "path: a passthrough Route has none"),
+        ({"tls": {**PASSTHROUGH, "key": "x"}}, "certificates are up to the servers"),
+        ({"tls": {**EDGE, "destinationCACertificate": "x"}}, "only for reencrypt"),
+        ({"tls": {**EDGE, "certificate": "x", "externalCertificate": {"name": "x"}}}, "only one"),
+        ({"tls": {**PASSTHROUGH, "insecureEdgeTerminationPolicy": "Allow"}}, "None or Redirect"),
+        ({"path": "a"}, "spec.path"),
+        ({"wildcardPolicy": "All"}, 'supported values: "None", "Subdomain"'),
+        (request_header("Cookie", {"type": "Delete"}), "may not change"),
+        (request_header("X-A", {"type": "Set"}), "set: required with type Set"),
         ({"alternateBackends": [{"name": n} for n in "abcd"]}, "at most 3 items"),
         ({"hosts": "x"}, ".spec.hosts: field not declared"),
     ],
@@ -140,8 +154,9 @@ def test_defaults_and_columns_are_openshifts(plane: ControlPlane) -> None:
         spec = plane.get("route", "tried")["spec"]
         assert spec["to"] == {"kind": "Service", "name": "web", "weight": 100}
         assert spec["alternateBackends"] == [{"kind": "Service", "name": "other", "weight": 100}]
-        head = plane.kubectl("get", "routes").splitlines()[0].split()
-        assert head == ["NAME", "PORT", "SERVICE", "ADMITTED", "REASON", "AGE"]
+        head, *_ = plane.kubectl("get", "routes").splitlines()
+        columns = "NAME HOST PATH PORT SERVICE TERMINATION ADMITTED REASON AGE"
+        assert " ".join(head.split()) == columns
         chosen = plane.kubectl(
             "get", "routes", "-A", "--field-selector=spec.to.name=web", "-o=name"
         )
