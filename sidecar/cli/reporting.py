@@ -49,6 +49,7 @@ def make_reporter(
     wishes = Wishes(
         settings.router_name,
         settings.annotations.kept_port,
+        kubernetes.canonical_hostname,
         write_status=kubernetes.write_status,
         events=kubernetes.events,
         publish_service=_pair(service) if service else None,

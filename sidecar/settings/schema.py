@@ -27,6 +27,7 @@ from sidecar.settings.types import (
     BindAddresses,
     Count,
     DNSServer,
+    DomainOrNone,
     Duration,
     FieldSelector,
     FilePath,
@@ -252,6 +253,8 @@ class KubernetesSettings(Section):
     """What is written to the API server; only with source.kind kubernetes."""
 
     write_status: StrictBool = True
+    #: routerCanonicalHostname of status.ingress, for DNS aliases of hosts; "" for none.
+    canonical_hostname: DomainOrNone = ""
     events: StrictBool = True
     lease: LeaseSettings = LeaseSettings()
     #: ``namespace/name`` of a Service whose ports are kept equal to the open ports.

@@ -112,10 +112,12 @@ def updated(
     now: str,
     *,
     wildcard: bool = False,
+    canonical_hostname: str = "",
 ) -> list[Entry] | None:
     """``ingress`` as it should be, or None if it is so already.
 
     ``host``: the Route's own or effective one, or "". ``wildcard``: it has the domain, too.
+    ``canonical_hostname``: what a DNS alias of the host should lead to, or "".
     ``now``: RFC 3339; it is taken only where ``status`` turns. Entries of other routers stay as and
     where they are; of several of ours the first is left.
     """
@@ -124,6 +126,7 @@ def updated(
     if wanted is not None:
         entry = _entry(before, router_name, host, wanted, now)
         entry |= {"wildcardPolicy": "Subdomain"} if wildcard else {}
+        entry |= {"routerCanonicalHostname": canonical_hostname} if canonical_hostname else {}
     others_and_ours: list[Entry] = []
     for item in ingress:
         if not _is_ours(item, router_name):

@@ -59,13 +59,14 @@ _NO_AUTO = (
 class Wishes:
     """What is to be written.
 
-    ``kept_port``: the annotation that keeps the port of an ``auto`` Route. ``publish_service``:
-    namespace and name. ``writes_per_second``: of all kinds together, with bursts of five times
-    as many.
+    ``kept_port``: the annotation that keeps the port of an ``auto`` Route. ``canonical_hostname``:
+    the router's own, or "". ``publish_service``: namespace and name. ``writes_per_second``: of all
+    kinds together, with bursts of five times as many.
     """
 
     router_name: str
     kept_port: str
+    canonical_hostname: str = ""
     write_status: bool = True
     events: bool = True
     publish_service: tuple[str, str] | None = None
@@ -213,9 +214,14 @@ class Writer:
         before = known[1] if known else stands
         if wishes.write_status and self._delivery.permitted("status", key, now):
             host = (outcome.host if outcome else "") or status.host
-            wildcard = outcome is not None and outcome.wildcard
             wished = updated(
-                ingress, wishes.router_name, host, wanted, timestamp(), wildcard=wildcard
+                ingress,
+                wishes.router_name,
+                host,
+                wanted,
+                timestamp(),
+                wildcard=outcome is not None and outcome.wildcard,
+                canonical_hostname=wishes.canonical_hostname,
             )
             if wished is not None:
                 if self._delivery.gives_way(key, status.uid, stands, now):

@@ -122,6 +122,16 @@ def test_a_route_without_a_host_settles_where_the_api_leaves_out_what_is_empty()
     assert written(TRUE, *kept) is None
 
 
+def test_the_routers_own_host_name_is_told_beside_the_routes() -> None:
+    (former,) = written(TRUE, host="web.example.com")
+    told = [{**former, "routerCanonicalHostname": "r.example.com"}]
+    host, name = "web.example.com", "r.example.com"
+    assert updated([former], OURS, host, TRUE, NOW, canonical_hostname=name) == told
+    assert updated(told, OURS, host, TRUE, NOW, canonical_hostname=name) is None
+    # What a former settings file said of it goes.
+    assert written(TRUE, *told, host=host) == [former]
+
+
 def test_the_time_turns_only_when_the_status_does() -> None:
     before = written(TRUE, now=THEN)[0]
     moved = written(Admitted("True", "Admitted", "port 30001"), before)[0]

@@ -67,6 +67,7 @@ source:
 annotations: {router_name: r, port: p, drain_deadline: d, kept_port: k}
 kubernetes:
   write_status: false
+  canonical_hostname: router.example.com
   events: false
   lease: {namespace: ingress, name: router.a}
   publish_service: ingress/edge
@@ -202,6 +203,7 @@ def test_every_key_means_what_it_says() -> None:
         "http": {"listen": None, "token_file": Path("run/token")},
         "kubernetes": {
             "write_status": False,
+            "canonical_hostname": "router.example.com",
             "events": False,
             "lease": {"namespace": "ingress", "name": "router.a"},
             "publish_service": "ingress/edge",
