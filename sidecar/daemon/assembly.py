@@ -3,22 +3,22 @@
 Owns which setting goes where; the parts themselves do not know that there are settings.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
-from sidecar.listeners.mapped import MappedBackends
+from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.web_keys import key_of_entry
-from sidecar.model.desired import Unit
+from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.pool import WebClassName
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 from sidecar.routing.web import HOSTS, SNI, Web
@@ -26,32 +26,44 @@ from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
 
+#: The map in which Routes are found that have a backend of the class.
+_MAP_OF: Mapping[WebClassName, str] = {"http": HOSTS, "passthrough": SNI}
+
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """All kinds of them. ``mapped``: with the file of each one's map. ``kind``: all as one."""
+    """All kinds of them. ``web``: None without a listener for Routes by host. ``kind``: all as
+    one."""
 
     ports: TCPPorts
-    mapped: Mapping[Path, MappedBackends]
+    web: MappedBackends | None
     kind: ListenerKind
 
     @property
-    def leads(self) -> Mapping[str, Mapping[str, Unit]]:
-        """Kind -> entry -> the backend that it leads to, as last read."""
-        return {item.name: item.leads for item in self.mapped.values()}
+    def leads(self) -> Mapping[ClaimKey, Unit]:
+        """Entry -> the backend that it leads to, as last read."""
+        return self.web.leads if self.web else {}
 
 
 def make_listeners(settings: Settings) -> Listeners:
     ports, files = settings.ports(), WebFiles.beside(settings.haproxy.state_file)
-    made = {"http": (files.hosts_map, HOSTS), "passthrough": (files.sni_map, SNI)}
-    mapped: dict[Path, MappedBackends] = {}
-    for item in ports.pool.web.classes if ports.pool.web else ():
-        file, name = made[item.name]
-        numbers = range(1, item.count + 1)
-        classes = {web_backend_name(item.name, number): item for number in numbers}
-        mapped[file] = MappedBackends(name, str(file), classes, _title_of[name])
-    kind = Kinds(ports, *mapped.values()) if mapped else ports
-    return Listeners(ports, mapped, kind)
+    pool = ports.pool.web
+    if pool is None:
+        return Listeners(ports, None, ports)
+    used = {_MAP_OF[item.name] for item in pool.classes}
+    maps = [
+        EntryMap(name, str(file), describe)
+        for name, file, describe in (
+            (HOSTS, files.hosts_map, _host_title),
+            (SNI, files.sni_map, "SNI {}".format),
+        )
+        if name in used
+    ]
+    classes = {
+        unit: item for item in pool.classes for unit in web_backend_names(item.name, item.count)
+    }
+    web = MappedBackends(maps, classes)
+    return Listeners(ports, web, Kinds(ports, web))
 
 
 def _host_title(entry: str) -> str:
@@ -59,24 +71,23 @@ def _host_title(entry: str) -> str:
     return f"host {key.name}{key.path}" if key else f"entry {entry}"
 
 
-_title_of: Mapping[str, Callable[[str], str]] = {
-    HOSTS: _host_title,
-    SNI: lambda entry: f"SNI {entry}",
-}
-
-
 def make_routing(
     settings: Settings, listeners: Listeners, kept: Mapping[str, int] | None
 ) -> Routing:
     """``kept``: see `PortAllocator`."""
-    classes = {item.name: tuple(item.classes) for item in listeners.mapped.values()}
+    web = None
+    if pool := listeners.ports.pool.web:
+        web = Web(
+            settings.web.rules(),
+            {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
+        )
     return Routing(
         listeners.ports,
         settings.router_name,
         denier(settings.endpoints.deny),
         kept,
         settings.listening(),
-        Web(settings.web.rules(), classes) if classes else None,
+        web,
         settings.web.routes,
     )
 

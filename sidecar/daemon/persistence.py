@@ -7,7 +7,7 @@ HAProxy has converged, for a sidecar that replaces another one. Decides only whe
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sidecar.common.errors import RuntimeAPIError
@@ -17,7 +17,7 @@ from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.maps import parse_map_file
 from sidecar.haproxy.state import parse_info
-from sidecar.listeners.mapped import MappedBackends
+from sidecar.listeners.mapped import EntryMap
 from sidecar.model.desired import BackendName, Unit
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
@@ -35,7 +35,7 @@ _NEVER_SECONDS = 3600.0
 
 class Persistence:
     """Writes them when they changed. ``auto_ports``: as they are in the file; None: somebody else
-    keeps them, the Routes themselves say it. ``maps``: with their files. For the loop's thread."""
+    keeps them, the Routes themselves say it. ``maps``: to be saved, too. For the loop's thread."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Persistence:
         routing: Routing,
         reconciler: Reconciler,
         auto_ports: Mapping[str, int] | None,
-        maps: Mapping[Path, MappedBackends],
+        maps: Sequence[EntryMap],
     ) -> None:
-        self._maps = [(MapFile(path), item) for path, item in maps.items()]
+        self._maps = [(MapFile(Path(item.file)), item) for item in maps]
         if routing.web:
-            routing.web.was_saved(unit for path in maps for unit in _saved_units(path))
+            routing.web.was_saved(unit for item in maps for unit in _saved_units(Path(item.file)))
         self._client = client
         self._routing = routing
         self._reconciler = reconciler

@@ -20,11 +20,11 @@ from sidecar.haproxy.naming import (
     backend_name,
     frontend_name,
     listener_name,
-    web_backend_name,
+    web_backend_names,
 )
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.desired import BackendClass
-from sidecar.model.pool import WEIGHT_MAX, Address, Pool, WebClass, format_ports
+from sidecar.model.pool import WEIGHT_MAX, Address, Pool, format_ports
 
 #: What HAProxy may give a meaning in an argument of a converter, quoted or not, and what would need
 #: an escape in a command of the Runtime API.
@@ -86,7 +86,7 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
         frontend=frontend_name,
         backend=backend_name,
         listener=listener_name,
-        web_backends=_web_backends,
+        web_backends=lambda of: web_backend_names(of.name, of.count),
         ports=format_ports,
         duration=format_duration,
         server_options=_server_options,
@@ -153,11 +153,6 @@ def _problem(error: Exception) -> str:
 def _server_options(of: BackendClass, weight: int = WEIGHT_MAX) -> str:
     """What a slot has beside its name: its class's options, and what makes it a slot."""
     return " ".join(("init-addr last,127.0.0.1 weight", str(weight), *of.server_options))
-
-
-def _web_backends(of: WebClass) -> list[str]:
-    """The names of all backends of a class."""
-    return [web_backend_name(of.name, number) for number in range(1, of.count + 1)]
 
 
 def quote(text: str) -> str:

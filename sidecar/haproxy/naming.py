@@ -44,6 +44,11 @@ def web_backend_name(of: WebClassName, number: int) -> BackendName:
     return BackendName(f"{_PREFIXES[of]}{number}")
 
 
+def web_backend_names(of: WebClassName, count: int) -> list[BackendName]:
+    """All backends of a class."""
+    return [web_backend_name(of, number) for number in range(1, count + 1)]
+
+
 def own_backend(name: str) -> BackendName | None:
     """``name``, if it is one of ours."""
     ours = _BACKEND.fullmatch(name) or _WEB_BACKEND.fullmatch(name)

@@ -31,8 +31,8 @@ class ListenerKind(Protocol):
     """A way in which clients get to backends."""
 
     @property
-    def name(self) -> str:
-        """As in its claim keys."""
+    def names(self) -> Collection[str]:
+        """Those in its claim keys."""
 
     @property
     def classes(self) -> Mapping[Unit, BackendClass]:

@@ -11,15 +11,17 @@ from sidecar.model.desired import BackendClass, ClaimKey, Unit
 class Kinds:
     """A `ListenerKind` made of others."""
 
-    name = "all"
-
     def __init__(self, *kinds: ListenerKind) -> None:
         self._kinds = kinds
-        self._by_name = {kind.name: kind for kind in kinds}
+        self._by_name = {name: kind for kind in kinds for name in kind.names}
         self._of = {unit: kind for kind in kinds for unit in kind.classes}
         self.classes: Mapping[Unit, BackendClass] = {
             unit: item for kind in kinds for unit, item in kind.classes.items()
         }
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._by_name.keys()
 
     def rules(self, unit: Unit, /) -> ExposureRules:
         return self._of[unit].rules(unit)
@@ -36,7 +38,7 @@ class Kinds:
         lines: list[str] = []
         for kind in self._kinds:
             own = None if units is None else [unit for unit in units if self._of[unit] is kind]
-            keys = [key for key in touched if key.listener == kind.name]
+            keys = [key for key in touched if key.listener in kind.names]
             if own is None or own or keys:
                 lines += kind.questions(own, keys)
         return lines

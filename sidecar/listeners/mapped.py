@@ -1,10 +1,10 @@
-"""Backends that keys of a map lead to: of a host and path, or of an SNI name.
+"""Backends that entries of maps lead to: of a host and path, or of an SNI name.
 
-A claim key is one entry of HAProxy's map, so that each is set, read back and repaired by itself.
-What was last read of the map is kept, because a look at one backend cannot ask which entries lead
-there: it is the whole map at each slow compare, and after a change those entries that it touched.
-An entry that leads to none of our backends is somebody else's doing: it counts as one of the first
-backend, under a name that nobody claims, and so goes.
+A claim key is one entry of one of HAProxy's maps, so that each is set, read back and repaired by
+itself. What was last read of the maps is kept, because a look at one backend cannot ask which
+entries lead there: it is whole maps at each slow compare, and after a change those entries that it
+touched. An entry that leads to none of our backends is somebody else's doing: it counts as one of
+the first backend, under a name that nobody claims, and so goes.
 Must not know what an entry's key is made of (`sidecar.listeners.web_keys`). Does no I/O.
 """
 
@@ -33,60 +33,124 @@ _STRAY = " (leads elsewhere)"
 _FOUND = re.compile(r'.*\bfound=yes\b.*\bkey="(.*)", value="(.*)", type=.*')
 
 
-class MappedBackends:
-    """The backends of ``classes``, to which the entries of ``map_file`` lead; a `ListenerKind`.
+class EntryMap:
+    """What is known of one map. ``name``: of its claim keys. ``file``: as haproxy.cfg has it.
+    ``describe``: an entry's key for a person."""
 
-    ``name``: of its claim keys. ``map_file``: as haproxy.cfg has it. ``describe``: an entry's key
-    for a person.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        map_file: str,
-        classes: Mapping[Unit, BackendClass],
-        describe: Callable[[str], str],
-    ) -> None:
+    def __init__(self, name: str, file: str, describe: Callable[[str], str]) -> None:
         self.name = name
-        self.classes = classes
-        self._file = map_file
-        self._describe = describe
+        self.file = file
+        self.describe = describe
+        #: Whether HAProxy has it; it may run on another haproxy.cfg.
+        self.exists = True
         # key -> the unit that it leads to (None: to none of ours), and the other way round, as last
         # read; without those that go before any other becomes an entry
         self._leads: dict[str, Unit | None] = {}
         self._leading: dict[Unit, frozenset[ClaimKey]] = {}
-        # whether HAProxy has the map; it may run on another haproxy.cfg
-        self._exists = True
+
+    def has(self, key: str) -> bool:
+        return key in self._leads
+
+    @property
+    def leads(self) -> Mapping[str, Unit]:
+        """Entry -> the unit that it leads to, as last read."""
+        return {key: unit for key, unit in self._leads.items() if unit is not None}
+
+    def leading(self, unit: Unit) -> frozenset[ClaimKey]:
+        return self._leading.get(unit, _NOTHING)
+
+    def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
+        """What shows the ``touched`` entries; None: all."""
+        if touched is None:
+            return [self._show]
+        return list(dict.fromkeys(f"{self._get}{_entry(key)}" for key in touched))
+
+    def parse(self, answers: Mapping[str, str], units: Mapping[Unit, object]) -> None:
+        """``units``: those that an entry may lead to, of which the first one keeps strays."""
+        for question, reply in answers.items():
+            if question == self._show:
+                self.exists = reply not in MAP_UNKNOWN
+                self._read_all(parse_map(reply).entries if self.exists else {}, units)
+            elif question.startswith(self._get):
+                self._read(question.removeprefix(self._get), reply, units)
+
+    @property
+    def _show(self) -> str:
+        return f"show map {self.file}"
+
+    @property
+    def _get(self) -> str:
+        return f"get map {self.file} "
+
+    def _read_all(self, entries: Mapping[str, str], units: Mapping[Unit, object]) -> None:
+        self._leads = {}
+        leading: dict[Unit, set[ClaimKey]] = {}
+        keeper = next(iter(units), None)
+        for key, value in entries.items():
+            if not is_key(key):
+                continue  # no command can carry it, and no Route claims it
+            if (unit := _own(value, units)) is not None:
+                self._leads[key] = unit
+                leading.setdefault(unit, set()).add(ClaimKey(self.name, key))
+            elif keeper is not None:
+                leading.setdefault(keeper, set()).add(ClaimKey(self.name, f"{key}{_STRAY}"))
+        self._leading = {unit: frozenset(keys) for unit, keys in leading.items()}
+
+    def _read(self, key: str, reply: str, units: Mapping[Unit, object]) -> None:
+        """One entry, of which others may be the beginning."""
+        found = _FOUND.fullmatch(reply)
+        before = self._leads.pop(key, None) or next(iter(units))
+        claim = ClaimKey(self.name, key)
+        gone = {claim, ClaimKey(self.name, f"{key}{_STRAY}")}
+        self._leading[before] = self.leading(before) - gone
+        if found and found[1] == key:
+            now = self._leads[key] = _own(found[2], units)
+            if now is not None:
+                self._leading[now] = self.leading(now) | {claim}
+
+
+class MappedBackends:
+    """The backends of ``classes``, to which entries of ``maps`` lead; a `ListenerKind`."""
+
+    def __init__(self, maps: Iterable[EntryMap], classes: Mapping[Unit, BackendClass]) -> None:
+        self.classes = classes
+        self.maps = tuple(maps)
+        self._map = {item.name: item for item in self.maps}
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._map.keys()
 
     def rules(self, _unit: Unit, /) -> ExposureRules:
         return _RULES
 
     def expose(self, key: ClaimKey, unit: Unit) -> KeyOperation:
+        of = self._map[key.listener]
         # Never on a guess: a second entry of one key would stay behind the first.
-        if key.name in self._leads:
-            return SetEntry(unit, key, self._file, key.name, unit)
-        return AddEntry(unit, key, self._file, key.name, unit)
+        if of.has(key.name):
+            return SetEntry(unit, key, of.file, key.name, unit)
+        return AddEntry(unit, key, of.file, key.name, unit)
 
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
-        return DeleteEntry(unit, key, self._file, _entry(key))
+        return DeleteEntry(unit, key, self._map[key.listener].file, _entry(key))
 
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
-        if units is None:
-            return [f"show map {self._file}"]
-        return list(dict.fromkeys(f"{self._get}{_entry(key)}" for key in touched))
+        lines: list[str] = []
+        for item in self.maps:
+            own = [key for key in touched if key.listener == item.name]
+            lines += item.questions(None if units is None else own)
+        return lines
 
     def parse(
         self, answers: Mapping[str, str], units: Collection[Unit], /
     ) -> dict[Unit, frozenset[ClaimKey]]:
-        for question, reply in answers.items():
-            if question == f"show map {self._file}":
-                self._exists = reply not in MAP_UNKNOWN
-                self._read_all(parse_map(reply).entries if self._exists else {})
-            elif question.startswith(self._get):
-                self._read(question.removeprefix(self._get), reply)
-        return {unit: self._leading.get(unit, _NOTHING) for unit in units if self._exists}
+        for item in self.maps:
+            item.parse(answers, self.classes)
+        if not any(item.exists for item in self.maps):
+            return {}
+        return {unit: self._leading(unit) for unit in units}
 
     def absence(self, unit: Unit) -> str:
         return f"HAProxy has no backend {unit}; {_OTHER_CONFIG}"
@@ -95,11 +159,12 @@ class MappedBackends:
         if absent := [unit for unit in self.classes if unit not in observed]:
             backends = counted(len(absent), "backend")
             yield f"HAProxy lacks {backends}, first {absent[0]}; {_OTHER_CONFIG}"
+        if observed and (lacking := [item.file for item in self.maps if not item.exists]):
+            yield f"HAProxy lacks the map {lacking[0]}; {_OTHER_CONFIG}"
 
     def title(self, unit: Unit) -> str:
-        keys = (key.name for key in self._leading.get(unit, _NOTHING))
-        own = sorted(name for name in keys if not name.endswith(_STRAY))
-        return self._describe(own[0]) if own else f"backend {unit}"
+        own = sorted(key for key in self._leading(unit) if not key.name.endswith(_STRAY))
+        return self._map[own[0].listener].describe(own[0].name) if own else f"backend {unit}"
 
     def port(self, _unit: Unit, /) -> None:
         return None
@@ -108,45 +173,21 @@ class MappedBackends:
         return {"backend": unit}
 
     @property
-    def leads(self) -> Mapping[str, Unit]:
+    def leads(self) -> Mapping[ClaimKey, Unit]:
         """Entry -> the unit that it leads to, as last read."""
-        return {key: unit for key, unit in self._leads.items() if unit is not None}
+        return {
+            ClaimKey(item.name, key): unit for item in self.maps for key, unit in item.leads.items()
+        }
 
-    @property
-    def _get(self) -> str:
-        return f"get map {self._file} "
+    def _leading(self, unit: Unit) -> frozenset[ClaimKey]:
+        return _NOTHING.union(*(item.leading(unit) for item in self.maps))
 
-    def _own(self, value: str) -> Unit | None:
-        """The unit that an entry leads to; None for one that somebody else made, or that is of
-        former settings."""
-        unit = BackendName(value)
-        return unit if unit in self.classes else None
 
-    def _read_all(self, entries: Mapping[str, str]) -> None:
-        self._leads = {}
-        leading: dict[Unit, set[ClaimKey]] = {}
-        keeper = next(iter(self.classes), None)
-        for key, value in entries.items():
-            if not is_key(key):
-                continue  # no command can carry it, and no Route claims it
-            if (unit := self._own(value)) is not None:
-                self._leads[key] = unit
-                leading.setdefault(unit, set()).add(ClaimKey(self.name, key))
-            elif keeper is not None:
-                leading.setdefault(keeper, set()).add(ClaimKey(self.name, f"{key}{_STRAY}"))
-        self._leading = {unit: frozenset(keys) for unit, keys in leading.items()}
-
-    def _read(self, key: str, reply: str) -> None:
-        """One entry, of which others may be the beginning."""
-        found = _FOUND.fullmatch(reply)
-        before = self._leads.pop(key, None) or next(iter(self.classes))
-        claim = ClaimKey(self.name, key)
-        gone = {claim, ClaimKey(self.name, f"{key}{_STRAY}")}
-        self._leading[before] = self._leading.get(before, _NOTHING) - gone
-        if found and found[1] == key:
-            now = self._leads[key] = self._own(found[2])
-            if now is not None:
-                self._leading[now] = self._leading.get(now, _NOTHING) | {claim}
+def _own(value: str, units: Mapping[Unit, object]) -> Unit | None:
+    """The unit that an entry leads to; None for one that somebody else made, or that is of former
+    settings."""
+    unit = BackendName(value)
+    return unit if unit in units else None
 
 
 def _entry(key: ClaimKey) -> str:

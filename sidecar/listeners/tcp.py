@@ -73,7 +73,7 @@ class TCPPorts:
     """All ports of ``pool``; a `ListenerKind`. ``close_after_seconds``: how long one may be open
     without a server that takes connections."""
 
-    name = TCP
+    names = (TCP,)
 
     def __init__(self, pool: Pool, close_after_seconds: float = 5.0) -> None:
         self.pool = pool

@@ -9,7 +9,7 @@ few, the oldest Routes have them.
 import bisect
 from collections.abc import Callable, Mapping, Sequence
 
-from sidecar.model.desired import Unit
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key
 from sidecar.routing.claims import Claim, remove
 
@@ -28,21 +28,21 @@ class Leases:
         self._unheld = dict.fromkeys(self._units)
         # entry -> the backend that it led to when HAProxy was met, and the other way round, until
         # the next `settle`: later it may lead elsewhere, and the backend be another's
-        self._led: dict[str, Unit] = {}
-        self._leading: dict[Unit, set[str]] = {}
+        self._led: dict[ClaimKey, Unit] = {}
+        self._leading: dict[Unit, set[ClaimKey]] = {}
         self._unit: dict[Key, Unit] = {}
         self._holder: dict[Unit, Key] = {}
         # the oldest first
         self._holding: list[Claim] = []
         self._waiting: list[Claim] = []
-        self._claims: dict[Key, tuple[Claim, Sequence[str]]] = {}
+        self._claims: dict[Key, tuple[Claim, Sequence[ClaimKey]]] = {}
 
     @property
     def adopted(self) -> bool:
         """Whether it is known what HAProxy has."""
         return self._adopted
 
-    def adopt(self, leads: Mapping[str, Unit]) -> None:
+    def adopt(self, leads: Mapping[ClaimKey, Unit]) -> None:
         """HAProxy was met: which entry leads where. Those who have a backend keep it."""
         self._adopted = True
         self._led = {entry: unit for entry, unit in leads.items() if unit in self._known}
@@ -50,7 +50,7 @@ class Leases:
         for entry, unit in self._led.items():
             self._leading.setdefault(unit, set()).add(entry)
 
-    def enter(self, claim: Claim, entries: Sequence[str]) -> None:
+    def enter(self, claim: Claim, entries: Sequence[ClaimKey]) -> None:
         """A Route wants a backend, to which these entries will lead."""
         self._claims[claim.route] = claim, entries
         bisect.insort(self._waiting, claim)
@@ -64,7 +64,7 @@ class Leases:
             self._give_back(unit)
             remove(self._holding, claim)
 
-    def renew(self, claim: Claim, entries: Sequence[str]) -> set[Unit]:
+    def renew(self, claim: Claim, entries: Sequence[ClaimKey]) -> set[Unit]:
         """A Route's age or entries are others now; the backends that change hands by it."""
         former, had = self._claims[claim.route]
         unit = self._unit.get(claim.route)

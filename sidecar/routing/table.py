@@ -242,7 +242,7 @@ class Routing:
         granted = self.web.granted(key) if self.web else None
         return granted is not None and granted != unit and takes(granted)
 
-    def adopt(self, leads: Mapping[str, Mapping[str, Unit]]) -> None:
+    def adopt(self, leads: Mapping[ClaimKey, Unit]) -> None:
         """HAProxy was met, which all units are compared with then. ``leads``: see `Web.adopt`."""
         web = self.web
         if web is None:

@@ -5,12 +5,13 @@ at Services or endpoints.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim
 from sidecar.listeners.web_keys import hosts_entries, sni_entry, web_key
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key, Route
+from sidecar.model.pool import WebClassName
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.routing.claims import claim_of
 from sidecar.routing.leases import Leases
@@ -18,20 +19,21 @@ from sidecar.routing.leases import Leases
 #: Which Routes without a port are ours, if they name no router.
 WebRoutes = Literal["all", "annotated"]
 
-#: The kinds of listeners, by what they find a Route: host and path of a request, SNI.
+#: The maps, by what finds a Route there: host and path of a request, SNI.
 HOSTS, SNI = "hosts", "sni"
 
-_LISTENERS = {"http": HOSTS, "passthrough": SNI}
 
-#: Kind of listener -> the setting that says how many backends it has.
-_BACKENDS = {HOSTS: "web.backends.http", SNI: "web.backends.passthrough"}
+class Place(NamedTuple):
+    """Where a Route is served: by a backend of the class ``of``, to which ``entries`` lead."""
+
+    of: WebClassName
+    entries: tuple[ClaimKey, ...]
 
 
 class Web:
-    """``classes``: kind of listener -> the backends that it has; one that is not configured is
-    absent."""
+    """``classes``: the backends of each class; one that no listener leads to is absent."""
 
-    def __init__(self, rules: HostRules, classes: Mapping[str, Sequence[Unit]]) -> None:
+    def __init__(self, rules: HostRules, classes: Mapping[WebClassName, Sequence[Unit]]) -> None:
         #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
         #: lacks the backend.
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
@@ -40,10 +42,9 @@ class Web:
         # backends that lost their Route since HAProxy's state and maps were saved: from what is
         # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
         self._unsaved: set[Unit] = set()
-        self._listener = {unit: name for name, units in classes.items() for unit in units}
+        self._class = {unit: name for name, units in classes.items() for unit in units}
         self._routes: dict[Key, Route] = {}
-        # Route -> the listener whose backends it uses, and its entries
-        self._placed: dict[Key, tuple[str, tuple[str, ...]]] = {}
+        self._placed: dict[Key, Place] = {}
         # key -> the Routes that it is an entry of, with the length of their paths: /a and /a/ have
         # one in common, which is the longer one's
         self._wanting: dict[ClaimKey, dict[Key, int]] = {}
@@ -71,10 +72,10 @@ class Web:
         self._changed_hands(changed)
         return changed.keys() | self._units_beside(changed.values())
 
-    def adopt(self, leads: Mapping[str, Mapping[str, Unit]]) -> set[Unit]:
-        """HAProxy was met. ``leads``: listener -> entry -> where it leads."""
-        for name, leases in self._leases.items():
-            leases.adopt(leads.get(name, {}))
+    def adopt(self, leads: Mapping[ClaimKey, Unit]) -> set[Unit]:
+        """HAProxy was met. ``leads``: entry -> where it leads."""
+        for leases in self._leases.values():
+            leases.adopt(leads)
         return self.settle()
 
     def was_saved(self, units: Iterable[Unit]) -> None:
@@ -99,11 +100,11 @@ class Web:
     def unit(self, route: Key) -> Unit | None:
         """The backend that the Route has."""
         placed = self._placed.get(route)
-        return self._leases[placed[0]].unit(route) if placed else None
+        return self._leases[placed.of].unit(route) if placed else None
 
     def owner(self, unit: Unit) -> Key | None:
         """The Route that has ``unit``."""
-        name = self._listener.get(unit)
+        name = self._class.get(unit)
         return self._leases[name].holder(unit) if name else None
 
     def keys(self, unit: Unit) -> frozenset[ClaimKey]:
@@ -136,9 +137,9 @@ class Web:
         placed = self._placed.get(route)
         if placed is None:
             return Verdict(route, None, Reason.UNSUPPORTED_TERMINATION, _unserved(found))
-        leases = self._leases[placed[0]]
+        leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
-            return Verdict(route, None, Reason.POOL_EXHAUSTED, _exhausted(placed[0], leases))
+            return Verdict(route, None, Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
         return Verdict(route, None, Reason.ADMITTED, "")
 
     def _replace(self, key: Key) -> set[Unit]:
@@ -151,31 +152,28 @@ class Web:
             self._wanting[entry].pop(key)
             if not self._wanting[entry]:
                 del self._wanting[entry]
-        if before and not (now and now[0] == before[0]):
+        if before and not (now and now.of == before.of):
             del self._placed[key]
-            self._leases[before[0]].leave(key)
+            self._leases[before.of].leave(key)
             self._changed_hands(set() if unit is None else {unit})
         claim = self._hosts.active(key)
         if now and route and claim:
             self._placed[key] = now
-            leases = self._leases[now[0]]
-            if before and before[0] == now[0]:
-                touched |= leases.renew(claim_of(route), now[1])
+            leases = self._leases[now.of]
+            if before and before.of == now.of:
+                touched |= leases.renew(claim_of(route), now.entries)
                 self._changed_hands(touched)
             else:
-                leases.enter(claim_of(route), now[1])
+                leases.enter(claim_of(route), now.entries)
             for entry in self._entries(key):
                 self._wanting.setdefault(entry, {})[key] = len(claim.path)
         return touched | self._units_beside([key])
 
-    def _place(self, key: Key) -> tuple[str, tuple[str, ...]] | None:
-        """The listener that would serve the Route, and its entries there."""
+    def _place(self, key: Key) -> Place | None:
+        """Where the Route would be served; None where no listener is for it."""
         claim = self._hosts.active(key)
-        name = _LISTENERS.get(claim.termination) if claim else None
-        if claim is None or name is None or name not in self._leases:
-            return None
-        found = web_key(claim.host, claim.path, wildcard=claim.wildcard)
-        return name, (sni_entry(found),) if name == SNI else hosts_entries(found)
+        place = _place(claim) if claim else None
+        return place if place and place.of in self._leases else None
 
     def _changed_hands(self, units: Iterable[Unit]) -> None:
         """Of these backends, those whom nobody has now are not to be another's at once."""
@@ -184,10 +182,10 @@ class Web:
     def _may_take(self, unit: Unit) -> bool | None:
         return False if unit in self._unsaved else self.is_clean(unit)
 
-    def _entries(self, route: Key) -> list[ClaimKey]:
+    def _entries(self, route: Key) -> Sequence[ClaimKey]:
         """Of the Route, whoever has them."""
-        name, entries = self._placed.get(route, ("", ()))
-        return [ClaimKey(name, entry) for entry in entries]
+        placed = self._placed.get(route)
+        return placed.entries if placed else ()
 
     def _of(self, key: ClaimKey) -> Key | None:
         """Whose ``key`` is: of those who have a backend, the one with the longest path."""
@@ -206,6 +204,18 @@ class Web:
         return {unit for route in beside if (unit := self.unit(route)) is not None}
 
 
+def _place(claim: WebClaim) -> Place | None:
+    """Where a Route that has ``claim`` is served; None where we do not serve it."""
+    key = web_key(claim.host, claim.path, wildcard=claim.wildcard)
+    match claim.termination:
+        case "http":
+            return Place("http", tuple(ClaimKey(HOSTS, entry) for entry in hosts_entries(key)))
+        case "passthrough":
+            return Place("passthrough", (ClaimKey(SNI, sni_entry(key)),))
+        case _:
+            return None
+
+
 def _unserved(claim: WebClaim | None) -> str:
     """Of a Route that no listener is for."""
     termination = claim.termination if claim else "http"
@@ -213,9 +223,9 @@ def _unserved(claim: WebClaim | None) -> str:
     return f"{what} is not served by this router: it has no listener for it"
 
 
-def _exhausted(listener: str, leases: Leases) -> str:
+def _exhausted(of: WebClassName, leases: Leases) -> str:
     """Of a Route that has no backend, once all that HAProxy has is known."""
-    setting = _BACKENDS[listener]
+    setting = f"web.backends.{of}"
     if missing := leases.missing:
         return (
             f"no backend is free: HAProxy lacks {missing} of {leases.total} ({setting}); render"

@@ -5,17 +5,17 @@ from core import PORTS
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.kinds import Kinds
-from sidecar.listeners.mapped import MappedBackends
+from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.listeners.tcp import key_of, unit_of
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import WebClass
 
 HTTP, PASS = web_backend_name("http", 1), web_backend_name("passthrough", 1)
 HOSTS = MappedBackends(
-    "hosts", "hosts.map", {HTTP: WebClass("http", 1, 2, 1.0, 1.0)}, "host {}".format
+    [EntryMap("hosts", "hosts.map", "host {}".format)], {HTTP: WebClass("http", 1, 2, 1.0, 1.0)}
 )
 SNI = MappedBackends(
-    "sni", "sni.map", {PASS: WebClass("passthrough", 1, 2, 1.0, 1.0)}, "SNI {}".format
+    [EntryMap("sni", "sni.map", "SNI {}".format)], {PASS: WebClass("passthrough", 1, 2, 1.0, 1.0)}
 )
 KINDS = Kinds(PORTS, HOSTS, SNI)
 PORT = unit_of(30000)

@@ -12,7 +12,7 @@ from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
-from sidecar.listeners.mapped import MappedBackends
+from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import WebClass
 
@@ -25,7 +25,12 @@ NOT_FOUND = "type=beg, case=sensitive, found=no"
 
 
 def new() -> MappedBackends:
-    return MappedBackends("hosts", FILE, {ONE: CLASS, TWO: CLASS}, "host {}".format)
+    return MappedBackends([EntryMap("hosts", FILE, "host {}".format)], {ONE: CLASS, TWO: CLASS})
+
+
+def leads(kind: MappedBackends) -> dict[str, Unit]:
+    assert all(item.listener == "hosts" for item in kind.leads)
+    return {item.name: unit for item, unit in kind.leads.items()}
 
 
 def key(name: str) -> ClaimKey:
@@ -59,12 +64,12 @@ def test_a_whole_map_is_all_that_is_known() -> None:
     kind = new()
     whole = {SHOW: table(("0a?", ONE), ("0a/", ONE), ("0b?", TWO))}
     assert leading(kind, whole) == {ONE: {"0a?", "0a/"}, TWO: {"0b?"}}
-    assert kind.leads == {"0a?": ONE, "0a/": ONE, "0b?": TWO}
+    assert leads(kind) == {"0a?": ONE, "0a/": ONE, "0b?": TWO}
     # Nothing is forgotten between looks, and all by the next one.
     assert leading(kind, {}, [TWO]) == {TWO: {"0b?"}}
     assert leading(kind, {SHOW: table(("0b?", ONE))}) == {ONE: {"0b?"}, TWO: set()}
     assert leading(kind, {SHOW: ""}) == {ONE: set(), TWO: set()}
-    assert kind.leads == {}
+    assert leads(kind) == {}
 
 
 def test_what_is_asked_for() -> None:
@@ -133,9 +138,9 @@ def test_entries_that_no_command_can_carry_are_nobodys_and_never_saved(tmp_path:
     kind = new()
     odd = [("#a", ONE), ("0a;", ONE), ('0"', ONE), ("0" + "x" * 3000, ONE)]
     assert leading(kind, {SHOW: table(*odd, ("0a?", ONE))}) == {ONE: {"0a?"}, TWO: set()}
-    assert kind.leads == {"0a?": ONE}
+    assert leads(kind) == {"0a?": ONE}
     file = tmp_path / "hosts.map"
-    assert MapFile(file).write(kind.leads)
+    assert MapFile(file).write(kind.maps[0].leads)
     assert file.read_text() == f"0a? {ONE}\n"
 
 

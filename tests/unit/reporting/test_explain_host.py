@@ -15,7 +15,7 @@ from sidecar.listeners.hosts import HostRules
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route
-from sidecar.model.pool import Address
+from sidecar.model.pool import Address, WebClassName
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
 from sidecar.reporting.explain_parts import World
@@ -23,11 +23,11 @@ from sidecar.reporting.explanation import Link, Why
 from sidecar.reporting.reports import HostReport, Report, SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, SNI, Web
+from sidecar.routing.web import HOSTS, Web
 
-UNITS = {
-    HOSTS: [web_backend_name("http", number) for number in range(1, 7)],
-    SNI: [web_backend_name("passthrough", 1)],
+UNITS: dict[WebClassName, list[Unit]] = {
+    "http": [web_backend_name("http", number) for number in range(1, 7)],
+    "passthrough": [web_backend_name("passthrough", 1)],
 }
 RULES = HostRules(wildcards=True, denied_domains=("denied.test",))
 
@@ -120,7 +120,7 @@ def broken(found: Why) -> Sequence[Link]:
 
 
 GOOD = (by_host("web"), service("web"), slice_("web", ["10.0.0.1"]))
-ONE = UNITS[HOSTS][0]
+ONE = UNITS["http"][0]
 
 
 def test_a_route_that_works() -> None:

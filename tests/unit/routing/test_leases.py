@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.haproxy.naming import web_backend_name
-from sidecar.model.desired import Unit
+from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key
 from sidecar.routing.claims import Claim
 from sidecar.routing.leases import Leases
@@ -22,8 +22,12 @@ def claim(name: str, age: int = 0) -> Claim:
     return Claim(float(age), name, Key("Route", "demo", name))
 
 
-def entries(name: str) -> list[str]:
-    return [f"0{name}?", f"0{name}/"]
+def key(name: str) -> ClaimKey:
+    return ClaimKey("hosts", name)
+
+
+def entries(name: str) -> list[ClaimKey]:
+    return [key(f"0{name}?"), key(f"0{name}/")]
 
 
 class Backends:
@@ -45,7 +49,7 @@ class Backends:
         self.claims[name] = claim(name, age)
         self.leases.renew(self.claims[name], entries(name))
 
-    def adopt(self, leads: Mapping[str, Unit]) -> None:
+    def adopt(self, leads: Mapping[ClaimKey, Unit]) -> None:
         self.leases.adopt(leads)
         self.leases.settle()
 
@@ -93,19 +97,22 @@ def test_a_backend_that_is_not_clean_is_nobodys() -> None:
 @pytest.mark.parametrize(
     ("leads", "having"),
     [
-        ({"0b?": ONE, "0b/": ONE, "0a?": THREE, "0a/": THREE}, {"a": THREE, "b": ONE}),
+        (
+            {key("0b?"): ONE, key("0b/"): ONE, key("0a?"): THREE, key("0a/"): THREE},
+            {"a": THREE, "b": ONE},
+        ),
         # Of one that has lost an entry.
-        ({"0b/": ONE}, {"a": TWO, "b": ONE}),
+        ({key("0b/"): ONE}, {"a": TWO, "b": ONE}),
         # Of one that is gone: who comes does not get what is not clean.
-        ({"0x?": ONE}, {"a": TWO, "b": THREE}),
+        ({key("0x?"): ONE}, {"a": TWO, "b": THREE}),
         # Two Routes cannot have one; who finds no other has it.
-        ({"0a?": TWO, "0b?": TWO}, {"a": THREE, "b": TWO}),
+        ({key("0a?"): TWO, key("0b?"): TWO}, {"a": THREE, "b": TWO}),
         # One that the settings have no more is nobody's.
-        ({"0a?": web_backend_name("http", 4)}, {"a": TWO, "b": THREE}),
+        ({key("0a?"): web_backend_name("http", 4)}, {"a": TWO, "b": THREE}),
     ],
 )
 def test_haproxy_says_whose_a_backend_is(
-    leads: Mapping[str, Unit], having: Mapping[str, Unit]
+    leads: Mapping[ClaimKey, Unit], having: Mapping[str, Unit]
 ) -> None:
     backends = Backends()
     backends.dirty = {ONE, *leads.values()}
@@ -118,7 +125,7 @@ def test_haproxy_says_whose_a_backend_is(
 def test_where_entries_led_once_is_of_no_matter_later() -> None:
     backends = Backends()
     backends.enter("a")
-    backends.adopt({"0a?": TWO, "0b?": ONE})
+    backends.adopt({key("0a?"): TWO, key("0b?"): ONE})
     assert backends.having == {"a": TWO}
     backends.leave("a")
     backends.dirty = {ONE, TWO}
@@ -163,9 +170,9 @@ def test_several_older_routes_do_not_wait_for_each_other() -> None:
 
 def test_after_a_restart_a_route_gets_what_only_its_entries_lead_to() -> None:
     leases = Backends([ONE, TWO]).leases
-    leases.enter(claim("slash", 1), ["a/"])
-    leases.enter(claim("plain", 2), ["a?", "a/"])
-    leases.adopt({"a?": ONE, "a/": ONE})
+    leases.enter(claim("slash", 1), [key("a/")])
+    leases.enter(claim("plain", 2), [key("a?"), key("a/")])
+    leases.adopt({key("a?"): ONE, key("a/"): ONE})
     leases.settle()
     assert leases.holder(ONE) == claim("plain").route
     assert leases.holder(TWO) == claim("slash").route
@@ -174,19 +181,19 @@ def test_after_a_restart_a_route_gets_what_only_its_entries_lead_to() -> None:
 @pytest.mark.parametrize(
     ("now", "free", "has"),
     [
-        (["a/"], True, TWO),
-        (["b?", "b/"], True, TWO),
-        (["a?", "a/", "b/"], True, ONE),
-        (["b?", "b/"], False, ONE),
+        ([key("a/")], True, TWO),
+        ([key("b?"), key("b/")], True, TWO),
+        ([key("a?"), key("a/"), key("b/")], True, ONE),
+        ([key("b?"), key("b/")], False, ONE),
     ],
 )
 def test_a_route_that_gives_entries_up_gets_another_backend_if_one_is_free(
-    now: list[str], free: bool, has: Unit
+    now: list[ClaimKey], free: bool, has: Unit
 ) -> None:
     backends = Backends([ONE, TWO])
     backends.adopt({})
     web = claim("web")
-    backends.leases.enter(web, ["a?", "a/"])
+    backends.leases.enter(web, [key("a?"), key("a/")])
     backends.leases.settle()
     backends.dirty = set() if free else {TWO}
     changed = backends.leases.renew(web, now)

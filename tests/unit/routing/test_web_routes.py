@@ -16,16 +16,17 @@ from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key, Route
+from sidecar.model.pool import WebClassName
 from sidecar.model.verdicts import Reason
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, SNI, Web, WebRoutes
+from sidecar.routing.web import HOSTS, Web, WebRoutes
 
-UNITS = {
-    HOSTS: [web_backend_name("http", number) for number in (1, 2, 3)],
-    SNI: [web_backend_name("passthrough", number) for number in (1, 2)],
+UNITS: dict[WebClassName, list[Unit]] = {
+    "http": [web_backend_name("http", number) for number in (1, 2, 3)],
+    "passthrough": [web_backend_name("passthrough", number) for number in (1, 2)],
 }
 ALL_UNITS = [unit for units in UNITS.values() for unit in units]
-ONE, TWO, THREE = UNITS[HOSTS]
+ONE, TWO, THREE = UNITS["http"]
 
 
 def by_host(name: str = "web", host: str = "a.test", path: str = "", **rest: Any) -> Route:
@@ -35,7 +36,7 @@ def by_host(name: str = "web", host: str = "a.test", path: str = "", **rest: Any
     return replace(item, host=host, path=path, wildcard_policy=policy)
 
 
-def new_web(units: Mapping[str, list[Unit]] = UNITS) -> Web:
+def new_web(units: Mapping[WebClassName, list[Unit]] = UNITS) -> Web:
     web = Web(HostRules(wildcards=True), units)
     web.adopt({})
     return web
@@ -108,7 +109,7 @@ def test_a_route_without_a_backend_takes_no_entry_from_others() -> None:
 
 def test_a_backend_is_not_another_routes_before_what_is_saved_says_so() -> None:
     first, second = by_host("first"), by_host("second", "b.test")
-    web = Web(HostRules(), {HOSTS: [ONE]})
+    web = Web(HostRules(), {"http": [ONE]})
     web.adopt({})
     web.update({first.key: first})
     dirty = {ONE}
@@ -128,7 +129,7 @@ def test_a_backend_is_not_another_routes_before_what_is_saved_says_so() -> None:
 
 def test_who_has_none_is_told_why() -> None:
     first, second = by_host("first"), by_host("second", "b.test")
-    web = Web(HostRules(), {HOSTS: [ONE]})
+    web = Web(HostRules(), {"http": [ONE]})
     web.update({first.key: first, second.key: second})
     # What HAProxy has is not known yet.
     assert reason(web, second) == Reason.ADMITTED
@@ -154,7 +155,7 @@ def test_who_has_none_is_told_why() -> None:
 
 
 def test_a_backend_that_was_given_back_unused_waits_to_be_saved_too() -> None:
-    web = Web(HostRules(), {HOSTS: [ONE]})
+    web = Web(HostRules(), {"http": [ONE]})
     web.adopt({})
     item = by_host("web")
     web.update({item.key: item})
@@ -170,7 +171,7 @@ def test_a_kind_that_has_no_listener() -> None:
         by_host("edge", termination="edge"),
         by_host("p", "b.test", termination="passthrough"),
     )
-    web = Web(HostRules(), {HOSTS: [ONE]})
+    web = Web(HostRules(), {"http": [ONE]})
     web.update({item.key: item for item in (edge, passed)})
     assert [reason(web, item) for item in (edge, passed)] == [Reason.UNSUPPORTED_TERMINATION] * 2
 
@@ -178,11 +179,11 @@ def test_a_kind_that_has_no_listener() -> None:
 def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> None:
     plain = by_host("plain", path="/a", created_seconds=1)
     slash = by_host("slash", path="/a/", created_seconds=2)
-    web = Web(HostRules(), {HOSTS: [ONE, TWO, THREE]})
+    web = Web(HostRules(), {"http": [ONE, TWO, THREE]})
     web.update({item.key: item for item in (plain, slash)})
     web.is_clean = lambda unit: unit != TWO
     # The older one came while no sidecar ran.
-    web.adopt({HOSTS: {"0a.test/a/": TWO}})
+    web.adopt({entry("0a.test/a/"): TWO})
     assert web.unit(slash.key) == TWO
     assert web.unit(plain.key) == ONE
 
@@ -190,11 +191,11 @@ def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> 
 def test_after_a_restart_a_backend_is_not_the_one_routes_by_half_of_anothers_entries() -> None:
     plain = by_host("plain", path="/a", created_seconds=2)
     slash = by_host("slash", path="/a/", created_seconds=1)
-    web = Web(HostRules(), {HOSTS: [ONE, TWO, THREE]})
+    web = Web(HostRules(), {"http": [ONE, TWO, THREE]})
     web.update({item.key: item for item in (plain, slash)})
     web.is_clean = lambda unit: unit != TWO
     # The longer path came while no sidecar ran: both entries still lead to the shorter one's pods.
-    web.adopt({HOSTS: {"0a.test/a?": TWO, "0a.test/a/": TWO}})
+    web.adopt({entry("0a.test/a?"): TWO, entry("0a.test/a/"): TWO})
     assert web.unit(plain.key) == TWO
     assert web.unit(slash.key) == ONE
 
@@ -355,7 +356,7 @@ def test_a_route_turns_from_port_to_host_and_back() -> None:
         assert routing.owned(port.key) == unit_of(30000)
         changed = routing.apply(changes(host))
         assert changed.units == {unit_of(30000), routing.owned(host.key)}
-        assert routing.owned(host.key) in UNITS[HOSTS]
+        assert routing.owned(host.key) in UNITS["http"]
         assert routing.owner(unit_of(30000)) is None
         assert routing.claim(unit_of(30000)) is None
         assert routing.web
