@@ -1,7 +1,7 @@
 """What outlives HAProxy and the sidecar: small files next to HAProxy's own state.
 
-HAProxy's servers, for an HAProxy that restarts on its own; the ports of `auto` Routes; and which
-HAProxy has converged, for a sidecar that replaces another one. Decides only when to write.
+HAProxy's servers and maps, for an HAProxy that restarts on its own; the ports of `auto` Routes; and
+which HAProxy has converged, for a sidecar that replaces another one. Decides only when to write.
 """
 
 import json
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from sidecar.common.errors import RuntimeAPIError
 from sidecar.common.files import KeptFile
-from sidecar.control.map_writer import MapFile
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.maps import parse_map_file
+from sidecar.haproxy.maps import parse_map_file, render_map
 from sidecar.haproxy.state import parse_info
 from sidecar.listeners.mapped import EntryMap
 from sidecar.model.desired import BackendName, Unit
@@ -119,13 +118,27 @@ class Persistence:
             self._programmed = self._reconciler.known.programmed
 
 
+class MapFile:
+    """The file of a map, which HAProxy reads when it starts and never writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = KeptFile(path)
+        self._written: dict[str, str] | None = None
+
+    def write(self, entries: Mapping[str, str]) -> bool:
+        """Make it hold ``entries``, which HAProxy has taken; whether it does."""
+        if entries != self._written:
+            self._written = dict(entries) if self._file.write(render_map(entries)) else None
+        return self._written is not None
+
+
 def _saved_units(path: Path) -> set[Unit]:
     """To which the entries of a saved map lead. Without the file, HAProxy starts with none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return set()
-    return {BackendName(value) for value in parse_map_file(text).entries.values()}
+    return {BackendName(value) for value in parse_map_file(text).values()}
 
 
 def answers_file(settings: Settings) -> Path:

@@ -63,9 +63,6 @@ MAP_UNKNOWN = frozenset({"Unknown map identifier. Please use #<id> or <file>."})
 #: When ``del map`` worked; the latter: there is no such key.
 MAP_ENTRY_DELETED = frozenset({"", "Key not found."})
 
-#: What ``prepare map`` says of the version that it opened.
-MAP_PREPARED = re.compile(r"New version created: [0-9]+")
-
 #: When a command worked that says nothing then.
 SILENCE = frozenset({""})
 
@@ -85,12 +82,6 @@ class Dialect:
     def shows_addresses_late(self) -> bool:
         """Whether an address may show only some moments after it was accepted, and never within
         the same exchange."""
-        return self.version >= (3, 0)
-
-    @property
-    def finds_map_entries(self) -> bool:
-        """Whether ``set map`` and ``del map`` find their key at once, however long the map is;
-        before, they pass all its entries."""
         return self.version >= (3, 0)
 
     @property

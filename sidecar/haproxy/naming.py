@@ -17,7 +17,6 @@ _FRONTEND = re.compile(r"tcp-([0-9]+)")
 _PREFIXES: dict[WebClassName, str] = {"http": "be_http_", "passthrough": "be_pass_"}
 _CLASSES = {prefix: name for name, prefix in _PREFIXES.items()}
 _WEB_BACKEND = re.compile(rf"({'|'.join(_CLASSES)})([1-9][0-9]*)")
-_LISTENER = "web-"
 
 
 class WebBackend(NamedTuple):
@@ -37,7 +36,7 @@ def backend_name(port: int) -> BackendName:
 
 def listener_name(listener: str) -> str:
     """The name of a listener's frontend."""
-    return f"{_LISTENER}{listener}"
+    return f"web-{listener}"
 
 
 def web_backend_name(of: WebClassName, number: int) -> BackendName:
@@ -65,11 +64,6 @@ def port_of_frontend(name: str) -> int | None:
     """The port whose frontend has this name, or None if it is not a port's."""
     found = _FRONTEND.fullmatch(name)
     return int(found[1]) if found else None
-
-
-def listener_of_frontend(name: str) -> str | None:
-    """The listener whose frontend has this name, or None if it is not a listener's."""
-    return name.removeprefix(_LISTENER) if name.startswith(_LISTENER) else None
 
 
 def web_backend(name: str) -> WebBackend | None:

@@ -70,7 +70,7 @@ class EntryMap:
         for question, reply in answers.items():
             if question == self._show:
                 self.exists = reply not in MAP_UNKNOWN
-                self._read_all(parse_map(reply).entries if self.exists else {}, units)
+                self._read_all(parse_map(reply) if self.exists else {}, units)
             elif question.startswith(self._get):
                 self._read(question.removeprefix(self._get), reply, units)
 

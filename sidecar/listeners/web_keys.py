@@ -83,7 +83,7 @@ def holders(keys: Iterable[WebKey], prefix: str = CLEAR) -> Mapping[str, WebKey]
 
 def key_of_entry(entry: str, prefix: str = CLEAR) -> WebKey | None:
     """What a key of hosts.map is of, or None if it is none of ours. ``0host/a/`` is read as of
-    ``/a/``, and is of ``/a`` if the same backend has ``0host/a?``: ask `key_of_entries`."""
+    ``/a/``, and may be of ``/a``, see `holders`."""
     name, slash, rest = entry.removeprefix(prefix).partition("/")
     path = slash + rest
     if not path:
@@ -99,29 +99,9 @@ def key_of_entry(entry: str, prefix: str = CLEAR) -> WebKey | None:
     return found if entry in hosts_entries(found, prefix) else None
 
 
-def key_of_entries(entries: Iterable[str], prefix: str = CLEAR) -> WebKey | None:
-    """What the Route is found by whose backend has just these ``entries``, or None if they are not
-    of one Route. It may lack the entry for what is below its path, see `holders`."""
-    given = frozenset(entries)
-    # The one with "?" first, which is without doubt: the other may be of the path with a slash.
-    keys = [key_of_entry(entry, prefix) for entry in sorted(given, key=lambda e: e.endswith("/"))]
-    first = keys[0] if keys else None
-    return first if first and given <= set(hosts_entries(first, prefix)) else None
-
-
 def sni_entry(key: WebKey) -> str:
     """The key of sni.map that finds a passthrough Route."""
     return key.name
-
-
-def key_of_sni_entry(entry: str) -> WebKey | None:
-    """The opposite, or None if it is none of ours."""
-    wildcard = entry.startswith(_WILDCARD)
-    try:
-        found = web_key(f"x{entry[1:]}" if wildcard else entry, wildcard=wildcard)
-    except ValueError:
-        return None
-    return found if sni_entry(found) == entry else None
 
 
 def _unfit(text: str) -> bool:

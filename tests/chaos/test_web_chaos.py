@@ -206,7 +206,7 @@ class Run:
         return parse_servers_state(self.stand.client.ask("show servers state"))
 
     def shown_map(self, kind: WebClassName) -> Mapping[str, str]:
-        return parse_map(self.stand.client.ask(f"show map {self.maps[kind]}")).entries
+        return parse_map(self.stand.client.ask(f"show map {self.maps[kind]}"))
 
     def problems(self, *, thorough: bool) -> Iterator[str]:
         if said := self.sidecar.not_ready():
@@ -223,14 +223,14 @@ class Run:
         for kind, file in self.maps.items():
             seen = parse_map(self.stand.client.ask(f"show map {file}"))
             wanted = self.world.entries(kind)
-            if seen.entries.keys() != wanted.keys():
+            if seen.keys() != wanted.keys():
                 yield f"{kind}: entries {seen}, wanted are {wanted}"
                 return
             backends: dict[WebRoute, BackendName] = {}
             for entry, route in wanted.items():
-                unit = backends.setdefault(route, BackendName(seen.entries[entry]))
-                if unit != seen.entries[entry]:
-                    yield f"{kind}: {route} has two backends: {seen.entries}"
+                unit = backends.setdefault(route, BackendName(seen[entry]))
+                if unit != seen[entry]:
+                    yield f"{kind}: {route} has two backends: {seen}"
             if len(set(backends.values())) != len(backends):
                 yield f"{kind}: Routes share a backend: {backends}"
             used |= set(backends.values())
@@ -242,8 +242,8 @@ class Run:
                 )
                 if ready != sorted(self.world.ready(route)):
                     yield f"{unit}: ready {ready}, wanted {self.world.ready(route)} of {route}"
-            if thorough and parse_map_file(file.read_text()).entries != seen.entries:
-                yield f"{file} is not what HAProxy shows: {seen.entries}"
+            if thorough and parse_map_file(file.read_text()) != seen:
+                yield f"{file} is not what HAProxy shows: {seen}"
         for unit, slots in observed.items():
             if web_backend(unit) and unit not in used:
                 left = [item for item in slots.values() if item.state != "maint"]

@@ -16,7 +16,8 @@ from relay import Relay
 from stand import MakeServer, MakeStand, app, await_, await_told, converged, running
 
 from sidecar.common.files import KeptFile
-from sidecar.daemon.persistence import read_programmed
+from sidecar.daemon.persistence import MapFile, read_programmed
+from sidecar.haproxy.maps import parse_map_file
 
 
 def test_a_file_says_once_that_it_cannot_be_written(
@@ -39,6 +40,23 @@ def test_a_file_says_once_that_it_cannot_be_written(
     levels = [(record.levelname, record.getMessage()) for record in caplog.records]
     cannot = f"cannot write {path}: File exists; retrying until it succeeds"
     assert levels == [("ERROR", cannot), ("INFO", f"{path} is writable again"), levels[0]]
+
+
+def test_a_map_is_written_when_it_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "maps" / "routes.map"
+    file = MapFile(path)
+    assert file.write({"a": "b"})
+    first = path.stat().st_ino
+    assert file.write({"a": "b"})
+    assert path.stat().st_ino == first
+    assert file.write({})
+    assert path.read_text() == ""
+    path.unlink()
+    path.mkdir()
+    assert not file.write({"a": "c"})
+    path.rmdir()
+    assert file.write({"a": "c"})
+    assert parse_map_file(path.read_text()) == {"a": "c"}
 
 
 def test_a_sidecar_goes_on_though_nothing_can_be_saved(

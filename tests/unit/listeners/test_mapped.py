@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.common.errors import RemoteProtocolError
-from sidecar.control.map_writer import MapFile
+from sidecar.daemon.persistence import MapFile
 from sidecar.haproxy.dialect import MAP_UNKNOWN
 from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry
 from sidecar.haproxy.naming import web_backend_name

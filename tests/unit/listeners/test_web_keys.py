@@ -10,9 +10,7 @@ from sidecar.listeners.web_keys import (
     WebKey,
     holders,
     hosts_entries,
-    key_of_entries,
     key_of_entry,
-    key_of_sni_entry,
     sni_entry,
     web_key,
 )
@@ -57,12 +55,10 @@ def test_what_matches_the_same_requests_is_the_same_key() -> None:
 
 @given(KEYS)
 def test_back_from_entries(key: WebKey) -> None:
-    assert key_of_entries(hosts_entries(key)) == key
     # Each by itself is the Route, or its path with a slash.
     deeper = key._replace(path=f"{key.path}/")
     for entry in hosts_entries(key):
         assert key_of_entry(entry) in (key, deeper)
-    assert key_of_sni_entry(sni_entry(key)) == key._replace(path="")
 
 
 @given(st.lists(KEYS, unique=True, max_size=6))
@@ -71,7 +67,6 @@ def test_of_several_routes_each_has_an_entry_of_its_own(keys: list[WebKey]) -> N
     for key in keys:
         held = [entry for entry, holder in entries.items() if holder == key]
         assert held, key
-        assert key_of_entries(held) == key
     assert set(entries) == {entry for key in keys for entry in hosts_entries(key)}
 
 
@@ -92,17 +87,9 @@ def test_an_entry_that_is_not_ours(entry: str) -> None:
     assert key_of_entry(entry) is None
 
 
-@pytest.mark.parametrize(
-    "entries",
-    [[], ["0h?", "0i?"], ["0h/a?", "0h/b/"], ["0h/a/", "0h/a/b/"], ["0h?", "0h/", "0h/a?"], ["x"]],
-)
-def test_entries_that_are_not_of_one_route(entries: list[str]) -> None:
-    assert key_of_entries(entries) is None
-
-
-@pytest.mark.parametrize("entry", ["", "*.", "H.test", "h test", "h/"])
-def test_an_entry_of_sni_that_is_not_ours(entry: str) -> None:
-    assert key_of_sni_entry(entry) is None
+def test_the_entry_of_a_passthrough_route() -> None:
+    assert sni_entry(web_key("H.Test")) == "h.test"
+    assert sni_entry(web_key("any.h.test", wildcard=True)) == "*.h.test"
 
 
 @pytest.mark.parametrize(
