@@ -89,8 +89,9 @@ class WebClients:
         self.quiet_at = [0.0]
         #: Of HAProxy: odd while it is dead.
         self.era = 0
-        #: By hand, so that anything goes; and until when it last was.
-        self.tampered, self._trusted_since = False, 0.0
+        #: By hand, so that anything goes; and from when to when it was.
+        self.tampered = False
+        self._tamperings = [(0.0, 0.0)]
         self.faults: list[str] = []
         self.gaps: list[str] = []
         self.served = 0
@@ -147,7 +148,8 @@ class WebClients:
         now = time.time()
         with self.lock:
             if self.tampered:
-                self.tampered, self._trusted_since = False, now
+                self.tampered = False
+                self._tamperings[-1] = (self._tamperings[-1][0], now)
             self.quiet_at.append(since)
             for promise in self.promises.values():
                 if promise.served.ready and promise.steady_since is None:
@@ -157,7 +159,7 @@ class WebClients:
 
     def tamper(self) -> None:
         with self.lock:
-            self.tampered = True
+            self._distrust()
             self._promise_nothing()
 
     def die(self) -> None:
@@ -171,6 +173,13 @@ class WebClients:
         with self.lock:
             while len(self.quiet_at) > 1 and self.quiet_at[-1] > saved_at:
                 self.quiet_at.pop()
+            if any(start <= saved_at <= end for start, end in self._tamperings):
+                self._distrust()
+
+    def _distrust(self) -> None:
+        if not self.tampered:
+            self.tampered = True
+            self._tamperings.append((time.time(), float("inf")))
 
     def _promise_nothing(self) -> None:
         for promise in self.promises.values():
@@ -180,7 +189,8 @@ class WebClients:
         """``answer``: a pod, or in parentheses why there is none."""
         with self.lock:
             promise = self.promises[question]
-            if self.tampered or started < self._trusted_since or era != self.era or era % 2:
+            trusted_since = self._tamperings[-1][1]
+            if self.tampered or started < trusted_since or era != self.era or era % 2:
                 return
             self.counts[how] = self.counts.get(how, 0) + 1
             at = f"{time.time():.3f}: {how} {question.host}{question.target} since {started:.3f}"
