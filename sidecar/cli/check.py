@@ -50,10 +50,12 @@ def check(config: Path | None, manifests: list[Path]) -> None:
 
 
 def _has(snapshot: Snapshot, verdict: Verdict) -> str:
-    """Its port, or its host and path."""
+    """Its port, or its host and path; both where it shares the port."""
     web = snapshot.routing.web
     claim = web.claim(verdict.route) if web else None
-    return f"{claim.pattern}{claim.path}" if claim else str(verdict.port or "-")
+    if claim is None:
+        return str(verdict.port or "-")
+    return claim.pattern + (f":{verdict.port}" if verdict.port else "") + claim.path
 
 
 def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:

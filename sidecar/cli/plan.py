@@ -82,7 +82,9 @@ def _print_diff(
     console = make_console()
     for item in filter(None, plans):
         seen, claimed = observed[item.unit], routing.claim(item.unit)
-        title = f"{routing.subject(item.unit)}  {claimed.route.title if claimed else 'unclaimed'}"
+        owner = claimed.route.title if claimed else "unclaimed"
+        owner = "shared by SNI" if claimed and claimed.shared else owner
+        title = f"{routing.subject(item.unit)}  {owner}"
         console.print(Text(title, "bold"))
         lines = list(difference(seen, after(seen, item)))
         for line in lines or ["(ends sessions or cleans up)"]:

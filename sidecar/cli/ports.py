@@ -46,7 +46,7 @@ def show(register: Register, console: Console) -> None:
             str(item.port),
             escape(item.pool),
             f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
-            escape(item.owner or "-"),
+            escape(item.owner or (f"{len(item.shared)} by SNI" if item.shared else "-")),
             str(len(item.waiting) or "-"),
         )
     if register.ports:
@@ -59,6 +59,8 @@ def show(register: Register, console: Console) -> None:
             shown = ", ".join(item.waiting[:_WAITING_SHOWN])
             more = len(item.waiting) - _WAITING_SHOWN
             waiting.append(f"{item.port}: {shown}" + f" and {more} more" * (more > 0))
+    shared = [f"{item.port}: {', '.join(item.shared)}" for item in register.ports if item.shared]
+    print_section(console, "shared by SNI", shared)
     print_section(console, "waiting, oldest first", waiting)
     print_section(console, "without a port", register.without, "red")
     free = [

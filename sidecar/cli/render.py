@@ -37,7 +37,7 @@ def write_files(settings: Settings, path: Path) -> None:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
             write_atomically(settings.haproxy.state_file, _NO_STATE)
-        if settings.listeners:
+        if settings.pool().web:
             _write_web_files(WebFiles.beside(settings.haproxy.state_file))
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)

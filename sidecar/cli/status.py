@@ -112,11 +112,7 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
         parts += [Text(), _hosts(report, servers=servers)]
     parts += section(
         "notes",
-        [
-            f"{item.port} {item.route or '-'}: {note}"
-            for item in report.ports
-            for note in notes(item)
-        ]
+        [f"{item.port} {item.owner}: {note}" for item in report.ports for note in notes(item)]
         + [f"{item.title} {item.route}: {note}" for item in report.hosts for note in _notes(item)],
         "yellow",
     )
@@ -247,9 +243,7 @@ def _columns(report: Report) -> Iterator[_Column]:
     yield _Column("STATE", 0, _port_state, _nothing)
     if len({item.pool for item in report.ports}) > 1:
         yield _Column("POOL", 5, lambda item: escape(item.pool), _nothing)
-    yield _Column(
-        "ROUTE", 0, lambda item: escape(item.route or "-"), lambda item: f"  {item.address}"
-    )
+    yield _Column("ROUTE", 0, lambda item: escape(item.owner), lambda item: f"  {item.address}")
     yield _Column("SERVERS", 0, _states, _server_state)
     if any(server.pod for server in servers):
         yield _Column("POD", _POD_RANK, _nothing, lambda server: escape(server.pod or ""))

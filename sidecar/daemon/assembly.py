@@ -18,16 +18,13 @@ from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.web_keys import key_of_entry
 from sidecar.model.desired import ClaimKey, Unit
-from sidecar.model.pool import WebClassName
+from sidecar.model.pool import CLASS_OF
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, SNI, Web
+from sidecar.routing.web import HOSTS, PORTS, SNI, Web
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
-
-#: The map in which Routes are found that have a backend of the class.
-_MAP_OF: Mapping[WebClassName, str] = {"http": HOSTS, "passthrough": SNI}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +47,16 @@ def make_listeners(settings: Settings) -> Listeners:
     pool = ports.pool.web
     if pool is None:
         return Listeners(ports, None, ports)
-    used = {_MAP_OF[item.name] for item in pool.classes}
+    kinds = {item.kind for item in pool.listeners}
+    shared = any(item.shared_by_sni for item in ports.pool.classes)
     maps = [
         EntryMap(name, str(file), describe)
-        for name, file, describe in (
-            (HOSTS, files.hosts_map, _host_title),
-            (SNI, files.sni_map, "SNI {}".format),
+        for name, file, describe, used in (
+            (HOSTS, files.hosts_map, _host_title, "http" in kinds),
+            (SNI, files.sni_map, "SNI {}".format, "tls" in kinds),
+            (PORTS, files.ports_map, _port_title, shared),
         )
-        if name in used
+        if used
     ]
     classes = {
         unit: item for item in pool.classes for unit in web_backend_names(item.name, item.count)
@@ -71,6 +70,11 @@ def _host_title(entry: str) -> str:
     return f"host {key.name}{key.path}" if key else f"entry {entry}"
 
 
+def _port_title(entry: str) -> str:
+    port, _, name = entry.partition("/")
+    return f"SNI {name} on port {port}"
+
+
 def make_routing(
     settings: Settings, listeners: Listeners, kept: Mapping[str, int] | None
 ) -> Routing:
@@ -80,6 +84,7 @@ def make_routing(
         web = Web(
             settings.web.rules(),
             {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
+            {CLASS_OF[item.kind] for item in pool.listeners},
         )
     return Routing(
         listeners.ports,
@@ -89,6 +94,7 @@ def make_routing(
         settings.listening(),
         web,
         settings.web.routes,
+        settings.web.rules(),
     )
 
 

@@ -196,6 +196,14 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
     return port
 
 
+def is_for_host(route: Route, port: int, pool: Pool) -> bool:
+    """Whether ``route`` asks for ``port`` only for the clients that name its host by SNI: where
+    the port may be shared, and its author wrote a host and passthrough."""
+    wrote_host = bool(route.host) and not route.host_generated
+    passthrough = route.tls_termination == "passthrough"
+    return pool.by_port[port].shared_by_sni and wrote_host and passthrough
+
+
 def port_number(text: str | None) -> int | None:
     """A port as text, where it is one."""
     return int(text) if text and _NUMBER.fullmatch(text) else None

@@ -10,7 +10,8 @@ and a "?", which no path has. First the host itself, then its wildcard. So a Rou
 
 and with a wildcard the host is ``*.`` and what follows its first label. ``/a/`` takes what is below
 ``/a`` from it, as with OpenShift's router: of several Routes the most specific has an entry, see
-`holders`. In sni.map the whole key is the host or the wildcard.
+`holders`. In sni.map the whole key is the host or the wildcard, and in ports.map, for a port that
+is shared by SNI, ``port/`` and that.
 
 Where we differ from that router: a path below ``/a/`` that goes on with one of !"#%&' is found (its
 regular expressions are sorted by bytes, and hide it behind ``/a/``); a Host with several final dots
@@ -102,6 +103,11 @@ def key_of_entry(entry: str, prefix: str = CLEAR) -> WebKey | None:
 def sni_entry(key: WebKey) -> str:
     """The key of sni.map that finds a passthrough Route."""
     return key.name
+
+
+def port_entry(key: WebKey, port: int) -> str:
+    """The key of ports.map that finds one that shares ``port``."""
+    return f"{port}/{key.name}"
 
 
 def _unfit(text: str) -> bool:

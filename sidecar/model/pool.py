@@ -64,6 +64,7 @@ class PortPool(_Slots):
     ``auto_ports_per_namespace``: how many of them the ``auto`` Routes of one namespace may have.
     ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
     ``maxconn``: connections of each port at the same time; None for what `capacity` gives it.
+    ``shared_by_sni``: a port may be shared by several Routes with passthrough, each for its host.
     """
 
     name: str
@@ -80,6 +81,7 @@ class PortPool(_Slots):
     accept_proxy: bool
     send_proxy: str
     maxconn: int | None = None
+    shared_by_sni: bool = False
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.namespaces or namespace in self.namespaces
@@ -103,7 +105,7 @@ class PortPool(_Slots):
 
 
 #: The classes of backends behind listeners: for Routes in clear, found by host and path, and for
-#: those with TLS passthrough, found by SNI.
+#: those with TLS passthrough, found by SNI, on a port of a pool, too.
 WebClassName = Literal["http", "passthrough"]
 
 #: What clients of a listener speak.
@@ -143,7 +145,8 @@ class WebClass(_Slots):
 
 @dataclass(frozen=True)
 class WebPool:
-    """What HAProxy has for Routes by host. ``classes``: those that some listener leads to."""
+    """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
+    leads to."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
@@ -156,7 +159,7 @@ class WebPool:
 @dataclass(frozen=True)
 class Pool:
     """All that HAProxy was started with: ports by class, which never overlap, and what Routes by
-    host share, None without a listener for them."""
+    host share, None where nothing leads to them."""
 
     classes: tuple[PortPool, ...]
     web: WebPool | None = None

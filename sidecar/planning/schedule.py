@@ -155,7 +155,8 @@ class Schedule:
         self._servers[unit] = len(observed.servers) + (claimed.resolution.size if claimed else 0)
         self._rest(unit, now + REST_SECONDS_PER_SERVER * self._servers[unit])
         usable = is_open = any(server.state == "ready" for server in servers)
-        grace = rules.conceal_after_seconds
+        # A shared port is open for all who share it, whether any of them has servers.
+        grace = None if claimed and claimed.shared else rules.conceal_after_seconds
         if grace is None:
             is_open = claimed is not None
         elif usable or not (claimed and observed.open):

@@ -186,7 +186,7 @@ class ChangeLog:
 
     def _about_unit(self, unit: Unit) -> dict[str, dict[str, object]]:
         claimed = self._routing.claim(unit)
-        route = claimed.route.title if claimed else None
+        route = claimed.route.title if claimed and not claimed.shared else None
         return about(**self._kind.log_fields(unit), route=route)
 
     def _describe(self, unit: Unit) -> str | None:
@@ -197,6 +197,8 @@ class ChangeLog:
             return None
         if claimed is None:
             return "open" if seen.open else "closed"
+        if claimed.shared:
+            return f"{'open' if seen.open else 'not yet open'}, shared by SNI"
         addresses = [item.address for item in claimed.resolution.servers if item.state == "ready"]
         if not seen.open:
             waits = "not yet open for" if addresses else "waiting for servers of"

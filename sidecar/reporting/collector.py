@@ -30,8 +30,8 @@ class Collector:
     def mark(self, changed: Changed, touched: Iterable[Unit]) -> None:
         """These Routes may be different; ``touched``: units changed, verified or failed."""
         self._marked |= dict.fromkeys(changed.routes)
-        owners = map(self._routing.owner, touched)
-        self._marked |= dict.fromkeys(key for key in owners if key)
+        for unit in touched:
+            self._marked |= dict.fromkeys(self._routing.owners(unit))
 
     def take(self) -> dict[Key, Outcome | None]:
         """Some of what is marked; None: it does not name this router, or is gone."""
@@ -44,7 +44,7 @@ class Collector:
             elif not self._known.compares(unit):
                 # HAProxy is away, or an operator holds the unit: that it is this Route's is known
                 # all the same, and whoever publishes ports must not take it for nobody's.
-                port, is_open = port_of_backend(unit), self._known.status(unit).open
+                port, is_open = self._port(key, unit), self._known.status(unit).open
                 verdict = Verdict(key, port, Reason.ADMITTED, "")
                 subject = self._routing.subject(unit)
                 taken[key] = Outcome(verdict, port, open=is_open, subject=subject)
@@ -56,6 +56,11 @@ class Collector:
         """Whether there is more to take right away."""
         return bool(self._marked)
 
+    def _port(self, key: Key, unit: Unit) -> int | None:
+        """The port that clients get to the Route by, its own or one that it shares."""
+        web = self._routing.web
+        return port_of_backend(unit) or (web.port(key) if web else None)
+
     def _outcome(self, key: Key, unit: Unit | None) -> Outcome | None:
         verdict = self._routing.verdict(key)
         claimed = None if unit is None else self._routing.claim(unit)
@@ -65,17 +70,18 @@ class Collector:
         by_host = web.claim(key) if web else None
         if unit is None or claimed is None:
             return Outcome(verdict)
-        status = self._known.status(unit)
-        failure = status.failure
+        statuses = [self._known.status(needed) for needed in self._routing.needs(key)]
+        failure = next((status.failure for status in statuses if status.failure), None)
+        is_open = all(status.open for status in statuses)
         usable = any(server.state == "ready" for server in claimed.resolution.servers)
         return Outcome(
             verdict,
-            port_of_backend(unit),
+            self._port(key, unit),
             # A port that was just closed may have to wait before it opens again.
-            verified=status.verified and (status.open or not usable),
-            open=status.open,
+            verified=all(status.verified for status in statuses) and (is_open or not usable),
+            open=is_open,
             failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
-            left_out=status.left_out,
+            left_out=sum(status.left_out for status in statuses),
             subject=self._routing.subject(unit),
             host=by_host.host if by_host else "",
             wildcard=by_host is not None and by_host.wildcard,

@@ -65,6 +65,9 @@ def _explain_port(port: int, world: World) -> Why:
         remedy = "use one of these, or add this port to a pool and restart HAProxy"
         return _why(str(port), port, [Link("pool", "bad", text, (), remedy)])
     queue = world.routing.queue(key_of(port))
+    if world.routing.is_shared(unit_of(port)):
+        links = [_pool_link(port, world), _shared_link(queue, world)]
+        return _why(str(port), port, [*links, *_port_links(port, world, claimed=True)])
     if queue:
         return _why(str(port), port, list(_route_links(queue[0], world)))
     refused = [
@@ -88,14 +91,33 @@ def _pool_link(port: int, world: World) -> Link:
     return Link("pool", "ok", text)
 
 
+def _shared_link(queue: Sequence[Key], world: World) -> Link:
+    """Who shares a port by SNI, and who would have it."""
+    lines = []
+    for key in queue[:_LINES_MAX]:
+        claim, verdict = world.routing.shared_host(key), world.routing.verdict(key)
+        if claim:
+            lines.append(Line("ok", f"{claim.pattern}: {key.title}"))
+        elif verdict:
+            lines.append(Line("info", f"{key.title} waits: {verdict.reason}: {verdict.message}"))
+    text = "Routes share it by SNI, each for its host; one that names none of them is closed"
+    return Link("claim", "ok", text, tuple(lines), "haproxy-sidecar why NAMESPACE/ROUTE tells more")
+
+
 def _route_links(key: Key, world: World) -> Iterator[Link]:
     route = world.routing.store.route(key)
     if route is None:
         yield _no_route(key, world)
         return
     yield Link("Route", "ok", f"{key.title} exists")
-    if world.routing.web and key in world.routing.web:
-        yield from host_links(route, world.routing.web, world)
+    web = world.routing.web
+    if web and key in web:
+        shared = web.port(key)
+        if shared:
+            yield _pool_link(shared, world)
+        yield from host_links(route, web, world)
+        if shared:
+            yield from _port_links(shared, world, claimed=True)
         return
     if route.router_name != world.router_name:
         yield Link(

@@ -6,6 +6,7 @@ Calls the same functions that decide, so that explanations cannot differ from de
 from collections.abc import Iterator, Mapping
 
 from sidecar.listeners.hosts import Refusal, WebClaim
+from sidecar.listeners.tcp import port_number
 from sidecar.model.objects import Key, Route
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Link
@@ -32,7 +33,14 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
     path = slash + path.partition("?")[0].partition("#")[0]
     if web is None or not (is_url or "." in host):
         return None
-    claims = [(route, claim) for route in web.routes if (claim := web.claim(route.key))]
+    number = port_number(place.partition(":")[2])
+    # One that a port is shared for is found by it; at the listeners, Routes have any.
+    at = number if any(web.port(route.key) == number for route in web.routes) else None
+    claims = [
+        (route, claim)
+        for route in web.routes
+        if web.port(route.key) == at and (claim := web.claim(route.key))
+    ]
     never = _NEVER.get(scheme.lower(), frozenset())
     for pattern in (host, f"*.{host.partition('.')[2]}"):
         found = [
@@ -48,6 +56,7 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         route
         for route in web.routes
         if route.host.lower() == host
+        and web.port(route.key) == at
         and isinstance(web.found(route.key), Refusal)
         and ("http" if route.tls_termination is None else route.tls_termination) not in never
     ]
@@ -73,7 +82,9 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
         return
     verdict, unit = web.verdict(route.key), web.unit(route.key)
     if found:
-        yield Link("host", "ok", f"it has {found.pattern}{found.path}, {_served(found)}")
+        port = web.port(route.key)
+        where = f" on port {port}" if port else ""
+        yield Link("host", "ok", f"it has {found.pattern}{found.path}{where}, {_served(found)}")
     if unit is None:
         message = verdict.message if verdict and verdict.message else "it is being assigned one"
         yield Link("backend", "bad", "it has none", (), message)

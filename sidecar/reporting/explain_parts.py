@@ -177,6 +177,10 @@ def haproxy_links(
         )
     if seen is not None:
         does = f"{what} {states[not seen.open]}"
+        if world.routing.is_shared(unit):
+            yield Link("HAProxy", "ok" if seen.open else "bad", f"{does}, shared by SNI")
+            seen = None
+    if seen is not None:
         yield _seen_link(does, seen, world.failures.get(unit, ""), claimed=claimed)
     if message := world.failures.get(unit):
         yield Link("sidecar", "bad", f"cannot reconcile it: {message}")

@@ -62,7 +62,7 @@ class Gauges(Collector):
             "Server slots of each pool: used by an endpoint (or its remaining sessions), or free.",
             labels=["pool", "state"],
         )
-        claimed = Counter(item.pool for item in report.ports if item.route)
+        claimed = Counter(item.pool for item in report.ports if item.claimed)
         used = Counter(item.pool for item in report.ports for _ in item.servers)
         for pool in self._pool.classes:
             ports.add_metric([pool.name, "claimed"], claimed[pool.name])
@@ -106,7 +106,8 @@ def _source(report: Report) -> Metric:
 
 
 def _ports(report: Report) -> Iterator[Metric]:
-    """Of each port that a Route has, as of the last slow compare."""
+    """Of each port that a Route has, as of the last slow compare; of one that several share,
+    without a name."""
     families = {
         name: GaugeMetricFamily(f"haproxy_sidecar_port_{name}", text, labels=list(PORT_LABELS))
         for name, text in (
@@ -123,13 +124,13 @@ def _ports(report: Report) -> Iterator[Metric]:
         )
     }
     for item in report.ports:
-        if item.route is None:
+        if not item.claimed:
             continue
         found = {"connections": item.connections, "connections_limit": item.connections_limit}
         if item.attempts:
             found["connection_errors"] = item.attempts.errors
             found["connection_retries"] = item.attempts.repeated
-        namespace, _, name = item.route.partition("/")
+        namespace, _, name = (item.route or "").partition("/")
         for kind, value in found.items():
             if value is not None:
                 families[kind].add_metric([str(item.port), namespace, name], value)

@@ -19,8 +19,9 @@ from sidecar.routing.table import Routing
 class ClaimedPort:
     """A port that is claimed, or open.
 
-    ``state``: open, closed or unknown. ``owner``: the Route that has it. ``waiting``: those that
-    get it when the one before them goes, the oldest first.
+    ``state``: open, closed or unknown. ``owner``: the Route that has it; None if several share it
+    by SNI: they are in ``shared``, each as ``host namespace/name``. ``waiting``: those that get it
+    when the one before them goes, the oldest first.
     """
 
     port: int
@@ -28,6 +29,7 @@ class ClaimedPort:
     state: str
     owner: str | None
     waiting: tuple[str, ...]
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,27 @@ def build_register(
     problems: tuple[str, ...],
 ) -> Register:
     """``observed`` may lack units."""
-    ports = []
+    ports, claimed = [], set[int]()
     for port in pool.ports:
         queue, seen = routing.queue(key_of(port)), observed.get(unit_of(port))
+        shared, owners = routing.is_shared(unit_of(port)), routing.owners(unit_of(port))
+        if queue:
+            claimed.add(port)
         if queue or (seen and seen.open):
-            names = [key.title for key in queue]
             ports.append(
                 ClaimedPort(
                     port,
                     pool.by_port[port].name,
                     ("open" if seen.open else "closed") if seen else "unknown",
-                    names[0] if names else None,
-                    tuple(names[1:]),
+                    queue[0].title if queue and not shared else None,
+                    tuple(key.title for key in queue if key not in owners),
+                    tuple(
+                        f"{claim.pattern} {key.title}"
+                        for key in owners
+                        if (claim := routing.shared_host(key))
+                    ),
                 )
             )
-    claimed = {item.port for item in ports if item.owner}
     pools = []
     for item in pool.classes:
         free = [port for port in item.ports if port not in claimed]

@@ -103,7 +103,8 @@ class PortReport:
     ``sessions_per_second``, ``bytes_in``, ``bytes_out``: what its frontend counts.
     ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
     ``connections_limit`` they are closed at once. ``attempts``: lately, on all servers.
-    ``drift``: what somebody else changed, and is not repaired yet; "" if nothing.
+    ``drift``: what somebody else changed, and is not repaired yet; "" if nothing. ``shared``: no
+    Route has all of it, but some share it by SNI; they are among the `HostReport`s.
     """
 
     port: int
@@ -126,6 +127,17 @@ class PortReport:
     connections_limit: int | None = None
     attempts: AttemptsReport | None = None
     drift: str = ""
+    shared: bool = False
+
+    @property
+    def claimed(self) -> bool:
+        """Whether any Route has it, or shares it."""
+        return self.route is not None or self.shared
+
+    @property
+    def owner(self) -> str:
+        """Who has it, for a person."""
+        return self.route or ("by SNI" if self.shared else "-")
 
     def with_connections(self, found: Connections | None) -> Self:
         """The same, with what is known of them."""
@@ -142,8 +154,8 @@ class PortReport:
 @dataclass(frozen=True, slots=True)
 class HostReport:
     """One Route by host that is served. ``host``: ``*.example`` for a wildcard. ``listener``: of
-    which kind it is served. ``state``: open, closed (no server yet) or unknown. The rest as in
-    `PortReport`."""
+    which kind it is served. ``state``: open, closed (no server yet) or unknown. ``port``: the one
+    that it shares by SNI; None for one at the listeners. The rest as in `PortReport`."""
 
     host: str
     path: str
@@ -157,11 +169,12 @@ class HostReport:
     left_out: int
     failure: str
     changed_seconds_ago: float | None
+    port: int | None = None
 
     @property
     def title(self) -> str:
         """As a person writes it."""
-        return self.host + self.path
+        return self.host + (f":{self.port}" if self.port else "") + self.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ The loop (or a command without one) provides `Facts`, `build_report` makes a `Re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
-from operator import attrgetter
 from typing import Any
 
 from sidecar.common.text import counted
@@ -85,9 +84,9 @@ def build_report(facts: Facts) -> Report:
         used = _used(seen) if seen else []
         slots_used += len(used)
         if claimed or unit in facts.held or used or (seen and seen.open):
-            verdict = by_route.get(claimed.route.key) if claimed else None
+            verdict = by_route.get(claimed.route.key) if claimed and not claimed.shared else None
             ports.append(_port_report(facts, port, claimed, verdict, used))
-    owners = {claimed.route.key for claimed in facts.claims.values()}
+    owners = {claimed.route.key for claimed in facts.claims.values() if not claimed.shared}
     return Report(
         router_name=facts.router_name,
         asked=facts.asked,
@@ -112,7 +111,7 @@ def build_report(facts: Facts) -> Report:
         hosts=tuple(
             sorted(
                 (_host_report(facts, unit, claim, by_route) for unit, claim in facts.web.items()),
-                key=attrgetter("host", "path", "listener"),
+                key=lambda item: (item.host, item.path, item.listener, item.port or 0),
             )
         ),
     )
@@ -139,6 +138,7 @@ def _host_report(
         left_out=(facts.left_out or {}).get(unit, 0),
         failure=facts.failures.get(unit, ""),
         changed_seconds_ago=changed,
+        port=verdict.port,
     )
 
 
@@ -160,13 +160,14 @@ def _port_report(
     changed = facts.changed_seconds_ago.get(unit)
     if changed is None and used:
         changed = float(min(slot.seconds_since_change for slot in used))
+    shared = claimed is not None and claimed.shared
     report = PortReport(
         port=port,
         pool=facts.pool.by_port[port].name,
         state=_state(seen),
-        route=claimed.route.title if claimed else None,
+        route=claimed.route.title if claimed and not shared else None,
         reason=verdict.reason.value if verdict else None,
-        message=verdict.message if verdict else "unclaimed",
+        message=verdict.message if verdict else "" if shared else "unclaimed",
         servers=tuple(servers),
         sessions=total_sessions(servers) if seen else None,
         left_out=left_out,
@@ -177,6 +178,7 @@ def _port_report(
         bytes_in=None,
         bytes_out=None,
         drift=facts.drift.get(unit, ""),
+        shared=shared,
     )
     if base := facts.bases.get(port):
         attempts = facts.attempts.get(port, NONE)
@@ -237,7 +239,7 @@ def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> R
         report,
         ports=tuple(item for item in report.ports if meant(item.route, item.port)),
         waiting=tuple(item for item in report.waiting if meant(item.route, item.port)),
-        hosts=tuple(item for item in report.hosts if meant(item.route, None, item.host)),
+        hosts=tuple(item for item in report.hosts if meant(item.route, item.port, item.host)),
     )
 
 

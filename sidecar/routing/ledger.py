@@ -1,12 +1,18 @@
 """Which Route owns which port: judges each Route alone, queues its claim, says what became of it.
 
+A Route claims all of a port, or, where that may be shared by SNI, the port for one host. The oldest
+claim says which of the two the port is for: the others of its sort are served beside it, as far as
+their hosts allow (`sidecar.routing.web`), and those of the other sort wait.
+
 Joins the queues of `sidecar.routing.claims` and the allocator of `sidecar.routing.auto_ports`. Must
 not look at Services or endpoints. Pure.
 """
 
 from collections.abc import Iterable, Mapping
 
-from sidecar.listeners.tcp import AUTO, judge, key_of
+from sidecar.listeners.host_rules import HostRules, Refusal
+from sidecar.listeners.host_rules import judge as judge_host
+from sidecar.listeners.tcp import AUTO, is_for_host, judge, key_of
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import Pool
@@ -18,12 +24,20 @@ from sidecar.routing.claims import ClaimQueues, claim_of
 class Ledger:
     """All claims, and who owns what. An update costs what changed, not how many wait.
 
-    ``router_name``: whose Routes are ours. ``kept``: see `PortAllocator`.
+    ``router_name``: whose Routes are ours. ``kept``: see `PortAllocator`. ``rules``: for the hosts
+    of those that share a port.
     """
 
-    def __init__(self, router_name: str, pool: Pool, kept: Mapping[str, int] | None) -> None:
+    def __init__(
+        self,
+        router_name: str,
+        pool: Pool,
+        kept: Mapping[str, int] | None,
+        rules: HostRules = HostRules(),  # noqa: B008
+    ) -> None:
         self._router_name = router_name
         self._pool = pool
+        self._rules = rules
         self._keeps_itself = kept is None
         self._routes: dict[Key, Route] = {}
         self._refused: dict[Key, Verdict] = {}
@@ -32,6 +46,12 @@ class Ledger:
         self.autos = PortAllocator(pool, kept, self._queues)
         #: Those without a port of whom something else is said since the last update.
         self.restated: frozenset[Key] = frozenset()
+        #: Those of the last update, and who stands in a queue with them that is of another sort
+        #: now: as they are if they share their port, else None.
+        self.sharing: Mapping[Key, Route | None] = {}
+        # those that claim a port for their host, and the ports that such a one has
+        self._for_host: set[Key] = set()
+        self._shared: set[int] = set()
 
     def update(self, changed: Mapping[Key, Route | None]) -> set[ClaimKey]:
         """Take Routes as they are now (None: gone); the keys whose queue is different."""
@@ -52,6 +72,7 @@ class Ledger:
                 ports |= self._enter(route, had.get(key) or self.autos.recall(route))
         more, restated = self.autos.settle(ports)
         self.restated = frozenset(restated)
+        self.sharing = self._sharing_now(changed, ports | more)
         return {key_of(port) for port in ports | more}
 
     def __contains__(self, key: Key) -> bool:
@@ -59,16 +80,25 @@ class Ledger:
         return key in self._routes
 
     def owner(self, key: ClaimKey) -> Route | None:
-        """The Route that has ``key``."""
+        """The Route that has ``key``; of those that share it, the oldest."""
         owner = self._queues.owner(key)
         return self._routes[owner] if owner else None
 
     def owned(self, route: Key) -> ClaimKey | None:
-        """The key that the Route has."""
-        return self._queues.owned(route)
+        """The key that the Route has for itself."""
+        return None if route in self._for_host else self._queues.owned(route)
+
+    def is_shared(self, key: ClaimKey) -> bool:
+        """Whether ``key`` is for those who claim it for a host."""
+        return self._queues.owner(key) in self._for_host
+
+    def shares(self, route: Key) -> ClaimKey | None:
+        """The key that the Route shares, if it is its turn, whether its host is its own or not."""
+        key = self._queues.place(route) if route in self._for_host else None
+        return key if key and self.is_shared(key) else None
 
     def queue(self, key: ClaimKey) -> list[Key]:
-        """The Routes that claim ``key``, its owner first."""
+        """The Routes that claim ``key``, its owner first; those of both sorts."""
         return [claim.route for claim in self._queues.claims(key)]
 
     @property
@@ -87,7 +117,7 @@ class Ledger:
         if place is None:
             return self._without_port(route)
         port = int(place.name)
-        if self._queues.owner(place) == key:
+        if self._queues.owner(place) == key or self.shares(key):
             return Verdict(key, port, Reason.ADMITTED, "")
         # It does not say by whom: thousands may wait, and nothing of theirs is to change whenever
         # the owner does; nor would another namespace's be theirs to know.
@@ -133,11 +163,23 @@ class Ledger:
             " taken; free one, add ports, or set a port of another pool",
         )
 
+    def _sharing_now(
+        self, changed: Iterable[Key], ports: Iterable[int]
+    ) -> Mapping[Key, Route | None]:
+        """See `sharing`. ``ports``: those whose queue just changed."""
+        affected = set(changed)
+        for port in ports:
+            if self.is_shared(key_of(port)) != (port in self._shared):
+                self._shared ^= {port}
+                affected |= self._for_host.intersection(self.queue(key_of(port)))
+        return {key: self._routes[key] if self.shares(key) else None for key in affected}
+
     def _leave(self, route: Route) -> set[int]:
         """The ports whose queue is different then."""
         key = route.key
         del self._routes[key]
         self._refused.pop(key, None)
+        self._for_host.discard(key)
         if self.autos.pool_of(key):
             port = self.autos.leave(route)
             return set() if port is None else {port}
@@ -158,6 +200,12 @@ class Ledger:
         if not isinstance(judged, int):
             port = self.autos.join(route, judged, had)
             return set() if port is None else {port}
+        if is_for_host(route, judged, self._pool):
+            asked = judge_host(route, self._rules)
+            if isinstance(asked, Refusal):
+                self._refused[route.key] = Verdict(route.key, judged, asked.reason, asked.message)
+                return set()
+            self._for_host.add(route.key)
         if key_of(judged) not in self._queues:
             self.autos.taken(judged)
         self._queues.enter(claim_of(route), key_of(judged))

@@ -8,7 +8,7 @@ not know of HAProxy, slots or time, and imports no I/O.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.listeners.hosts import WebClaim
+from sidecar.listeners.hosts import HostRules, WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
 from sidecar.model.desired import ClaimKey, Unit
@@ -28,13 +28,19 @@ from sidecar.routing.web import Web, WebRoutes
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A unit that a Route owns: the servers that it should have, what else the Route wishes, and
-    the keys that should lead to it."""
+    the keys that should lead to it. ``shared``: it is the own backend of a port that Routes share
+    by SNI, each with a backend beside it; without servers, and ``route`` is the oldest of them."""
 
     unit: Unit
     route: Route
     resolution: Resolution
     policies: Policies = NO_POLICIES
     keys: frozenset[ClaimKey] = frozenset()
+    shared: bool = False
+
+
+#: Of a port that is shared.
+_NO_SERVERS = Resolution((), Reason.ADMITTED, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,13 @@ class Routing:
         listening: Listening = NOWHERE,
         web: Web | None = None,
         web_routes: WebRoutes = "all",
+        host_rules: HostRules = HostRules(),  # noqa: B008
     ) -> None:
         #: For who explains; nobody else may change it.
         self.store = Store()
         self._ports = ports
         self._router_name = router_name
-        self._ledger = Ledger(router_name, ports.pool, kept)
+        self._ledger = Ledger(router_name, ports.pool, kept, host_rules)
         #: Those by host, to read; None where no listener is configured for them.
         self.web = web
         self._web_routes = web_routes
@@ -105,7 +112,9 @@ class Routing:
         units, causes = set[Unit](), dict[Unit, Cause]()
         for unit in self._changed_units(routes, touched):
             before, now = self._owners.get(unit), self._owner(unit)
-            if before == now and (now is None or unit in self._ports.classes):
+            # Whether a port is shared may be new though the oldest is the same Route.
+            alike = unit in self._ports.classes and not self.is_shared(unit)
+            if before == now and (now is None or alike):
                 continue
             units.add(unit)
             cause = next((dirty[key] for key in (now, before, *routes) if key in dirty), None)
@@ -144,7 +153,11 @@ class Routing:
         claimed = self._claimed.get(unit)
         owner = self._owners.get(unit)
         route = self.store.route(owner) if owner else None
-        if claimed is None and route is not None:
+        if claimed is None and route is not None and self.is_shared(unit):
+            keys = self._keys(unit)
+            claimed = Claimed(unit, route, _NO_SERVERS, keys=keys, shared=True)
+            self._claimed[unit] = claimed
+        elif claimed is None and route is not None:
             resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
             policies, keys = read(route.wishes), self._keys(unit)
             claimed = Claimed(unit, route, resolution, policies, keys)
@@ -180,16 +193,16 @@ class Routing:
 
     def verdicts(self) -> list[Verdict]:
         """What is said of every Route that names this router, by namespace and name."""
-        ours = [route.key for route in self._ledger.routes]
-        ours += [route.key for route in self.web.routes] if self.web else []
+        ours = {route.key for route in self._ledger.routes}
+        ours |= {route.key for route in self.web.routes} if self.web else set()
         found = map(self.verdict, ours)
         return sorted((item for item in found if item), key=lambda item: item.route)
 
     def verdict(self, key: Key) -> Verdict | None:
         """What is said of one Route; None when it does not name this router."""
-        verdict = self._ledger.verdict(key)
-        if verdict is None and self.web:
-            verdict = self.web.verdict(key)
+        verdict = self.web.verdict(key) if self.web else None
+        if verdict is None:
+            verdict = self._ledger.verdict(key)
         unit = self.owned(key)
         claimed = None if unit is None else self.claim(unit)
         if verdict is None or claimed is None:
@@ -205,8 +218,35 @@ class Routing:
         return self._ledger.queue(key)
 
     def owner(self, unit: Unit) -> Key | None:
-        """The Route that has ``unit``."""
+        """The Route that has ``unit``; of those that share it, the oldest."""
         return self._owners.get(unit)
+
+    def owners(self, unit: Unit) -> list[Key]:
+        """The Route that has ``unit``; all those that share it."""
+        owner = self._owners.get(unit)
+        if owner is not None and self.is_shared(unit):
+            (key,) = self._ports.keys(unit)
+            return [route for route in self._ledger.queue(key) if self._ledger.shares(route)]
+        return [] if owner is None else [owner]
+
+    def is_shared(self, unit: Unit) -> bool:
+        """Whether ``unit`` is of a port that Routes share by SNI now."""
+        if unit not in self._ports.classes:
+            return False
+        (key,) = self._ports.keys(unit)
+        return self._ledger.is_shared(key)
+
+    def shared_host(self, route: Key) -> WebClaim | None:
+        """The host that a Route is served for on a port that it shares."""
+        serves = self.web is not None and self.web.unit(route) is not None
+        return self.web.claim(route) if self.web and serves and self.web.port(route) else None
+
+    def needs(self, route: Key) -> list[Unit]:
+        """The units by which clients get to a Route: its own, and of one that shares a port, that
+        of the port; none while it has none."""
+        unit, shared = self.owned(route), self._ledger.shares(route)
+        found = [] if unit is None else [unit]
+        return [*found, self._ports.unit(shared)] if found and shared else found
 
     def owned(self, route: Key) -> Unit | None:
         """The unit that a Route has; None while it is refused or waits."""
@@ -233,7 +273,10 @@ class Routing:
             return self._ports.title(unit)
         owner = self._owners.get(unit)
         claim = self.web.claim(owner) if self.web and owner else None
-        return f"host {claim.pattern}{claim.path}" if claim else unit
+        if claim is None or owner is None or self.web is None:
+            return unit
+        port = self.web.port(owner)
+        return f"host {claim.pattern}{claim.path}" + (f" on port {port}" if port else "")
 
     def is_handed(
         self, key: ClaimKey, unit: Unit, takes: Callable[[Unit], bool] = lambda _: True
@@ -264,7 +307,7 @@ class Routing:
         something else is to be said are added to ``touched``."""
         web = self.web
         by_host = {
-            key: route if web and route and self._is_by_host(route) else None
+            key: route if web and route and self._is_by_host(route, web) else None
             for key, route in routes.items()
         }
         by_port = {key: None if by_host[key] else route for key, route in routes.items()}
@@ -272,14 +315,17 @@ class Routing:
         if web is None:
             return units
         # One that is by host in no way before or now is of no matter to it.
-        known = {key: route for key, route in by_host.items() if route or key in web}
+        found = {**self._ledger.sharing, **{key: item for key, item in by_host.items() if item}}
+        known = {key: route for key, route in found.items() if route or key in web}
         more, restated = web.update(known) if known else (web.settle(), set())
         touched |= restated
         return units | more
 
-    def _is_by_host(self, route: Route) -> bool:
+    def _is_by_host(self, route: Route, web: Web) -> bool:
+        if route.port is not None or not web.has_listeners:
+            return False
         unnamed = route.router_name is None and self._web_routes == "all"
-        return route.port is None and (unnamed or route.router_name == self._router_name)
+        return unnamed or route.router_name == self._router_name
 
     def _owner(self, unit: Unit) -> Key | None:
         by_host = self.web.owner(unit) if self.web else None

@@ -1,26 +1,28 @@
-"""Web Routes: those by host. Which of them is served, and by which backend. Pure.
+"""Web Routes: those by host, at the listeners or on a port that they share. Which of them is
+served, and by which backend. Pure.
 
 Joins the admission of hosts (`sidecar.listeners.hosts`) and the leases of backends. Must not look
 at Services or endpoints.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim
-from sidecar.listeners.web_keys import hosts_entries, sni_entry, web_key
+from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
+from sidecar.listeners.web_keys import hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import WebClassName
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.routing.claims import claim_of
+from sidecar.routing.host_spaces import HostSpaces
 from sidecar.routing.leases import Leases
 
 #: Which Routes without a port are ours, if they name no router.
 WebRoutes = Literal["all", "annotated"]
 
-#: The maps, by what finds a Route there: host and path of a request, SNI.
-HOSTS, SNI = "hosts", "sni"
+#: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
+HOSTS, SNI, PORTS = "hosts", "sni", "ports"
 
 
 class Place(NamedTuple):
@@ -31,13 +33,20 @@ class Place(NamedTuple):
 
 
 class Web:
-    """``classes``: the backends of each class; one that no listener leads to is absent."""
+    """``classes``: the backends of each class; one that nothing leads to is absent. ``served``:
+    those that a listener leads to (None: all); the others are for shared ports only."""
 
-    def __init__(self, rules: HostRules, classes: Mapping[WebClassName, Sequence[Unit]]) -> None:
+    def __init__(
+        self,
+        rules: HostRules,
+        classes: Mapping[WebClassName, Sequence[Unit]],
+        served: Collection[WebClassName] | None = None,
+    ) -> None:
         #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
         #: lacks the backend.
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
-        self._hosts = HostIndex(rules)
+        self._served = frozenset(classes if served is None else served)
+        self._hosts = HostSpaces(rules)
         self._leases = {name: Leases(units, self._may_take) for name, units in classes.items()}
         # backends that lost their Route since HAProxy's state and maps were saved: from what is
         # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
@@ -94,6 +103,15 @@ class Web:
         return route in self._routes
 
     @property
+    def has_listeners(self) -> bool:
+        """Whether there is any for Routes without a port."""
+        return bool(self._served)
+
+    def port(self, route: Key) -> int | None:
+        """The one that the Route shares; None for one at the listeners."""
+        return self._hosts.port(route)
+
+    @property
     def routes(self) -> Iterator[Route]:
         return iter(self._routes.values())
 
@@ -131,16 +149,16 @@ class Web:
         """None for one that is no web Route of ours."""
         if route not in self._routes:
             return None
-        found = self._hosts.verdict(route)
+        port, found = self._hosts.port(route), self._hosts.verdict(route)
         if isinstance(found, Refusal):
-            return Verdict(route, None, found.reason, found.message)
+            return Verdict(route, port, found.reason, found.message)
         placed = self._placed.get(route)
         if placed is None:
-            return Verdict(route, None, Reason.UNSUPPORTED_TERMINATION, _unserved(found))
+            return Verdict(route, port, Reason.UNSUPPORTED_TERMINATION, _unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
-            return Verdict(route, None, Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
-        return Verdict(route, None, Reason.ADMITTED, "")
+            return Verdict(route, port, Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
+        return Verdict(route, port, Reason.ADMITTED, "")
 
     def _replace(self, key: Key) -> set[Unit]:
         """What the Route may have is another, or nothing; the units that are touched by it."""
@@ -171,9 +189,14 @@ class Web:
 
     def _place(self, key: Key) -> Place | None:
         """Where the Route would be served; None where no listener is for it."""
-        claim = self._hosts.active(key)
-        place = _place(claim) if claim else None
-        return place if place and place.of in self._leases else None
+        claim, port = self._hosts.active(key), self._hosts.port(key)
+        if claim is None:
+            return None
+        if port is not None:
+            entry = port_entry(web_key(claim.host, wildcard=claim.wildcard), port)
+            return Place("passthrough", (ClaimKey(PORTS, entry),))
+        place = _place(claim)
+        return place if place and place.of in self._served else None
 
     def _changed_hands(self, units: Iterable[Unit]) -> None:
         """Of these backends, those whom nobody has now are not to be another's at once."""

@@ -163,6 +163,9 @@ class PoolSettings(Section):
     #: Concurrent connections per port; None is a tenth of HAProxy's, or an even share if there are
     #: fewer ports. Further connections are closed at once.
     maxconn: Count | None = None
+    #: Whether several Routes with TLS passthrough may share a port, each for its own spec.host.
+    #: Costs each port of the pool up to 10 kB.
+    shared_by_sni: StrictBool = False
 
     def port_pool(self) -> PortPool:
         check = self.check
@@ -181,6 +184,7 @@ class PoolSettings(Section):
             accept_proxy=self.accept_proxy,
             send_proxy=self.send_proxy,
             maxconn=self.maxconn,
+            shared_by_sni=self.shared_by_sni,
         )
 
 
@@ -328,6 +332,18 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _shared_servers_get_no_proxy_header(self) -> Self:
+        for number, pool in enumerate(self.pools):
+            if pool.shared_by_sni and pool.send_proxy != "none":
+                raise ValueError(
+                    f"pools[{number}].shared_by_sni: true does not go with send_proxy:"
+                    f" {pool.send_proxy}: Routes that share a port use the backends of"
+                    " web.backends.passthrough, which send no PROXY protocol; use send_proxy: none,"
+                    " or put the ports to be shared into a pool of their own"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _listeners_are_apart(self) -> Self:
         names = [listener.name for listener in self.listeners]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -362,7 +378,8 @@ class Settings(Section):
         return Pool(tuple(pool.port_pool() for pool in self.pools), self._web_pool())
 
     def _web_pool(self) -> WebPool | None:
-        return self.web.web_pool(self.listeners) if self.listeners else None
+        shared = any(pool.shared_by_sni for pool in self.pools)
+        return self.web.web_pool(self.listeners, shared_ports=shared)
 
     def capacity(self, open_files_max: int | None) -> Capacity:
         """Connections of HAProxy and its ports, by the most files that it may have open (None: no

@@ -60,7 +60,7 @@ class WebTimeoutSettings(Section):
 
 
 class WebSettings(Section):
-    """Routes without a port of their own; of no effect without ``listeners``."""
+    """Routes by host; of no effect without ``listeners`` or ports that are shared by SNI."""
 
     #: ``annotated``: only those that name this router by the router-name annotation.
     routes: Literal["all", "annotated"] = "all"
@@ -89,11 +89,18 @@ class WebSettings(Section):
             namespace_ownership=self.namespace_ownership,
         )
 
-    def web_pool(self, listeners: Iterable[ListenerSettings]) -> WebPool:
-        """What HAProxy has for ``listeners``."""
+    def web_pool(
+        self, listeners: Iterable[ListenerSettings], *, shared_ports: bool
+    ) -> WebPool | None:
+        """What HAProxy has for ``listeners``, and for ports that are shared by SNI if there are
+        any; None if it needs nothing."""
         made = tuple(item.listener() for item in listeners)
         counts = (("http", self.backends.http), ("passthrough", self.backends.passthrough))
         wanted = {CLASS_OF[item.kind] for item in made}
+        if shared_ports:
+            wanted.add("passthrough")
+        if not wanted:
+            return None
         return WebPool(
             listeners=made,
             classes=tuple(

@@ -61,6 +61,11 @@ POOLS: dict[str, list[dict[str, Any]]] = {
     "accept_proxy": [{"ports": ["30000"], "accept_proxy": True}],
     "send_proxy v1": [{"ports": ["30000"], "send_proxy": "v1"}],
     "send_proxy v2": [{"ports": ["30000"], "send_proxy": "v2"}],
+    "shared by SNI": [
+        {"ports": ["30000-30001"], "shared_by_sni": True, "check": {"enabled": True}},
+        {"ports": ["30002"], "shared_by_sni": True, "accept_proxy": True},
+        {"ports": ["30003"]},
+    ],
     "all of it": [
         {
             "ports": ["30000-30001"],

@@ -376,6 +376,7 @@ def test_status(
         "connections_most": 1,
         "connections_limit": web["connections_limit"],
         "drift": "",
+        "shared": False,
     }
     assert web["attempts"]["errors"] == 0
     server = {server["address"]: server for server in web["servers"]}[str(a.address)]

@@ -39,8 +39,16 @@ def test_the_ledger_of_claims(make_stand: Callable[..., Stand], make_server: Mak
             "state": "open",
             "owner": "demo/web",
             "waiting": ["b/early", "demo/late"],
+            "shared": [],
         },
-        {"port": 30002, "pool": "p0", "state": "closed", "owner": "demo/two", "waiting": []},
+        {
+            "port": 30002,
+            "pool": "p0",
+            "state": "closed",
+            "owner": "demo/two",
+            "waiting": [],
+            "shared": [],
+        },
     ]
     assert ledger["pools"] == [
         {

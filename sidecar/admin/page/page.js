@@ -178,7 +178,7 @@ function showPort(port) {
     cards.set(port.port, it);
   }
   const marks = (port.held ? " held" : "") + (port.failure ? " failing" : "");
-  const texts = [port.port, port.state + marks, port.route ?? "-", states(port), amount(port.sessions), null,
+  const texts = [port.port, port.state + marks, port.route ?? (port.shared ? "by SNI" : "-"), states(port), amount(port.sessions), null,
     amount(port.sessions_per_second), amount(port.bytes_in), amount(port.bytes_out), age(port.changed_seconds_ago)];
   texts.forEach((text, index) => { if (text !== null) it.cells[index].textContent = text; });
   it.cells[3].className = port.servers.some((server) => server.state === "down") ? "warn" : "";
@@ -189,9 +189,13 @@ function showPort(port) {
   return it.whole;
 }
 
+function titleOf(host) {
+  return host.host + (host.port ? `:${host.port}` : "") + host.path;
+}
+
 // A Route by host: one line, its servers below it once it is opened.
 function showHost(host) {
-  const title = host.host + host.path;
+  const title = titleOf(host);
   let it = hosts.get(title + host.listener);
   if (!it) {
     const card = make("details", "host");
@@ -211,8 +215,8 @@ function showHost(host) {
 }
 
 function showHosts(meant) {
-  const shown = report.hosts.filter((host) => meant(host.host + host.path, host.route)).map(showHost);
-  const there = new Set(report.hosts.map((host) => host.host + host.path + host.listener));
+  const shown = report.hosts.filter((host) => meant(titleOf(host), host.route)).map(showHost);
+  const there = new Set(report.hosts.map((host) => titleOf(host) + host.listener));
   for (const key of hosts.keys()) if (!there.has(key)) hosts.delete(key);
   const list = byId("hosts");
   if (shown.length !== list.children.length || shown.some((item, index) => item !== list.children[index])) list.replaceChildren(...shown);

@@ -182,7 +182,11 @@ class Backlog:
         with self._changed:
             if not (self._told and self._statuses.keys() <= self._outcomes.keys()):
                 return None
-            return dict(found for item in self._outcomes.values() if (found := _port(item)))
+            ports: dict[int, bool] = {}
+            for port, is_open in filter(None, map(_port, self._outcomes.values())):
+                # Several Routes may share it.
+                ports[port] = is_open or ports.get(port, False)
+            return ports
 
 
 def _port(outcome: Outcome | None) -> tuple[int, bool] | None:

@@ -1,5 +1,7 @@
 """What the writer has before it: which keys are due, and what is known of them then."""
 
+from dataclasses import replace
+
 from replica import open_on, refused
 
 from sidecar.model.change import Change
@@ -45,6 +47,14 @@ def test_ports_are_known_once_all_routes_are() -> None:
     assert backlog.ports() is None
     backlog.tell([], refused("db"), {}, NOW)
     assert backlog.ports() == {30000: True}
+
+
+def test_a_port_that_routes_share_is_open_if_any_of_them_gets_clients() -> None:
+    waiting = {key: replace(item, open=False) for key, item in open_on("db").items() if item}
+    for told in ({**open_on("web"), **waiting}, {**waiting, **open_on("web")}):
+        backlog = Backlog(SERVICE)
+        backlog.tell(seen(status(WEB), status(DB)), told, {}, NOW)
+        assert backlog.ports() == {30000: True}
 
 
 def test_another_route_of_the_name_does_not_get_what_became_of_the_last() -> None:

@@ -218,6 +218,7 @@ def test_hosts_in_the_status() -> None:
         "left_out": 2,
         "failure": "",
         "changed_seconds_ago": None,
+        "port": None,
     }
     assert report.ports_claimed == 1
     assert report.ports_open == 0

@@ -77,6 +77,7 @@ TYPES: list[tuple[str, str, list[str]]] = [
     ("haproxy: {maxconn: many}", "haproxy.maxconn", ["'many'", "write a whole number"]),
     (pool("accept_proxy: 'yes'"), "pools[0].accept_proxy", ["'yes'", "true or false"]),
     (pool("check: {enabled: 1}"), "pools[0].check.enabled", ["1", "true or false"]),
+    (pool("shared_by_sni: 1"), "pools[0].shared_by_sni", ["1", "true or false"]),
     (pool("balance: fastest"), "pools[0].balance", ["'fastest'", "'leastconn'", "'source'"]),
     (pool("maxconn: 0"), "pools[0].maxconn", ["0", "at least 1"]),
     (pool("maxconn: '5'"), "pools[0].maxconn", ["'5'", "write a whole number"]),
@@ -112,6 +113,11 @@ RANGES = [
     (pool("timeouts: {connect: 0s}"), "pools[0].timeouts.connect", ["'0s'", "at least 1ms"]),
     (pool("timeouts: {connect: 0}"), "pools[0].timeouts.connect", ["0", "at least 1ms"]),
     ("timing: {resync: 500ms}", "timing.resync", ["'500ms'", "at least 1s"]),
+    (
+        pool("shared_by_sni: true, send_proxy: v2"),
+        "pools[0].shared_by_sni",
+        ["true", "send_proxy: v2", "use send_proxy: none"],
+    ),
     (
         "dns: {servers: [dns.example.com:53]}",
         "dns.servers[0]",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.model.pool import Address, HealthCheck, WebClass, WebListener, WebPool
 from sidecar.routing.own_addresses import Listener
 from sidecar.settings.parsing import parse_settings
-from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings
+from sidecar.settings.schema import DENIED_BY_DEFAULT, PoolSettings, Settings
 
 #: The settings of the design, word for word.
 DESIGN = """\
@@ -85,6 +85,8 @@ pools:
     accept_proxy: true
     send_proxy: v2
     maxconn: 300
+  # Not where the PROXY protocol is sent.
+  - {name: brokers-tls, ports: [8883], shared_by_sni: true}
 listeners:
   - {name: clear, kind: http, bind: ["0.0.0.0:80", "[::0]:80"]}
   - {name: sni, kind: tls, bind: ["127.0.0.1:443"]}
@@ -128,6 +130,7 @@ def test_the_settings_of_the_design_are_the_defaults() -> None:
     assert (only.client_timeout_seconds, only.server_timeout_seconds) == (3600.0, 3600.0)
     assert (only.accept_proxy, only.send_proxy) == (False, "none")
     assert only.maxconn is None
+    assert not only.shared_by_sni
 
 
 def test_every_key_means_what_it_says() -> None:
@@ -169,6 +172,12 @@ def test_every_key_means_what_it_says() -> None:
                 "accept_proxy": True,
                 "send_proxy": "v2",
                 "maxconn": 300,
+                "shared_by_sni": False,
+            },
+            {
+                **PoolSettings.model_validate({"ports": ["8883"]}).model_dump(),
+                "name": "brokers-tls",
+                "shared_by_sni": True,
             },
         ),
         "listeners": (
@@ -309,3 +318,15 @@ def test_pools_may_share_the_ports_out_in_any_way(sets: list[set[int]]) -> None:
     assert set(made.ports) == set().union(*sets)
     for item in made.classes:
         assert {made.by_port[port] for port in item.ports} == {item}
+
+
+def test_ports_that_may_be_shared_have_backends_without_any_listener() -> None:
+    ports = {"ports": ["6620"], "shared_by_sni": True}
+    web = Settings.model_validate({"pools": [ports]}).pool().web
+    assert web is not None
+    assert web.listeners == ()
+    assert [(item.name, item.count) for item in web.classes] == [("passthrough", 100)]
+    listener = {"name": "http", "kind": "http", "bind": ["127.0.0.1:80"]}
+    both = Settings.model_validate({"pools": [ports], "listeners": [listener]}).pool().web
+    assert both is not None
+    assert [item.name for item in both.classes] == ["http", "passthrough"]
