@@ -26,6 +26,7 @@ from sidecar.haproxy.naming import backend_name
 from sidecar.haproxy.operations import EndSession
 from sidecar.haproxy.sessions import Session, parse_port_sessions
 from sidecar.haproxy.state import parse_servers_state
+from sidecar.model.desired import BackendName
 
 _LIST = "show sess"
 
@@ -55,9 +56,10 @@ def kick(
     pace = per_second or settings.drain.sessions_per_second
     named = find_port(settings, target)
     with connect(settings) as client:
-        slots = _slots(client, named)
+        found = _list(client, named.port)
+        slots = _slots(client, named, found)
         only = None if server is None else _find_slots(server, slots, named)
-        wanted = [item for item in _list(client, named.port) if only is None or item.server in only]
+        wanted = [item for item in found if only is None or item.server in only]
         what = describe(named) + (f", server {server}" if server else "")
         if not wanted:
             sys.stdout.write(f"no sessions on {what}\n")
@@ -78,11 +80,18 @@ def kick(
         raise Exit(1)
 
 
-def _slots(client: RuntimeClient, named: Named) -> dict[str, str]:
-    """slot -> ``ip:port``, of all servers of the port."""
-    unit = backend_name(named.port)
-    servers = parse_servers_state(client.ask(f"show servers state {unit}")).get(unit, {})
-    return {name: str(server.address) for name, server in servers.items()}
+def _slots(client: RuntimeClient, named: Named, sessions: Sequence[Session]) -> dict[str, str]:
+    """slot -> ``ip:port``, of all servers of the port, and of those who share it and have one of
+    ``sessions``."""
+    own = backend_name(named.port)
+    shared = {BackendName(item.backend) for item in sessions if item.backend} - {own}
+    units = [own, *sorted(shared)]
+    tables = client.ask_all([f"show servers state {unit}" for unit in units])
+    return {
+        name if unit == own else f"{unit}/{name}": str(server.address)
+        for unit, table in zip(units, tables, strict=True)
+        for name, server in parse_servers_state(table).get(unit, {}).items()
+    }
 
 
 def _find_slots(server: str, slots: Mapping[str, str], named: Named) -> frozenset[str]:

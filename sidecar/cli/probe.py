@@ -40,7 +40,9 @@ def probe(item: PortReport, pool: PortPool) -> list[Probed]:
             workers.submit(_direct, f"{server.slot} {server.address}", server.address)
             for server in servers
         ]
-        through = [workers.submit(_through, ip, item.port) for ip in _reachable(pool)]
+        through = [
+            workers.submit(_through, ip, item.port, shared=item.shared) for ip in _reachable(pool)
+        ]
         return [task.result() for task in (*direct, *through)]
 
 
@@ -59,11 +61,14 @@ def _direct(who: str, address: str) -> Probed:
     return Probed(True, who, f"connected in {_ms(began)} ms")
 
 
-def _through(ip: str, port: int) -> Probed:
+def _through(ip: str, port: int, *, shared: bool) -> Probed:
+    """``shared``: without a name to ask for, no server is behind it."""
     who, began = f"port {port} at {ip}", time.monotonic()
     try:
         with socket.create_connection((ip, port), CONNECT_SECONDS) as connection:
             took = _ms(began)
+            if shared:
+                return Probed(True, who, f"connected in {took} ms; no name was asked for")
             connection.settimeout(WATCH_SECONDS)
             try:
                 closed = not connection.recv(1)

@@ -12,6 +12,7 @@ from sidecar.cli.screen import terminal_width
 from sidecar.cli.targets import Named, find_port
 from sidecar.common.durations import format_span
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.naming import backend_name
 from sidecar.haproxy.sessions import Session, parse_port_sessions, with_ages
 from sidecar.model.pool import PortPool
 from sidecar.settings.schema import Settings
@@ -26,11 +27,11 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
     """
     settings = load_settings(config)
     named = find_port(settings, target)
-    pool = settings.pool().by_port[named.port]
     with connect(settings) as client:
         lists = client.ask_all(_LISTS)
     found = with_ages(*(parse_port_sessions(text, named.port) for text in lists))
-    rows = [_row(item, named.pods, pool) for item in _by_age(found)]
+    timeouts = settings.pool().by_port[named.port], settings.web.timeouts.tunnel
+    rows = [_row(item, named, *timeouts) for item in _by_age(found)]
     if as_json:
         report = {"port": named.port, "route": named.route, "sessions": rows}
         json.dump(report, sys.stdout, indent=2)
@@ -52,16 +53,21 @@ def _by_age(found: Sequence[Session]) -> list[Session]:
     return sorted(found, key=lambda item: item.age_seconds or 0, reverse=True)
 
 
-def _row(item: Session, pods: Mapping[str, str], pool: PortPool) -> dict[str, Any]:
+def _row(
+    item: Session, named: Named, pool: PortPool, tunnel_timeout_seconds: float
+) -> dict[str, Any]:
     """One of ``sessions[]`` of the JSON; the shape is documented in docs/reference.md."""
+    timeouts = pool.client_timeout_seconds, pool.server_timeout_seconds
+    if item.backend not in (None, backend_name(named.port)):
+        timeouts = tunnel_timeout_seconds, tunnel_timeout_seconds
     return {
         "id": item.id,
         "client": item.client,
         "age_seconds": item.age_seconds,
-        "idle_seconds": item.idle_seconds(pool.client_timeout_seconds, pool.server_timeout_seconds),
+        "idle_seconds": item.idle_seconds(*timeouts),
         "slot": item.server,
         "address": item.address,
-        "pod": pods.get(item.address or ""),
+        "pod": named.pods.get(item.address or ""),
         "bytes_in": item.bytes_in,
         "bytes_out": item.bytes_out,
     }

@@ -12,7 +12,7 @@ from sidecar.cli.snapshot import look
 from sidecar.common.errors import SidecarError, UsageError
 from sidecar.common.text import shown
 from sidecar.model.pool import format_ports
-from sidecar.reporting.reports import PortReport
+from sidecar.reporting.reports import HostReport, PortReport
 from sidecar.settings.schema import Settings
 
 
@@ -49,6 +49,13 @@ def find_port(settings: Settings, text: str) -> Named:
     for item in report.ports:
         if item.route == text:
             return Named(item.port, text, _pods(item), "")
+    for host in report.hosts:
+        if host.route == text:
+            raise NoPortError(
+                f"Route {text} shares port {host.port} by SNI; name the port to mean all of it"
+                if host.port
+                else f"Route {text} has no port: it is served by its host, {host.title}"
+            )
     for waiting in report.waiting:
         if waiting.route == text:
             raise NoPortError(f"Route {text} has no port: {waiting.reason}: {waiting.message}")
@@ -67,10 +74,18 @@ def _by_number(settings: Settings, port: int) -> Named:
     except SidecarError as exc:
         return Named(port, None, {}, str(exc))
     found = next((item for item in report.ports if item.port == port), None)
-    return Named(port, found.route, _pods(found), "") if found else Named(port, None, {}, "")
+    shared = {
+        address: pod
+        for item in report.hosts
+        if item.port == port
+        for address, pod in _pods(item).items()
+    }
+    if found is None:
+        return Named(port, None, shared, "")
+    return Named(port, found.route, shared | _pods(found), "")
 
 
-def _pods(item: PortReport) -> dict[str, str]:
+def _pods(item: PortReport | HostReport) -> dict[str, str]:
     return {server.address: server.pod for server in item.servers if server.pod}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from sidecar.common.errors import RemoteProtocolError
-from sidecar.haproxy.naming import backend_name, frontend_name
+from sidecar.haproxy.naming import backend_name, frontend_name, web_backend
 
 _START = re.compile(r"^(0x[0-9a-f]+): ", re.MULTILINE)
 
@@ -79,11 +79,21 @@ def parse_sessions(text: str) -> list[Session]:
 
 
 def parse_port_sessions(text: str, port: int) -> list[Session]:
-    """Those that came in on ``port`` of the pool; the others are not even looked at."""
+    """Those that came in on ``port`` of the pool; the others are not even looked at. On a port that
+    is shared by SNI, slots of several backends have one name: there it is ``backend/slot``."""
     ours = frontend_name(port)
     pattern = re.compile(rf"\b(?:fe|frontend)={re.escape(ours)}[\s(]")
     found = (_session(block) for block in _blocks(text) if pattern.search(block))
-    return [item for item in found if item.backend in (None, backend_name(port))]
+    return [named for item in found if (named := _with_slot_of(item, port))]
+
+
+def _with_slot_of(item: Session, port: int) -> Session | None:
+    """``item`` as one of ``port``; None if its backend is none that the port can lead to."""
+    if item.backend in (None, backend_name(port)):
+        return item
+    if web_backend(item.backend or "") is None:
+        return None
+    return item._replace(server=item.server and f"{item.backend}/{item.server}")
 
 
 def with_ages(found: Iterable[Session], briefly: Iterable[Session]) -> list[Session]:

@@ -2,7 +2,10 @@
 servers that end TLS themselves, each with its own certificate."""
 
 import contextlib
+import json
 import socket
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from authority import Authority
 from by_host import WebStand, client_hello, host_app
+from cli import run_cli
 from stand import (
     EchoServer,
     MakeServer,
@@ -348,3 +352,88 @@ def test_an_echo_server_of_the_whole_port_is_greeted_by(make_stand: MakeStand) -
         stand.write("whole.yaml", *app("whole", SHARED, [server]))
         with running(stand.daemon()):
             await_leads_to(stand, SHARED, server)
+
+
+def test_sessions_and_kick_mean_all_who_share_the_port(
+    make_stand: MakeStand, make_tls: MakeTLS, files: contextlib.ExitStack
+) -> None:
+    stand = shared_stand(make_stand)
+    servers = [make_tls(name) for name in ("one", "two")]
+    for server in servers:
+        stand.write(f"{server.name}.yaml", *host_claim(server, f"{server.name}.example"))
+    with running(stand.daemon()) as daemon:
+        for server in servers:
+            await_passed(stand, f"{server.name}.example", server.name)
+        converged(daemon)
+        await_(lambda: not sessions_of(stand), "those of the clients above are over")
+        for server in servers:
+            client = files.enter_context(socket.create_connection((stand.ip, SHARED), 5))
+            client.sendall(client_hello(f"{server.name}.example"))
+            assert client.recv(1)
+        found = sessions_of(stand)
+        slots = {item["address"].partition(":")[0]: item["slot"] for item in found}
+        assert slots.keys() == {server.address.ip for server in servers}
+        one = slots[servers[0].address.ip]
+        assert one.startswith("be_pass_")
+        assert one.endswith("/s1")
+        settings = ("-c", str(stand.settings_file), "--yes")
+        assert run_cli("kick", str(SHARED), "--server", one, *settings).code == 0
+        await_(lambda: len(sessions_of(stand)) == 1, "one is over")
+        named = run_cli("kick", "demo/two", *settings)
+        assert named.code != 0
+        assert f"shares port {SHARED} by SNI" in named.err
+        assert run_cli("kick", str(SHARED), *settings).code == 0
+        await_(lambda: not sessions_of(stand), "all are over")
+
+
+def sessions_of(stand: Stand) -> list[dict[str, Any]]:
+    done = run_cli("sessions", str(SHARED), "--json", "-c", str(stand.settings_file))
+    assert done.code == 0, done.err
+    found: list[dict[str, Any]] = json.loads(done.out)["sessions"]
+    return found
+
+
+def test_nobody_gets_to_anothers_server_while_the_port_changes_over(
+    make_stand: MakeStand, make_tls: MakeTLS
+) -> None:
+    stand = shared_stand(make_stand)
+    one, two, whole = make_tls("one"), make_tls("two"), make_tls("whole")
+    stand.write("one.yaml", *host_claim(one, "one.example", age=5))
+    stand.write("two.yaml", *host_claim(two, "two.example", age=6))
+    over, got = threading.Event(), {"one": Counter[str](), "two": Counter[str]()}
+
+    def ask(name: str) -> None:
+        while not over.is_set():
+            got[name][passed(stand, f"{name}.example")] += 1
+
+    with running(stand.daemon()):
+        await_passed(stand, "two.example", "two")
+        clients = [threading.Thread(target=ask, args=(name,)) for name in got]
+        for client in clients:
+            client.start()
+        try:
+            for _ in range(10):
+                claim = app("whole", SHARED, [whole.address.ip], created=minute(1))
+                stand.write("whole.yaml", *claim)
+                await_passed(stand, "any.example", "whole")
+                stand.remove("whole.yaml")
+                await_passed(stand, "one.example", "one")
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
+    for name, counts in got.items():
+        # Nobody, while the port changes over; or who has all of it.
+        assert counts.keys() <= {name, "whole", ""}
+        assert counts[name] > 10
+        assert counts["whole"] > 10
+
+
+def test_a_probe_of_a_shared_port_asks_for_nobody(make_stand: MakeStand, make_tls: MakeTLS) -> None:
+    stand, one = shared_stand(make_stand), make_tls("one")
+    stand.write("one.yaml", *host_claim(one, "one.example"))
+    with running(stand.daemon()):
+        await_passed(stand, "one.example", "one")
+        done = run_cli("why", str(SHARED), "--probe", "-c", str(stand.settings_file))
+        assert done.code == 0, done.out
+        assert "no name was asked for" in done.out
