@@ -1,5 +1,6 @@
 """`sidecar.reporting.collector`: what became of Routes, as it is handed to whoever passes it on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from core import units
@@ -7,6 +8,7 @@ from stand import ROUTER, MakeStand, changes, pool_of, route, service, slice_
 
 from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
+from sidecar.daemon.assembly import make_listeners, make_reconciler, make_routing
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.planning.schedule import Timing
@@ -47,3 +49,37 @@ def test_a_route_has_its_port_while_an_operator_holds_it(make_stand: MakeStand) 
     assert outcome is not None
     # As HAProxy has it from its start: nobody has closed it.
     assert (outcome.port, outcome.verified, outcome.open) == (30000, False, True)
+
+
+def test_who_shares_a_port_has_it_once_both_are_open(make_stand: MakeStand) -> None:
+    stand = make_stand(pools=[{"ports": ["30000"], "shared_by_sni": True}])
+    listeners = make_listeners(stand.settings)
+    routing = make_routing(stand.settings, listeners, {})
+    reconciler = make_reconciler(stand.settings, listeners, routing, stand.client, Metrics())
+    collector = Collector(routing, reconciler.known)
+    hosts = ("one.test", "two.test")
+    names = [host.partition(".")[0] for host in hosts]
+    items = [
+        replace(route(name, termination="passthrough"), host=host)
+        for name, host in zip(names, hosts, strict=True)
+    ]
+    objects = [made for name in names for made in (service(name), slice_(name, ["127.0.0.1"]))]
+    changed = routing.apply(changes(*items, *objects))
+    # Both units, of the Route and of the port, are what it needs.
+    reconciler.hold(units(30000))
+    for _ in range(3):
+        reconciler.mark(changed.units)
+        reconciler.step(routing.claim)
+        changed = routing.apply([])
+    collector.mark(routing.apply(changes(*items)), reconciler.known.take_touched())
+    assert {item.verified for item in collector.take().values() if item} == {False}
+    reconciler.hold(frozenset())
+    reconciler.step(routing.claim)
+    collector.mark(routing.apply([]), reconciler.known.take_touched())
+    outcomes = collector.take()
+    for item in items:
+        outcome = outcomes[item.key]
+        assert outcome is not None
+        assert (outcome.port, outcome.verified, outcome.open) == (30000, True, True)
+        assert outcome.subject == f"host {item.host} on port 30000"
+        assert outcome.host == item.host
