@@ -35,6 +35,8 @@ def few(items: Sequence[str], most: int, joint: str = ", ") -> str:
     return joint.join([*items[:most], *more])
 
 
+_PEM = "-----BEGIN"
+
 # Never the whole repr: that of a value with YAML aliases in it could fill the memory.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -42,5 +44,9 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _SHOWN_MAX
 
 
 def shown(value: object) -> str:
-    """``value`` for a message, cut to what fits into a line; never a control character."""
-    return cut(_SHORT.repr(value), _SHOWN_MAX)
+    """``value`` for a message, cut to what fits into a line; never a control character, and
+    nothing of PEM, which may be a private key in the wrong place."""
+    text = _SHORT.repr(value)
+    if _PEM in text or (isinstance(value, str) and _PEM in value):
+        return "(PEM, not shown)"
+    return cut(text, _SHOWN_MAX)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from sidecar.common.text import shown
 from sidecar.model.objects import Route
-from sidecar.model.verdicts import Reason
+from sidecar.model.verdicts import Reason, Refusal
 
 Termination = Literal["http", "edge", "reencrypt", "passthrough"]
 
@@ -77,26 +77,18 @@ class WebClaim(NamedTuple):
         return self.host.partition(".")[2]
 
 
-class Refusal(NamedTuple):
-    """Why a Route is not served; the message is for its author."""
-
-    reason: Reason
-    message: str
-
-
 def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:
     """What ``route`` asks for, or why it may not. Looks at it alone; the first failure counts, in
     the order of OpenShift's router."""
     host = _effective_host(route, rules)
     wildcard = route.wildcard_policy == "Subdomain"
     path = route.path
-    termination: Termination | None = "http"
-    if route.tls_termination is not None:
-        termination = _TERMINATIONS.get(route.tls_termination.lower())
+    written = None if route.tls is None else route.tls.termination
+    termination = "http" if written is None else _TERMINATIONS.get(written.lower())
     if termination is None:
         return Refusal(
             Reason.UNSUPPORTED_TERMINATION,
-            f"spec.tls.termination: {shown(route.tls_termination)} is not a valid termination;"
+            f"spec.tls.termination: {shown(written)} is not a valid termination;"
             " use edge, reencrypt or passthrough",
         )
     return (

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sidecar.common.text import cut
-from sidecar.listeners.host_rules import HostRules, Refusal, WebClaim, judge
+from sidecar.listeners.host_rules import HostRules, WebClaim, judge
 from sidecar.listeners.seniority import Age, Queues, Seniority, replace
 from sidecar.model.objects import Key, Route
-from sidecar.model.verdicts import Reason
+from sidecar.model.verdicts import Reason, Refusal
 
 __all__ = ["HostIndex", "HostRules", "Refusal", "WebClaim", "judge"]
 

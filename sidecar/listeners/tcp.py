@@ -42,7 +42,7 @@ _NOTHING: frozenset[ClaimKey] = frozenset()
 AUTO = "auto"
 
 #: HAProxy passes the bytes of these through untouched; the others would need us to speak TLS.
-_RAW_TERMINATIONS = frozenset({None, "", "passthrough"})
+_RAW_TERMINATIONS = frozenset({"", "passthrough"})
 
 #: ASCII, and never more digits than a port has: what users send may be of any length.
 _NUMBER = re.compile(r"[0-9]{1,5}")
@@ -155,10 +155,11 @@ def judge(route: Route, pool: Pool) -> int | PortPool | Verdict:
     def refuse(reason: Reason, message: str, port: int | None = None) -> Verdict:
         return Verdict(route.key, port, reason, message)
 
-    if route.tls_termination not in _RAW_TERMINATIONS:
+    termination = route.tls.termination if route.tls else ""
+    if termination not in _RAW_TERMINATIONS:
         return refuse(
             Reason.UNSUPPORTED_TERMINATION,
-            f"spec.tls.termination: {shown(route.tls_termination)} is not supported on a TCP"
+            f"spec.tls.termination: {shown(termination)} is not supported on a TCP"
             " port; use passthrough, or omit spec.tls",
         )
     text = (route.port or "").strip()
@@ -200,7 +201,7 @@ def is_for_host(route: Route, port: int, pool: Pool) -> bool:
     """Whether ``route`` asks for ``port`` only for the clients that name its host by SNI: where
     the port may be shared, and its author wrote a host and passthrough."""
     wrote_host = bool(route.host) and not route.host_generated
-    passthrough = route.tls_termination == "passthrough"
+    passthrough = route.tls is not None and route.tls.termination == "passthrough"
     return pool.by_port[port].shared_by_sni and wrote_host and passthrough
 
 

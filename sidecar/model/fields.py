@@ -9,10 +9,11 @@ null counts as absent everywhere, as it does for the API server.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.common.errors import ObjectError
+from sidecar.common.secret_text import SecretText
 from sidecar.common.text import shown
 
 #: A DNS-1123 subdomain, as Kubernetes has it. Also what keeps a name that a user chose from being
@@ -26,17 +27,22 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value and its path in the object, so that every message can name the place."""
+    """A value and its path in the object, so that every message can name the place.
+
+    ``secret``: no message shows the value.
+    """
 
     path: str
     value: Any
+    secret: bool = False
 
     def wrong(self, remedy: str, fault: str | None = None) -> ObjectError:
         """The error to raise: the value, what is at fault (by default its type), the remedy."""
         if self.value is None:
             return ObjectError(self.path, f"missing; {remedy}")
         fault = fault or f"is {type_name(self.value)}"
-        return ObjectError(self.path, f"{shown(self.value)} {fault}; {remedy}")
+        value = "the value" if self.secret else shown(self.value)
+        return ObjectError(self.path, f"{value} {fault}; {remedy}")
 
     def at(self, name: str) -> "Field":
         """A field of this mapping; what is absent has only absent fields."""
@@ -61,12 +67,20 @@ class Field:
         """Text, possibly empty; ``rule`` says in an error what belongs here."""
         if isinstance(self.value, str):
             return self.value
-        if isinstance(self.value, bool | int | float):
+        if isinstance(self.value, bool | int | float) and not self.secret:
             rule = f'{rule}, write "{json.dumps(self.value)}"'
         raise self.wrong(rule)
 
     def optional_text(self, rule: str) -> str | None:
         return None if self.value is None else self.text(rule)
+
+    def hidden(self) -> "Field":
+        """The same place, whose value no message shows."""
+        return replace(self, secret=True)
+
+    def secret_text(self, rule: str) -> SecretText:
+        """Text that may be a private key; empty when it is absent."""
+        return SecretText(self.hidden().optional_text(rule) or "")
 
     def word(self, rule: str) -> str:
         """Text that is not empty."""

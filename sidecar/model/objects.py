@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from sidecar.common.secret_text import NO_TEXT, SecretText
+
 #: created_seconds of an object that does not say when it was created: younger than all that do.
 AGE_UNKNOWN = float("inf")
 
@@ -50,6 +52,23 @@ class RouteTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTLS:
+    """A Route's ``spec.tls``, as it is written; "" where absent.
+
+    Each of the PEM texts may hold a private key: by right or by mistake.
+    ``external_certificate``: the name of a Secret of the Route's namespace.
+    """
+
+    termination: str = ""
+    insecure_policy: str = ""
+    certificate: SecretText = NO_TEXT
+    key: SecretText = NO_TEXT
+    ca_certificate: SecretText = NO_TEXT
+    destination_ca_certificate: SecretText = NO_TEXT
+    external_certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A Route (route.openshift.io/v1).
 
@@ -58,9 +77,9 @@ class Route:
     ``router_name``, ``port``: the values of our annotations, or None.
     ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
     ``wishes``: of each policy that it has an annotation of, its name and the text.
-    ``host``, ``path``, ``subdomain``, ``wildcard_policy``, ``insecure_policy`` (spec.tls.
-    insecureEdgeTerminationPolicy): as they are written, "" where absent. ``host_generated``: the
-    API server made the host up.
+    ``tls``: None where the Route has no spec.tls.
+    ``host``, ``path``, ``subdomain``, ``wildcard_policy``: as they are written, "" where absent.
+    ``host_generated``: the API server made the host up.
     ``target_port``: spec.port.targetPort as text, number or name alike; None when absent.
     ``targets``: spec.to first, then the alternate backends.
     """
@@ -74,13 +93,12 @@ class Route:
     kept_port: str | None
     target_port: str | None
     targets: tuple[RouteTarget, ...]
-    tls_termination: str | None
+    tls: RouteTLS | None
     wishes: tuple[tuple[str, str], ...] = ()
     host: str = ""
     path: str = ""
     subdomain: str = ""
     wildcard_policy: str = ""
-    insecure_policy: str = ""
     host_generated: bool = False
 
     @property

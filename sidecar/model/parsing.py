@@ -18,6 +18,7 @@ from typing import Any
 
 from sidecar.common.errors import ObjectError
 from sidecar.common.hostport import canonical_ip
+from sidecar.common.secret_text import SecretText
 from sidecar.common.text import shown
 from sidecar.model.fields import Field, type_name
 from sidecar.model.objects import (
@@ -32,6 +33,7 @@ from sidecar.model.objects import (
     Route,
     RouteStatus,
     RouteTarget,
+    RouteTLS,
     Service,
     ServiceAddresses,
     ServicePort,
@@ -217,18 +219,35 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
             _route_target(target)
             for target in (spec.at("to"), *spec.at("alternateBackends").each())
         ),
-        tls_termination=spec.at("tls")
-        .at("termination")
-        .optional_text("a termination must be a string"),
+        tls=_route_tls(spec.at("tls").hidden()),
         host=spec.at("host").optional_text("a host must be a string") or "",
         path=spec.at("path").optional_text("a path must be a string") or "",
         subdomain=spec.at("subdomain").optional_text("a subdomain must be a string") or "",
         wildcard_policy=spec.at("wildcardPolicy").optional_text("None or Subdomain") or "",
-        insecure_policy=spec.at("tls")
-        .at("insecureEdgeTerminationPolicy")
-        .optional_text("None, Allow or Redirect")
-        or "",
         host_generated=annotation(HOST_GENERATED) == "true",
+    )
+
+
+def _route_tls(tls: Field) -> RouteTLS | None:
+    if tls.value is None:
+        return None
+
+    def text(field: Field, rule: str) -> str:
+        return field.optional_text(rule) or ""
+
+    def pem(name: str) -> SecretText:
+        return tls.at(name).secret_text("write it as PEM, in a string")
+
+    return RouteTLS(
+        termination=text(tls.at("termination"), "a termination must be a string"),
+        insecure_policy=text(tls.at("insecureEdgeTerminationPolicy"), "None, Allow or Redirect"),
+        certificate=pem("certificate"),
+        key=pem("key"),
+        ca_certificate=pem("caCertificate"),
+        destination_ca_certificate=pem("destinationCACertificate"),
+        external_certificate=text(
+            tls.at("externalCertificate").at("name"), "a name of a Secret must be a string"
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sidecar.model.objects import Key
 
@@ -33,12 +34,20 @@ class Reason(StrEnum):
     INVALID_HOST = "InvalidHost"
     INVALID_PATH = "InvalidPath"
     HOST_ALREADY_CLAIMED = "HostAlreadyClaimed"
+    EXTENDED_VALIDATION_FAILED = "ExtendedValidationFailed"
 
 
 #: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.
 ADMITTED_REASONS = frozenset(
     {Reason.ADMITTED, Reason.NO_ENDPOINTS, Reason.ENDPOINTS_DENIED, Reason.NAME_NOT_RESOLVED}
 )
+
+
+class Refusal(NamedTuple):
+    """Why a Route is not served; the message is for its author."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         if route.host.lower() == host
         and web.port(route.key) == at
         and isinstance(web.found(route.key), Refusal)
-        and ("http" if route.tls_termination is None else route.tls_termination) not in never
+        and ("http" if route.tls is None else route.tls.termination) not in never
     ]
     wanting.sort(key=lambda route: (not _is_below(path, route.path), -len(route.path), route.key))
     return wanting[0].key if wanting else None

@@ -10,13 +10,13 @@ not look at Services or endpoints. Pure.
 
 from collections.abc import Iterable, Mapping
 
-from sidecar.listeners.host_rules import HostRules, Refusal
+from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.host_rules import judge as judge_host
 from sidecar.listeners.tcp import AUTO, is_for_host, judge, key_of
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import Pool
-from sidecar.model.verdicts import Reason, Verdict
+from sidecar.model.verdicts import Reason, Refusal, Verdict
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.claims import ClaimQueues, claim_of
 

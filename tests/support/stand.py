@@ -38,6 +38,7 @@ from sidecar.model.objects import (
     Object,
     Route,
     RouteTarget,
+    RouteTLS,
     Service,
     ServicePort,
 )
@@ -357,7 +358,7 @@ def route(
         kept_port=kept_port,
         target_port=target_port,
         targets=tuple(targets),
-        tls_termination=termination,
+        tls=None if termination is None else RouteTLS(termination),
         wishes=() if drain_deadline is None else ((DRAIN_DEADLINE.name, drain_deadline),),
     )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stand import route
 
 from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim, judge
-from sidecar.model.objects import AGE_UNKNOWN, Key, Route
+from sidecar.model.objects import AGE_UNKNOWN, Key, Route, RouteTLS
 from sidecar.model.verdicts import Reason
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "cases" / "hosts.yaml").read_text())
@@ -299,7 +299,7 @@ routes = st.builds(
     policy=st.sampled_from(["", "", "", "Subdomain"]),
     termination=st.sampled_from([None, None, "edge", "passthrough"]),
     created_seconds=st.sampled_from([1.0, 2.0, 3.0, 4.0, AGE_UNKNOWN]),
-).map(lambda item: replace(item, path="") if item.tls_termination == "passthrough" else item)
+).map(lambda item: replace(item, path="") if item.tls == RouteTLS("passthrough") else item)
 
 #: Updates as an index takes them: some Routes as they are now, some gone.
 histories = st.lists(

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from shapes import KEYS, PORT, ROUTER, endpoint_slice, legacy_endpoints, refused, route, service
 
 from sidecar.common.errors import ObjectError
+from sidecar.common.secret_text import SecretText
 from sidecar.model.objects import (
     AGE_UNKNOWN,
     Key,
     Route,
     RouteTarget,
+    RouteTLS,
     Service,
     ServicePort,
 )
@@ -166,7 +168,7 @@ def test_an_annotated_route_as_it_is_found() -> None:
         kept_port=None,
         target_port="3306",
         targets=(RouteTarget("Service", "mysql", 100),),
-        tls_termination="passthrough",
+        tls=RouteTLS("passthrough"),
         wildcard_policy="None",
     )
 
@@ -182,7 +184,7 @@ def test_what_a_route_need_not_say() -> None:
         kept_port=None,
         target_port=None,
         targets=(RouteTarget("Service", "web", 100),),
-        tls_termination=None,
+        tls=None,
     )
 
 
@@ -298,6 +300,15 @@ def test_only_our_annotations_must_be_right() -> None:
         (route({"port": {"targetPort": 65536}}), "spec.port.targetPort: 65536 is out of range;"),
         (route({"port": {"targetPort": 80.5}}), "spec.port.targetPort: 80.5 is a number;"),
         (route({"tls": {"termination": 5}}), "spec.tls.termination: 5 is a number;"),
+        (
+            route({"tls": {"termination": "edge", "key": 12345}}),
+            "spec.tls.key: the value is a number; write it as PEM, in a string",
+        ),
+        (
+            route({"tls": {"externalCertificate": {"name": 5}}}),
+            "spec.tls.externalCertificate.name: 5 is a number; a name of a Secret must be",
+        ),
+        (route({"tls": "edge"}), "spec.tls: the value is text; write a mapping"),
         (route(uid=7), 'metadata.uid: 7 is a number; a uid must be a string, write "7"'),
         (
             route(creationTimestamp="yesterday"),
@@ -314,6 +325,77 @@ def test_only_our_annotations_must_be_right() -> None:
 )
 def test_a_wrong_route_is_refused(data: object, message: str) -> None:
     assert refused(data).startswith(message)
+
+
+# --- spec.tls, which may hold a private key ---------------------------------------------------
+
+#: As a private key might look; nothing but `SecretText.text` may show any of it.
+SECRET = "-----BEGIN PRIVATE KEY-----\nmarkedmarkedmarked\n-----END PRIVATE KEY-----\n"
+PEM_FIELDS = ("certificate", "key", "caCertificate", "destinationCACertificate")
+
+
+def test_a_route_has_its_tls_as_it_is_written() -> None:
+    data = {
+        "termination": "Edge",
+        "insecureEdgeTerminationPolicy": "Redirect",
+        "certificate": "a",
+        "key": "b",
+        "caCertificate": "c",
+        "destinationCACertificate": "d",
+        "externalCertificate": {"name": "e"},
+    }
+    found = project(route({"tls": data}), KEYS)
+    assert isinstance(found, Route)
+    assert found.tls == RouteTLS(
+        "Edge", "Redirect", SecretText("a"), SecretText("b"), SecretText("c"), SecretText("d"), "e"
+    )
+    assert found.tls.key.text == "b"
+
+
+@pytest.mark.parametrize(("tls", "found"), [(None, None), ({}, RouteTLS())])
+def test_a_route_with_empty_tls_has_some(tls: object, found: RouteTLS | None) -> None:
+    item = project(route({"tls": tls}), KEYS)
+    assert isinstance(item, Route)
+    assert item.tls == found
+
+
+@pytest.mark.parametrize("name", PEM_FIELDS)
+def test_nothing_shows_a_private_key(name: str) -> None:
+    one, other = (
+        project(route({"tls": {name: text}}), KEYS) for text in (SECRET, SECRET + "other")
+    )
+    with pytest.raises(AssertionError) as failure:
+        # what pytest shows of a difference, field by field
+        assert one == other
+    for text in (repr(one), str(one), str(failure.value)):
+        assert "RouteTLS" in text
+        assert "marked" not in text
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda text: [text], lambda text: {text: text}, lambda text: {"a": [text]}]
+)
+@pytest.mark.parametrize("name", PEM_FIELDS)
+def test_no_error_shows_a_private_key(name: str, wrap: Any) -> None:
+    message = refused(route({"tls": {name: wrap(SECRET)}}))
+    assert message.startswith(f"spec.tls.{name}: the value is a ")
+    assert "marked" not in message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        route({"tls": SECRET}),
+        route({"tls": [SECRET]}),
+        route({"tls": {"termination": [SECRET]}}),
+        route({"host": [SECRET]}),
+        route() | {"spec": SECRET},
+        route({"to": {"name": f"x: {SECRET}"}}),
+    ],
+    ids=["tls", "list", "termination", "host", "spec", "name"],
+)
+def test_nor_of_one_in_the_wrong_place(data: dict[str, Any]) -> None:
+    assert "marked" not in refused(data)
 
 
 # --- Service --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 from core import fed, refusal, take
 from stand import pool_of, route
 
+from sidecar.model.objects import RouteTLS
 from sidecar.model.verdicts import Reason
 
 
@@ -31,7 +32,7 @@ def test_auto_takes_from_the_first_pool_that_allows_it_and_from_no_other() -> No
 
 @pytest.mark.parametrize(
     "edit",
-    [{"target_port": "http"}, {"created_seconds": 5.0}, {"port": " auto"}, {"tls_termination": ""}],
+    [{"target_port": "http"}, {"created_seconds": 5.0}, {"port": " auto"}, {"tls": RouteTLS()}],
     ids=str,
 )
 def test_an_auto_port_is_kept_through_edits(edit: dict[str, object]) -> None:
@@ -43,7 +44,7 @@ def test_an_auto_port_is_kept_through_edits(edit: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "away",
-    [{"router_name": "other"}, {"tls_termination": "edge"}, {"port": "30002"}, {"port": "x"}],
+    [{"router_name": "other"}, {"tls": RouteTLS("edge")}, {"port": "30002"}, {"port": "x"}],
     ids=str,
 )
 def test_an_auto_route_that_went_away_takes_nothing_back_by_force(away: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stand import ROUTER, pool_of, route
 
 from sidecar.listeners.tcp import AUTO, judge
-from sidecar.model.objects import AGE_UNKNOWN, Key, Route
+from sidecar.model.objects import AGE_UNKNOWN, Key, Route, RouteTLS
 from sidecar.model.pool import Pool, PortPool
 from sidecar.model.verdicts import Reason, Verdict
 
@@ -133,7 +133,7 @@ def test_the_loser_waits_and_gets_the_port_when_it_is_left() -> None:
     assert ledger.owner(30000) == second
     assert take(ledger, replace(second, port="30001")) == {30000, 30001}
     assert (ledger.owner(30000), ledger.owned(second.key)) == (third, 30001)
-    assert take(ledger, replace(third, tls_termination="edge")) == {30000}
+    assert take(ledger, replace(third, tls=RouteTLS("edge"))) == {30000}
     assert ledger.owner(30000) is None
 
 
