@@ -43,6 +43,10 @@ class ObjectError(SidecarError):
         super().__init__(f"{field}: {problem}")
 
 
+class CertificateError(SidecarError):
+    """Text that should be certificates or private keys is not; shows nothing of that text."""
+
+
 class SourceError(SidecarError):
     """A source (folder of manifests, Kubernetes API) cannot be read at all."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.documents import DocumentError, read_entries
-from sidecar.common.text import counted, cut, few, one_line, reason_of
+from sidecar.common.text import counted, cut, few, one_line, reason_of, shown
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import EndpointSet, Route, RouteTarget, Service, ServicePort
 from sidecar.routing.table import Routing
@@ -134,3 +134,12 @@ def test_one_is_no_plural() -> None:
         "1 endpoint",
         "2 endpoints",
     ]
+
+
+@pytest.mark.parametrize("wrap", [lambda text: text, lambda text: [text], lambda text: {"a": text}])
+@pytest.mark.parametrize("before", ["", "x" * 500])
+def test_pem_is_never_shown(wrap: Callable[[str], object], before: str) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nmarked\n-----END PRIVATE KEY-----\nmarked"
+    assert "marked" not in shown(wrap(pem))
+    assert "marked" not in shown(before + pem)
+    assert shown("-----BEGIN") == "(PEM, not shown)"

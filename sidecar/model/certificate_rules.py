@@ -1,0 +1,286 @@
+"""Whether the TLS of a Route, or a Secret, can be served: what OpenShift's router calls extended
+validation, and what HAProxy would find out too late.
+
+Owns which fields go together, which certificates and keys are good, and the words for what is not.
+All problems are said at once, each with its field and what would be right; never any of the data.
+Expired and not yet valid certificates are good, and so are those for other hosts: what a client
+makes of them is the client's affair. Reads no clock. Pure.
+
+Unlike OpenShift's router, this refuses keys that HAProxy takes first and does not serve with (RSA
+below 2048 bits, DSA), takes Ed25519, and lets intermediate certificates stand in `certificate`
+while `caCertificate` has the root alone.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sidecar.common.errors import CertificateError
+from sidecar.common.secret_text import NO_TEXT, SecretText
+from sidecar.common.text import few, shown
+from sidecar.model.certificate_faults import (
+    is_consistent,
+    key_fault,
+    leads_to,
+    signature_fault,
+)
+from sidecar.model.certificates import CertificateAuthority, ServerCertificate, ServerKey
+from sidecar.model.objects import RouteTLS
+from sidecar.model.pem import Contents, read
+from sidecar.model.verdicts import Reason, Refusal
+
+#: What HAProxy takes with one command while it runs, less the command (`haproxy.protocol`).
+PEM_MAX_BYTES = 15_500
+
+#: The type of a Secret with a certificate.
+TLS_SECRET = "kubernetes.io/tls"  # noqa: S105
+
+#: Most problems that a message tells.
+_PROBLEMS_MAX = 8
+
+_CHAIN = "the certificate, then the intermediate ones that signed it"
+
+
+@dataclass(frozen=True, slots=True)
+class GoodTLS:
+    """What HAProxy needs for a Route. ``certificate``: None where the Route brings none itself.
+    ``destination_ca``: None where it names none."""
+
+    certificate: ServerCertificate | None = None
+    destination_ca: CertificateAuthority | None = None
+
+
+def judge_tls(tls: RouteTLS) -> GoodTLS | Refusal:
+    """What HAProxy needs to serve ``tls``, or all that is wrong with it. The Secret that it may
+    name is for `judge_secret`."""
+    problems = [*_wrong_combinations(tls)]
+    certificate = _server_certificate(
+        _Given("spec.tls.certificate", tls.certificate),
+        _Given("spec.tls.key", tls.key),
+        _Given("spec.tls.caCertificate", tls.ca_certificate),
+        problems,
+    )
+    authority = _authority(
+        _Given("spec.tls.destinationCACertificate", tls.destination_ca_certificate), problems
+    )
+    return _refusal(problems) if problems else GoodTLS(certificate, authority)
+
+
+def judge_secret(kind: str, data: Mapping[str, object]) -> ServerCertificate | Refusal:
+    """What HAProxy needs to serve a Secret with the type ``kind`` and this ``data``, which is in
+    Base64, or all that is wrong with it."""
+    if kind != TLS_SECRET:
+        return _refusal([f"type: {shown(kind)} is not supported; use {TLS_SECRET}"])
+    problems: list[str] = []
+    certificate, key = (_decoded(data, name, problems) for name in ("tls.crt", "tls.key"))
+    if not problems:
+        found = _server_certificate(certificate, key, _Given("", NO_TEXT), problems)
+        if found and not problems:
+            return found
+    return _refusal(problems)
+
+
+class _Given(NamedTuple):
+    """A text, and the field that it stands in."""
+
+    field: str
+    text: SecretText
+
+    def problem(self, text: str) -> str:
+        return f"{self.field}: {text}"
+
+    def read(self, problems: list[str]) -> Contents | None:
+        """What it holds, with good certificates; nothing where it is empty."""
+        try:
+            found = read(self.text)
+        except CertificateError as exc:
+            problems.append(self.problem(str(exc)))
+            return None
+        several = len(found.certificates) > 1
+        for number, certificate in enumerate(found.certificates, 1):
+            if fault := key_fault(certificate) or signature_fault(certificate):
+                which = f"certificate {number}" if several else "the certificate"
+                problems.append(self.problem(f"{which} {fault}"))
+        return found
+
+
+def _decoded(data: Mapping[str, object], name: str, problems: list[str]) -> _Given:
+    field, value, text = f'data["{name}"]', data.get(name), ""
+    try:
+        if isinstance(value, str):
+            text = base64.b64decode(value, validate=True).decode(errors="replace")
+    except ValueError:
+        problems.append(f"{field}: the value is not valid Base64; write the PEM in Base64")
+    else:
+        if not text:
+            what = "PEM of the private key" if name == "tls.key" else f"PEM of {_CHAIN}"
+            problems.append(f"{field}: missing; write the {what}, in Base64")
+    return _Given(field, SecretText(text))
+
+
+def _refusal(problems: Sequence[str]) -> Refusal:
+    return Refusal(Reason.EXTENDED_VALIDATION_FAILED, few(problems, _PROBLEMS_MAX, ". "))
+
+
+def _wrong_combinations(tls: RouteTLS) -> Iterator[str]:
+    termination = tls.termination.lower() or "edge"  # the API server's default
+    policies = ["None", "Allow", "Redirect"]
+    fields = {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "caCertificate": tls.ca_certificate,
+        "destinationCACertificate": tls.destination_ca_certificate,
+        "externalCertificate": tls.external_certificate,
+    }
+    match termination:
+        case "passthrough":
+            policies.remove("Allow")
+            for name in (name for name, value in fields.items() if value):
+                yield (
+                    f"spec.tls.{name}: passthrough termination does not support certificates;"
+                    " remove it, or use edge or reencrypt"
+                )
+        case "edge":
+            if tls.destination_ca_certificate:
+                yield (
+                    "spec.tls.destinationCACertificate: edge termination does not support"
+                    " destination certificates; remove it, or use reencrypt"
+                )
+        case "reencrypt":
+            pass
+        case _:
+            yield (
+                f"spec.tls.termination: {shown(tls.termination)} is not a valid termination;"
+                " use edge, reencrypt or passthrough"
+            )
+    if tls.insecure_policy and tls.insecure_policy not in policies:
+        yield (
+            f"spec.tls.insecureEdgeTerminationPolicy: {shown(tls.insecure_policy)} is not"
+            f" supported with {shown(termination)} termination; use {' or '.join(policies)}"
+        )
+    if tls.certificate and tls.external_certificate:
+        yield (
+            "spec.tls.externalCertificate: cannot stand beside spec.tls.certificate; remove one"
+            " of them"
+        )
+
+
+def _server_certificate(
+    certificate: _Given, key: _Given, authority: _Given, problems: list[str]
+) -> ServerCertificate | None:
+    """Adds to ``problems`` all that is wrong; what is returned is good if there is nothing."""
+    held, keys, trusted = (item.read(problems) for item in (certificate, key, authority))
+    if trusted and authority.text:
+        _judge_authorities(authority, trusted, problems)
+    if keys and key.text and not keys.keys:
+        problems.append(
+            key.problem(
+                "no private key in it, and a public one does not do; write the PEM of the private"
+                " key"
+            )
+        )
+        keys = None
+    if not held or not certificate.text:
+        return None
+    if not held.certificates:
+        problems.append(certificate.problem(f"no certificate in it; write the PEM of {_CHAIN}"))
+        return None
+    chain = tuple(dict.fromkeys([*held.certificates, *(trusted.certificates if trusted else ())]))
+    _judge_chain(certificate, held, trusted, chain, problems)
+    if not keys:
+        return None
+    if not held.keys and not keys.keys:
+        problems.append(
+            key.problem("no key specified; write the PEM of the certificate's private key")
+        )
+        return None
+    matching = [
+        *_matching(certificate, held, held, problems),
+        *_matching(key, keys, held, problems),
+    ]
+    if not matching or problems:
+        return None
+    made = ServerCertificate.of(chain, matching[0])
+    if len(made.pem) > PEM_MAX_BYTES:
+        problems.append(certificate.problem(_too_big(len(made.pem))))
+    return made
+
+
+def _judge_chain(
+    certificate: _Given,
+    held: Contents,
+    trusted: Contents | None,
+    chain: Sequence[x509.Certificate],
+    problems: list[str],
+) -> None:
+    size = sum(len(item.public_bytes(Encoding.DER)) for item in chain)
+    if size > PEM_MAX_BYTES:  # and nobody verifies thousands of signatures for it
+        problems.append(certificate.problem(_too_big(size)))
+    elif trusted and trusted.certificates and not leads_to(held.certificates, trusted.certificates):
+        problems.append(
+            certificate.problem(
+                "the first certificate is not signed by one of caCertificate, nor by an"
+                " intermediate one beside it that is; write the certificate first, and the CA that"
+                " signed it into caCertificate, or remove that"
+            )
+        )
+
+
+def _matching(
+    given: _Given, contents: Contents, held: Contents, problems: list[str]
+) -> Iterator[ServerKey]:
+    """The keys of ``contents`` that belong to the first certificate; the others are problems."""
+    wanted, *others = (item.public_key() for item in held.certificates)
+    for key in contents.keys:
+        public = key.public_key()
+        if public == wanted and isinstance(key, ServerKey):
+            if not isinstance(key, RSAPrivateKey) or is_consistent(key):
+                yield key
+            else:
+                problems.append(given.problem("the private key is damaged; copy it anew"))
+        elif public in others:
+            problems.append(
+                given.problem(
+                    "the private key belongs to a certificate that is not the first; write"
+                    f" {_CHAIN}"
+                )
+            )
+        elif public != wanted:  # or its certificate is refused already
+            problems.append(
+                given.problem(
+                    "the private key does not belong to the certificate; write the one that the"
+                    " certificate was requested with"
+                )
+            )
+
+
+def _authority(given: _Given, problems: list[str]) -> CertificateAuthority | None:
+    found = given.read(problems)
+    if not found or not given.text:
+        return None
+    _judge_authorities(given, found, problems)
+    made = CertificateAuthority.of(found.certificates)
+    if len(made.pem) > PEM_MAX_BYTES:
+        problems.append(given.problem(_too_big(len(made.pem))))
+    return made
+
+
+def _judge_authorities(given: _Given, found: Contents, problems: list[str]) -> None:
+    if not found.certificates:
+        problems.append(
+            given.problem("no certificate in it; write the PEM of the CA's certificates")
+        )
+    if found.keys:
+        problems.append(given.problem("a private key has no place here; remove it"))
+
+
+def _too_big(size: int) -> str:
+    return (
+        f"{size} bytes with all that belongs to it, and HAProxy takes {PEM_MAX_BYTES} while it"
+        " runs; leave out certificates that nobody needs (the root, repetitions), or use ECDSA"
+    )

@@ -1,0 +1,134 @@
+"""A certificate that HAProxy gets, and the authorities that it trusts, as values.
+
+Owns what HAProxy is given for them (PEM: leaf, chain, key, encoded anew, nothing else), their names
+by content, and their facts as HAProxy and people are shown them. Must not judge: what they are made
+of belongs together already (`sidecar.model.certificate_rules`). Pure.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sidecar.common.text import one_line
+
+#: The keys with which HAProxy serves.
+ServerKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
+KeyKind = Literal["ECDSA", "RSA", "Ed25519"]
+
+#: Of a sha256, in hex: no two contents ever have the same, and it is short in a list of thousands.
+_NAME_CHARACTERS = 32
+
+#: Most of a subject, an issuer or a name that is shown, in characters.
+_SHOWN_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """What HAProxy serves: a certificate with its chain and private key.
+
+    ``name``: by content, in the letters of hex. ``pem``: what HAProxy gets; never shown, and left
+    out of comparisons, which show what differs: the name stands for it.
+    ``names``: the subject alternative names. ``not_before_seconds``, ``not_after_seconds``: Unix
+    time. ``serial``, ``sha1_fingerprint``: as ``show ssl cert`` has them, upper-case hex; of an
+    Ed25519 certificate it has no fingerprint.
+    """
+
+    name: str
+    pem: bytes = field(repr=False, compare=False)
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_before_seconds: float
+    not_after_seconds: float
+    serial: str
+    sha1_fingerprint: str
+    key_kind: KeyKind
+
+    @classmethod
+    def of(cls, chain: Sequence[x509.Certificate], key: ServerKey) -> Self:
+        """``chain``: the leaf, for which ``key`` is, then the others."""
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem = _encoded(chain) + private
+        leaf = chain[0]
+        return cls(
+            name=_name(pem),
+            pem=pem,
+            subject=_shown(leaf.subject),
+            issuer=_shown(leaf.issuer),
+            names=_alternative_names(leaf),
+            not_before_seconds=leaf.not_valid_before_utc.timestamp(),
+            not_after_seconds=leaf.not_valid_after_utc.timestamp(),
+            serial=_hex(leaf.serial_number),
+            sha1_fingerprint=leaf.fingerprint(SHA1()).hex().upper(),  # noqa: S303  # HAProxy's
+            key_kind=_kind(key),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """The certificates that HAProxy trusts on its way to a Route's servers.
+
+    ``name``: by content, in the letters of hex. ``count``: as ``show ssl ca-file`` has it.
+    """
+
+    name: str
+    pem: bytes = field(repr=False, compare=False)
+    count: int
+    subjects: tuple[str, ...]
+
+    @classmethod
+    def of(cls, certificates: Iterable[x509.Certificate]) -> Self:
+        """The same certificate twice counts once."""
+        distinct = tuple(dict.fromkeys(certificates))
+        pem = _encoded(distinct)
+        subjects = tuple(_shown(certificate.subject) for certificate in distinct)
+        return cls(_name(pem), pem, len(distinct), subjects)
+
+
+def _encoded(certificates: Iterable[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def _name(pem: bytes) -> str:
+    return hashlib.sha256(pem).hexdigest()[:_NAME_CHARACTERS]
+
+
+def _shown(name: x509.Name) -> str:
+    """As in RFC 4514; whoever made the certificate may have put anything there."""
+    return one_line(name.rfc4514_string(), _SHOWN_MAX)
+
+
+def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    found = [
+        *names.get_values_for_type(x509.DNSName),
+        *map(str, names.get_values_for_type(x509.IPAddress)),
+    ]
+    return tuple(one_line(name, _SHOWN_MAX) for name in found)
+
+
+def _hex(serial: int) -> str:
+    """Of its magnitude, in whole bytes, as HAProxy writes it."""
+    digits = f"{abs(serial):X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def _kind(key: ServerKey) -> KeyKind:
+    match key:
+        case EllipticCurvePrivateKey():
+            return "ECDSA"
+        case RSAPrivateKey():
+            return "RSA"
+        case Ed25519PrivateKey():
+            return "Ed25519"
