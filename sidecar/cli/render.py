@@ -2,15 +2,19 @@
 
 import resource
 import sys
+import time
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
 from sidecar.common.errors import SettingsError
-from sidecar.common.files import write_atomically
+from sidecar.common.files import SECRET, write_atomically
 from sidecar.common.text import reason_of
 from sidecar.haproxy import config as haproxy_config
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.settings.schema import Settings
+
+#: In the certificate that is served where no other is.
+_DEFAULT_HOST = "haproxy-sidecar.invalid"
 
 #: An empty state file: without it HAProxy warns at its first start.
 _NO_STATE = "1\n"
@@ -47,12 +51,21 @@ def write_files(settings: Settings, path: Path) -> None:
 
 
 def _write_web_files(files: WebFiles) -> None:
-    """The page is ours, and replaced; what is in the maps is HAProxy's memory, and stays."""
+    """The page is ours, and replaced; what is in the maps, and the certificates, are HAProxy's
+    memory, and stay."""
     page = haproxy_config.unavailable_page_path().read_bytes().decode("ascii")
     write_atomically(files.unavailable_page, page)
     for path in files.maps:
         if not path.exists():
             write_atomically(path, "")
+    if not files.certificate_list.exists():
+        write_atomically(files.certificate_list, "")
+    if not files.default_certificate.exists():
+        # Its making takes a moment that nobody else is to pay for.
+        from sidecar.haproxy.own_certificates import self_signed
+
+        made = self_signed(_DEFAULT_HOST, time.time())
+        write_atomically(files.default_certificate, made.pem.decode("ascii"), SECRET)
 
 
 def _text(settings: Settings) -> str:

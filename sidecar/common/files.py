@@ -12,17 +12,19 @@ from sidecar.common.text import reason_of
 log = logging.getLogger(__name__)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text``, making its folder if need be. Raises OSError.
+#: Modes of files. HAProxy runs as another user in its own container: what is public is readable by
+#: everybody, and what is not, by the group that both are in.
+PUBLIC, SECRET = 0o644, 0o640
 
-    Readable by everybody, since HAProxy runs as another user in its own container.
-    """
+
+def write_atomically(path: Path, text: str, mode: int = PUBLIC) -> None:
+    """Replace ``path`` by ``text``, making its folder if need be. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

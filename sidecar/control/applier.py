@@ -26,7 +26,7 @@ Failure = CommandRefusedError | LocalProtocolError | AddressNotShownError
 
 
 #: Before the barrier, behind it, and when all units are served.
-_PREPARE, _SERVE, _TIDY = PHASES[:2], PHASES[2:5], PHASES[5:]
+_PREPARE, _SERVE, _TIDY = PHASES[:3], PHASES[3:6], PHASES[6:]
 
 
 class Applied(NamedTuple):
@@ -69,8 +69,8 @@ class Applier:
         """
         failed: dict[Unit, Failure] = {}
         self._reach_barrier(plans, failed)
-        known = {unit: observed[unit].exposed for unit, item in plans.items() if not item.toggles}
-        touched = {part.key for item in plans.values() for part in (*item.conceal, *item.expose)}
+        touched = {key for item in plans.values() for key in item.touched}
+        known = {unit: observed[unit].exposed for unit, item in plans.items() if not item.touched}
         look = self._observer.look_at(plans.keys() - failed.keys(), known=known, touched=touched)
         if any(item.ending for item in plans.values()):
             self._carry_out(plans, failed, _SERVE, ())

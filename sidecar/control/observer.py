@@ -134,7 +134,7 @@ class Observer:
             self._existing = frozenset(servers.keys() & exposed.keys())
         there = servers.keys() & exposed.keys() & look.units
         units = {
-            unit: ObservedUnit(unit, exposed[unit], servers[unit])
+            unit: ObservedUnit(unit, exposed[unit], servers[unit], self._kind.attributes(unit))
             for unit in sorted(there, key=self._place.__getitem__)
         }
         missing = [unit for unit in units if counts(units[unit]) and unit not in look.counted]

@@ -14,11 +14,10 @@ from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
-from sidecar.listeners.mapped import EntryMap, MappedBackends
+from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.web_keys import key_of_entry
 from sidecar.model.desired import ClaimKey, Unit
-from sidecar.model.pool import CLASS_OF
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
 from sidecar.routing.web import HOSTS, PORTS, SNI, Web
@@ -52,7 +51,7 @@ def make_listeners(settings: Settings) -> Listeners:
     maps = [
         EntryMap(name, str(file), describe)
         for name, file, describe, used in (
-            (HOSTS, files.hosts_map, _host_title, "http" in kinds),
+            (HOSTS, files.hosts_map, _host_title, bool(kinds)),
             (SNI, files.sni_map, "SNI {}".format, "tls" in kinds),
             (PORTS, files.ports_map, _port_title, shared),
         )
@@ -61,7 +60,8 @@ def make_listeners(settings: Settings) -> Listeners:
     classes = {
         unit: item for item in pool.classes for unit in web_backend_names(item.name, item.count)
     }
-    web = MappedBackends(maps, classes)
+    attributes = [AttributeMap(path.stem, str(path)) for path in files.attribute_maps if kinds]
+    web = MappedBackends(maps, classes, attributes)
     return Listeners(ports, web, Kinds(ports, web))
 
 
@@ -84,7 +84,7 @@ def make_routing(
         web = Web(
             settings.web.rules(),
             {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
-            {CLASS_OF[item.kind] for item in pool.listeners},
+            {item.kind for item in pool.listeners},
         )
     return Routing(
         listeners.ports,

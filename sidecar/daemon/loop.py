@@ -106,7 +106,7 @@ class Daemon:
             self._routing,
             self.reconciler,
             auto_ports,
-            self._listeners.web.maps if self._listeners.web else (),
+            self._listeners.web,
         )
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()

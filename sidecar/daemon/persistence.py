@@ -7,7 +7,7 @@ which HAProxy has converged, for a sidecar that replaces another one. Decides on
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.common.errors import RuntimeAPIError
@@ -16,7 +16,7 @@ from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.maps import parse_map_file, render_map
 from sidecar.haproxy.state import parse_info
-from sidecar.listeners.mapped import EntryMap
+from sidecar.listeners.mapped import MappedBackends
 from sidecar.model.desired import BackendName, Unit
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
@@ -34,7 +34,8 @@ _NEVER_SECONDS = 3600.0
 
 class Persistence:
     """Writes them when they changed. ``auto_ports``: as they are in the file; None: somebody else
-    keeps them, the Routes themselves say it. ``maps``: to be saved, too. For the loop's thread."""
+    keeps them, the Routes themselves say it. ``web``: its maps are saved, too. For the loop's
+    thread."""
 
     def __init__(
         self,
@@ -43,11 +44,15 @@ class Persistence:
         routing: Routing,
         reconciler: Reconciler,
         auto_ports: Mapping[str, int] | None,
-        maps: Sequence[EntryMap],
+        web: MappedBackends | None,
     ) -> None:
-        self._maps = [(MapFile(Path(item.file)), item) for item in maps]
+        self._maps = [(MapFile(Path(item.file)), item) for item in web.maps] if web else []
+        self._attributes = (
+            [(MapFile(Path(item.file)), item) for item in web.attribute_maps] if web else []
+        )
         if routing.web:
-            routing.web.was_saved(unit for item in maps for unit in _saved_units(Path(item.file)))
+            paths = [Path(item.file) for _, item in self._maps]
+            routing.web.was_saved(unit for path in paths for unit in _saved_units(path))
         self._client = client
         self._routing = routing
         self._reconciler = reconciler
@@ -108,7 +113,9 @@ class Persistence:
         # One that is stopping may have stopped in the middle, and has nothing to say.
         if parse_info(info).stopping or not self._state_file.write(state.strip("\n") + "\n"):
             return
-        if all(file.write(item.leads) for file, item in self._maps):
+        files = [file.write(item.values) for file, item in self._attributes]
+        files += [file.write(item.leads) for file, item in self._maps]
+        if all(files):
             self._saved_changes = changes
             if self._routing.web:
                 self._routing.web.saved()

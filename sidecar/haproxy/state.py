@@ -6,7 +6,7 @@ Sources: management.txt 9.1 (CSV of "show stat"), 9.3 ("show info", "show server
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import intern
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.text import shown
 from sidecar.haproxy.naming import own_backend
 from sidecar.haproxy.operations import State
-from sidecar.model.desired import BackendName, ClaimKey, Unit
+from sidecar.model.desired import Attributes, BackendName, ClaimKey, Unit
 from sidecar.model.pool import PARKED, Address
 
 # Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
@@ -79,11 +79,12 @@ class ObservedServer(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ObservedUnit:
     """One backend of the pool as HAProxy has it. ``exposed``: the keys that lead to it.
-    ``servers``: name -> server, in HAProxy's order."""
+    ``servers``: name -> server, in HAProxy's order. ``attributes``: what else it is told of it."""
 
     unit: Unit
     exposed: frozenset[ClaimKey]
     servers: Mapping[str, ObservedServer]
+    attributes: Attributes = field(default_factory=dict)
 
     @property
     def open(self) -> bool:

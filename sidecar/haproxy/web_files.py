@@ -8,12 +8,17 @@ from typing import Self
 @dataclass(frozen=True, slots=True)
 class WebFiles:
     """Files that HAProxy reads at its start if it has anything for Routes by host, beside its
-    state file: the maps, which must exist, and the page of its own answers."""
+    state file: the maps, which must exist, and the page of its own answers; and, for TLS, the
+    folder of certificates, and the socket at which what is not passed through is handed over."""
 
     hosts_map: Path
     sni_map: Path
     ports_map: Path
+    routes_map: Path
+    flags_map: Path
     unavailable_page: Path
+    certificates: Path
+    termination: Path
 
     @classmethod
     def beside(cls, state_file: Path) -> Self:
@@ -23,9 +28,28 @@ class WebFiles:
             hosts_map=maps / "hosts.map",
             sni_map=maps / "sni.map",
             ports_map=maps / "ports.map",
+            routes_map=maps / "routes.map",
+            flags_map=maps / "flags.map",
             unavailable_page=folder / "503.http",
+            certificates=folder / "certificates",
+            termination=folder / "tls.sock",
         )
 
     @property
+    def default_certificate(self) -> Path:
+        """For clients whose SNI has none; HAProxy does not start without it."""
+        return self.certificates / "default.pem"
+
+    @property
+    def certificate_list(self) -> Path:
+        """Which certificate is for which SNI."""
+        return self.certificates / "crt-list"
+
+    @property
     def maps(self) -> tuple[Path, ...]:
-        return self.hosts_map, self.sni_map, self.ports_map
+        return self.hosts_map, self.sni_map, self.ports_map, *self.attribute_maps
+
+    @property
+    def attribute_maps(self) -> tuple[Path, ...]:
+        """Whose keys are backends."""
+        return self.routes_map, self.flags_map

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
-from sidecar.model.desired import BackendClass, ClaimKey, Unit
+from sidecar.model.desired import Attributes, BackendClass, ClaimKey, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,26 @@ class ListenerKind(Protocol):
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         """Let ``key``, which leads to ``unit``, lead nowhere."""
 
+    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+        """Tell HAProxy that ``unit`` has this value of an attribute."""
+
+    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+        """Tell HAProxy that it has none."""
+
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
-        """What to ask HAProxy for to see the keys that lead to ``units``; None: to all. Of some
-        only the ``touched`` ones may have changed since all were seen."""
+        """What to ask HAProxy for to see the keys that lead to ``units``, and their attributes;
+        None: to all. Of some only the ``touched`` ones may have changed since all were seen."""
 
     def parse(
         self, answers: Mapping[str, str], units: Collection[Unit], /
     ) -> Mapping[Unit, frozenset[ClaimKey]]:
         """unit -> the keys that lead to it. ``answers``: by question, of other kinds, too. One of
         ``units`` that HAProxy cannot expose, since it runs on another haproxy.cfg, is absent."""
+
+    def attributes(self, unit: Unit) -> Attributes:
+        """What HAProxy is told of ``unit``, as last parsed."""
 
     def absence(self, unit: Unit) -> str:
         """What is to be said where HAProxy lacks ``unit``."""

@@ -16,6 +16,9 @@ from sidecar.model.verdicts import Reason, Refusal
 
 Termination = Literal["http", "edge", "reencrypt", "passthrough"]
 
+#: What becomes of requests in clear for a Route with TLS.
+InsecurePolicy = Literal["None", "Allow", "Redirect"]
+
 _TERMINATIONS: dict[str, Termination] = {
     "": "edge",  # what the API server makes of it
     "edge": "edge",
@@ -59,12 +62,13 @@ class HostRules:
 class WebClaim(NamedTuple):
     """What a Route asks for. ``host``: the effective one, in lower case. ``path``: as written.
     ``wildcard``: all hosts beside ``host`` in its domain, too. ``termination``: ``http`` without
-    TLS."""
+    TLS. ``insecure``: of one with TLS."""
 
     host: str
     path: str
     wildcard: bool
     termination: Termination
+    insecure: InsecurePolicy = "None"
 
     @property
     def pattern(self) -> str:
@@ -96,8 +100,16 @@ def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:
         or _wildcard_refusal(route.wildcard_policy, rules)
         or _host_refusal(host, wildcard=wildcard)
         or _path_refusal(path, termination)
-        or WebClaim(host.lower(), path, wildcard, termination)
+        or WebClaim(host.lower(), path, wildcard, termination, _insecure(route, termination))
     )
+
+
+def _insecure(route: Route, termination: Termination) -> InsecurePolicy:
+    """As OpenShift's router, which takes what it does not know for None."""
+    policy = route.tls.insecure_policy if route.tls else ""
+    if policy == "Redirect":
+        return "Redirect"
+    return "Allow" if policy == "Allow" and termination != "passthrough" else "None"
 
 
 def _effective_host(route: Route, rules: HostRules) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.base import ExposureRules, ListenerKind
-from sidecar.model.desired import BackendClass, ClaimKey, Unit
+from sidecar.model.desired import Attributes, BackendClass, ClaimKey, Unit
 
 
 class Kinds:
@@ -32,6 +32,12 @@ class Kinds:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return self._by_name[key.listener].conceal(key, unit)
 
+    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+        return self._of[unit].describe(unit, attribute, value)
+
+    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+        return self._of[unit].forget(unit, attribute)
+
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
@@ -50,6 +56,9 @@ class Kinds:
         for kind in self._kinds:
             found.update(kind.parse(answers, [unit for unit in units if self._of[unit] is kind]))
         return found
+
+    def attributes(self, unit: Unit) -> Attributes:
+        return self._of[unit].attributes(unit)
 
     def absence(self, unit: Unit) -> str:
         return self._of[unit].absence(unit)

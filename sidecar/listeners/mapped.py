@@ -17,7 +17,7 @@ from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry, is_key, parse_
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.base import ExposureRules
-from sidecar.model.desired import BackendClass, BackendName, ClaimKey, Unit
+from sidecar.model.desired import Attributes, BackendClass, BackendName, ClaimKey, Unit
 
 #: An entry stands without a server, too: HAProxy answers 503, and does not look for a shorter path.
 _RULES = ExposureRules(conceal_after_seconds=None, min_toggle_seconds=0.0)
@@ -109,17 +109,59 @@ class EntryMap:
                 self._leading[now] = self.leading(now) | {claim}
 
 
-class MappedBackends:
-    """The backends of ``classes``, to which entries of ``maps`` lead; a `ListenerKind`."""
+class AttributeMap:
+    """What is known of a map whose keys are backends. ``name``: of the attribute. ``file``: as
+    haproxy.cfg has it. An entry of a backend that is not ours has no effect, and stays."""
 
-    def __init__(self, maps: Iterable[EntryMap], classes: Mapping[Unit, BackendClass]) -> None:
+    def __init__(self, name: str, file: str) -> None:
+        self.name = name
+        self.file = file
+        self.values: dict[str, str] = {}
+
+    def change(self, unit: Unit, value: str) -> KeyOperation:
+        change = SetEntry if unit in self.values else AddEntry
+        return change(unit, ClaimKey(self.name, unit), self.file, unit, value)
+
+    def remove(self, unit: Unit) -> KeyOperation:
+        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, unit)
+
+    def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
+        """What shows the ``touched`` values; None: all."""
+        if touched is None:
+            return [f"show map {self.file}"]
+        return [f"get map {self.file} {key.name}" for key in touched]
+
+    def parse(self, answers: Mapping[str, str]) -> None:
+        for question, reply in answers.items():
+            if question == f"show map {self.file}":
+                known = reply not in MAP_UNKNOWN
+                self.values = dict(parse_map(reply)) if known else {}
+            elif question.startswith(f"get map {self.file} "):
+                unit = question.rpartition(" ")[2]
+                self.values.pop(unit, None)
+                if found := _FOUND.fullmatch(reply):
+                    self.values[unit] = found[2]
+
+
+class MappedBackends:
+    """The backends of ``classes``, to which entries of ``maps`` lead, and of which HAProxy is told
+    ``attributes``; a `ListenerKind`."""
+
+    def __init__(
+        self,
+        maps: Iterable[EntryMap],
+        classes: Mapping[Unit, BackendClass],
+        attributes: Iterable[AttributeMap] = (),
+    ) -> None:
         self.classes = classes
         self.maps = tuple(maps)
+        self.attribute_maps = tuple(attributes)
         self._map = {item.name: item for item in self.maps}
+        self._attribute = {item.name: item for item in self.attribute_maps}
 
     @property
     def names(self) -> Collection[str]:
-        return self._map.keys()
+        return [*self._map, *self._attribute]
 
     def rules(self, _unit: Unit, /) -> ExposureRules:
         return _RULES
@@ -134,11 +176,18 @@ class MappedBackends:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return DeleteEntry(unit, key, self._map[key.listener].file, _entry(key))
 
+    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+        return self._attribute[attribute].change(unit, value)
+
+    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+        return self._attribute[attribute].remove(unit)
+
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
         lines: list[str] = []
-        for item in self.maps:
+        maps: list[EntryMap | AttributeMap] = [*self.maps, *self.attribute_maps]
+        for item in maps:
             own = [key for key in touched if key.listener == item.name]
             lines += item.questions(None if units is None else own)
         return lines
@@ -148,9 +197,15 @@ class MappedBackends:
     ) -> dict[Unit, frozenset[ClaimKey]]:
         for item in self.maps:
             item.parse(answers, self.classes)
+        for attribute in self.attribute_maps:
+            attribute.parse(answers)
         if not any(item.exists for item in self.maps):
             return {}
         return {unit: self._leading(unit) for unit in units}
+
+    def attributes(self, unit: Unit) -> Attributes:
+        known = ((item.name, item.values.get(unit)) for item in self.attribute_maps)
+        return {name: value for name, value in known if value is not None}
 
     def absence(self, unit: Unit) -> str:
         return f"HAProxy has no backend {unit}; {_OTHER_CONFIG}"

@@ -19,7 +19,7 @@ from sidecar.haproxy.naming import (
 from sidecar.haproxy.operations import ClosePort, KeyOperation, OpenPort
 from sidecar.haproxy.state import ObservedUnit, parse_frontends
 from sidecar.listeners.base import ExposureRules
-from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Route
 from sidecar.model.pool import Pool, PortPool, format_ports
 from sidecar.model.verdicts import Reason, Verdict
@@ -100,6 +100,12 @@ class TCPPorts:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return ClosePort(unit, key, frontend_name(int(key.name)))
 
+    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+        raise NotImplementedError(f"{unit}: {attribute} {value}: a port has no attributes")
+
+    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+        raise NotImplementedError(f"{unit}: {attribute}: a port has no attributes")
+
     def questions(
         self, units: Collection[Unit] | None, _touched: Collection[ClaimKey], /
     ) -> list[str]:
@@ -119,6 +125,9 @@ class TCPPorts:
                 if port is not None and (keys := self._keys.get(unit_of(port))):
                     found[unit_of(port)] = keys if listens else _NOTHING
         return found
+
+    def attributes(self, _unit: Unit, /) -> Attributes:
+        return NO_ATTRIBUTES
 
     def absence(self, unit: Unit) -> str:
         return f"HAProxy has no frontend {frontend_name(port_of(unit))}; {_OTHER_CONFIG}"

@@ -21,8 +21,8 @@ or with a colon and no port is the host.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-#: How entries for requests in clear begin.
-CLEAR = "0"
+#: How entries begin for requests in clear, and for those whose TLS was ended here.
+CLEAR, ENDED = "0", "1"
 
 #: Ends a key, so that an entry can be for a path itself and not for what is below it.
 _END = "?"
@@ -82,9 +82,10 @@ def holders(keys: Iterable[WebKey], prefix: str = CLEAR) -> Mapping[str, WebKey]
     return found
 
 
-def key_of_entry(entry: str, prefix: str = CLEAR) -> WebKey | None:
+def key_of_entry(entry: str) -> WebKey | None:
     """What a key of hosts.map is of, or None if it is none of ours. ``0host/a/`` is read as of
     ``/a/``, and may be of ``/a``, see `holders`."""
+    prefix = ENDED if entry.startswith(ENDED) else CLEAR
     name, slash, rest = entry.removeprefix(prefix).partition("/")
     path = slash + rest
     if not path:

@@ -6,7 +6,8 @@ converges, fails, is held and is explained by itself: a backend. Which keys lead
 kind of listener knows (`sidecar.listeners.base`). Pure values.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, NewType, Protocol
 
 from sidecar.model.pool import Address, HealthCheck
@@ -24,6 +25,13 @@ class ClaimKey(NamedTuple):
 
     listener: str
     name: str
+
+
+#: What HAProxy is told of a unit beside its servers, for rules that all units share: the name of a
+#: map whose keys are units -> the unit's value there.
+Attributes = Mapping[str, str]
+
+NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 
 class DesiredServer(NamedTuple):

@@ -104,15 +104,19 @@ class PortPool(_Slots):
         return format_ports(self.ports)
 
 
-#: The classes of backends behind listeners: for Routes in clear, found by host and path, and for
-#: those with TLS passthrough, found by SNI, on a port of a pool, too.
+#: The classes of backends behind listeners: for Routes found by host and path, and for those with
+#: TLS passthrough, found by SNI, on a port of a pool, too.
 WebClassName = Literal["http", "passthrough"]
 
 #: What clients of a listener speak.
 ListenerProtocol = Literal["http", "tls"]
 
-#: Which class the Routes behind a listener are of.
-CLASS_OF: Mapping[ListenerProtocol, WebClassName] = {"http": "http", "tls": "passthrough"}
+#: Which classes the Routes behind a listener are of. One for TLS ends it for those of which it does
+#: not pass it through.
+CLASSES_OF: Mapping[ListenerProtocol, tuple[WebClassName, ...]] = {
+    "http": ("http",),
+    "tls": ("http", "passthrough"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,10 @@ class WebPool:
     http_request_timeout_seconds: float
     keep_alive_timeout_seconds: float
     inspect_timeout_seconds: float
+
+    @property
+    def ends_tls(self) -> bool:
+        return any(item.kind == "tls" for item in self.listeners)
 
 
 @dataclass(frozen=True)

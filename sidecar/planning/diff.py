@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sidecar.haproxy.maps import AddEntry, SetEntry
 from sidecar.haproxy.operations import (
     AddServer,
     DeleteServer,
@@ -41,7 +42,13 @@ def after(observed: ObservedUnit, plan: Plan) -> ObservedUnit:
                 servers[name] = servers[name]._replace(up=health == "up")
     concealed = {operation.key for operation in plan.conceal}
     exposed = observed.exposed - concealed | {operation.key for operation in plan.expose}
-    return replace(observed, exposed=exposed, servers=servers)
+    attributes = dict(observed.attributes)
+    for operation in plan.describe:
+        if isinstance(operation, AddEntry | SetEntry):
+            attributes[operation.key.listener] = operation.value
+    for operation in plan.forget:
+        attributes.pop(operation.key.listener, None)
+    return replace(observed, exposed=exposed, servers=servers, attributes=attributes)
 
 
 def difference(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
@@ -49,6 +56,11 @@ def difference(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
     if before.open != now.open:
         yield "- closed" if now.open else "- open"
         yield "+ open" if now.open else "+ closed"
+    for name in sorted(before.attributes.keys() | now.attributes.keys()):
+        old, new = before.attributes.get(name), now.attributes.get(name)
+        if old != new:
+            values = (("-", old), ("+", new))
+            yield from (f"{sign} {name} {value}" for sign, value in values if value is not None)
     for name in dict.fromkeys([*before.servers, *now.servers]):
         was, is_ = _row(before.servers.get(name)), _row(now.servers.get(name))
         if was != is_:

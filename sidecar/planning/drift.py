@@ -6,7 +6,7 @@ itself (sessions, and health where it is checked) is no change. Pure.
 
 from collections.abc import Iterator
 
-from sidecar.common.text import cut, few
+from sidecar.common.text import cut, few, shown
 from sidecar.haproxy.operations import State
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.model.pool import PARKED, Address
@@ -39,6 +39,10 @@ def _changes(before: ObservedUnit, now: ObservedUnit) -> Iterator[str]:
     for name, server in now.servers.items():
         if name not in before.servers:
             yield f"{cut(name, _NAME_MAX)} was added, is {_whole(server)}"
+    for name in sorted(before.attributes.keys() | now.attributes.keys()):
+        value, former = now.attributes.get(name), before.attributes.get(name)
+        if value != former:
+            yield f"{name} is {_value(value)}, was {_value(former)}"
     if now.open != before.open:
         yield f"it is {'open' if now.open else 'closed'} to clients, was not"
 
@@ -55,6 +59,10 @@ def _differences(was: ObservedServer, now: ObservedServer) -> Iterator[tuple[str
         yield _checked(now), _checked(was)
     elif now.checks == "none" and now.up != was.up and now.state == was.state:
         yield ("up", "down") if now.up else ("down", "up")
+
+
+def _value(text: str | None) -> str:
+    return "not set" if text is None else shown(text)
 
 
 def _checked(server: ObservedServer) -> str:

@@ -6,16 +6,18 @@ else's, and a unit that had a usable server keeps one. Plans of several units ar
 by phase; the order that gives it:
 
 1. ``conceal``: a key that is to lead nowhere, goes first.
-2. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
+2. ``describe``: HAProxy is told what the rules that all units share are to know of this one.
+3. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
    already), then gets its address and weight; where no slot is free, servers are added.
-3. The barrier: HAProxy is read back until it shows these addresses (`PortPlan.readback`). From 3.0
+4. The barrier: HAProxy is read back until it shows these addresses (`PortPlan.readback`). From 3.0
    on it applies an address *after* its reply; a slot made ready too early leads to its former
    endpoint.
-4. ``activate``: new servers become ``ready``, and weights are set.
-5. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
-6. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
-7. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
+5. ``activate``: new servers become ``ready``, and weights are set.
+6. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
+7. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
+8. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
    left are parked, idle added servers are deleted.
+9. ``forget``: what HAProxy need not know of the unit any more.
 
 An empty plan means that observed equals desired. Applying a plan and planning again ends in an
 empty one; each round is planned from a fresh look, so a lost, doubled or refused operation only
@@ -40,7 +42,13 @@ from sidecar.haproxy.operations import (
 )
 from sidecar.haproxy.state import Checks, ObservedServer, ObservedUnit
 from sidecar.listeners.base import ListenerKind
-from sidecar.model.desired import BackendClass, ClaimKey, DesiredServer, Unit
+from sidecar.model.desired import (
+    Attributes,
+    BackendClass,
+    ClaimKey,
+    DesiredServer,
+    Unit,
+)
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.slots import Assignment, assign, is_idle
 
@@ -55,6 +63,7 @@ class DesiredUnit:
     never. ``left_seconds``: slot -> for how long it has been without its endpoint.
     ``handed``: keys that lead here and are about to lead elsewhere: they are not concealed, and
     where there are no ``servers`` any more, none retires before they do.
+    ``attributes``: what HAProxy is to know of it beside.
     ``sessions_to_end``: how many of the overdue ones now. ``loops``: slots that lead to the router
     itself; their sessions are ended at once.
     """
@@ -68,6 +77,7 @@ class DesiredUnit:
     sessions_to_end: int = 0
     loops: frozenset[str] = frozenset()
     handed: frozenset[ClaimKey] = frozenset()
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,8 @@ class Plan:
     assignment: Assignment
     #: Keys that lead here until they lead elsewhere: the unit is not as desired before.
     handed: frozenset[ClaimKey] = frozenset()
+    describe: tuple[KeyOperation, ...] = ()
+    forget: tuple[KeyOperation, ...] = ()
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -111,17 +123,27 @@ class Plan:
         return bool(self.conceal or self.expose)
 
     @property
+    def touched(self) -> frozenset[ClaimKey]:
+        """The entries of maps, or frontends, that it changes."""
+        phases = (self.conceal, self.describe, self.expose, self.forget)
+        return frozenset(part.key for phase in phases for part in phase)
+
+    @property
     def ends_sessions(self) -> bool:
         return self.ending is not None or any(isinstance(item, EndSessions) for item in self.tidy)
 
     def __bool__(self) -> bool:
-        phases = self.prepare or self.activate or self.retire or self.tidy
-        return bool(phases or self.ending or self.toggles)
+        return bool(self.ending or any(phase(self) for phase in PHASES))
 
 
 #: The operations of a plan by phase, in their order.
 PHASES: tuple[Callable[[Plan], tuple[Operation, ...]], ...] = tuple(
-    attrgetter(phase) for phase in ("conceal", "prepare", "activate", "retire", "expose", "tidy")
+    attrgetter(phase)
+    for phase in (
+        *("conceal", "describe", "prepare"),
+        *("activate", "retire", "expose"),
+        *("tidy", "forget"),
+    )
 )
 
 
@@ -167,6 +189,7 @@ def plan(
         activate += _trust(unit, assignment.placed, slots, retire)
     tidy, ending = _tidy(desired, observed, its_class, assignment)
     gone = observed.exposed - desired.exposed - desired.handed
+    has, wants = observed.attributes, desired.attributes
     return Plan(
         unit,
         tuple(kind.conceal(key, unit) for key in sorted(gone)),
@@ -179,6 +202,8 @@ def plan(
         ending,
         assignment,
         desired.handed,
+        describe=tuple(kind.describe(unit, *item) for item in sorted(wants.items() - has.items())),
+        forget=tuple(kind.forget(unit, name) for name in sorted(has.keys() - wants.keys())),
     )
 
 

@@ -13,7 +13,7 @@ from sidecar.common.durations import format_duration
 from sidecar.haproxy.operations import EndSessions
 from sidecar.haproxy.state import ObservedUnit, leaving
 from sidecar.listeners.base import ListenerKind
-from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.desired import NO_ATTRIBUTES, ClaimKey, Unit
 from sidecar.model.pool import Address
 from sidecar.planning.planner import DesiredUnit, Plan
 from sidecar.planning.slots import is_idle
@@ -187,6 +187,9 @@ class Schedule:
             # Until it leads there, its clients are served here.
             self.look_at(unit, now + REST_SECONDS)
         left = self._left_seconds(observed, now)
+        attributes = claimed.attributes if claimed else NO_ATTRIBUTES
+        if handed and not claimed:
+            attributes = observed.attributes
         return DesiredUnit(
             unit,
             keys,
@@ -197,6 +200,7 @@ class Schedule:
             timing.sessions_per_second if now >= self._may_end_at(unit) else 0,
             frozenset(name for name in left if self._is_own(observed.servers[name].address)),
             handed,
+            attributes,
         )
 
     def changed(self, item: Plan, now: float) -> None:

@@ -3,7 +3,7 @@
 Calls the same functions that decide, so that explanations cannot differ from decisions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from sidecar.listeners.hosts import Refusal, WebClaim
 from sidecar.listeners.tcp import port_number
@@ -15,12 +15,6 @@ from sidecar.routing.web import Web
 
 #: Of a backend in HAProxy.
 _STATES = ("has its entries", "has no entry yet")
-
-#: Scheme -> the terminations of Routes that such a request never gets to.
-_NEVER: Mapping[str, frozenset[str]] = {
-    "http": frozenset({"passthrough"}),
-    "https": frozenset({"http"}),
-}
 
 
 def route_by_url(subject: str, routing: Routing) -> Key | None:
@@ -41,13 +35,12 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         for route in web.routes
         if web.port(route.key) == at and (claim := web.claim(route.key))
     ]
-    never = _NEVER.get(scheme.lower(), frozenset())
     for pattern in (host, f"*.{host.partition('.')[2]}"):
         found = [
             (len(claim.path), route.key)
             for route, claim in claims
             if claim.pattern == pattern
-            and claim.termination not in never
+            and _hears(scheme.lower(), claim.termination, claim.insecure)
             and _is_below(path, claim.path)
         ]
         if found:
@@ -58,10 +51,23 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         if route.host.lower() == host
         and web.port(route.key) == at
         and isinstance(web.found(route.key), Refusal)
-        and ("http" if route.tls is None else route.tls.termination) not in never
+        and _hears(scheme.lower(), *_asked(route))
     ]
     wanting.sort(key=lambda route: (not _is_below(path, route.path), -len(route.path), route.key))
     return wanting[0].key if wanting else None
+
+
+def _asked(route: Route) -> tuple[str, str]:
+    """The termination and the policy for requests in clear that a Route asks for."""
+    tls = route.tls
+    return ("http", "") if tls is None else (tls.termination, tls.insecure_policy)
+
+
+def _hears(scheme: str, termination: str, insecure: str) -> bool:
+    """Whether a request of the scheme, if it is said, is one for such a Route."""
+    if scheme == "http":
+        return termination == "http" or insecure in ("Allow", "Redirect")
+    return scheme != "https" or termination != "http"
 
 
 def _is_below(path: str, of: str) -> bool:

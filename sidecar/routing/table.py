@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from sidecar.listeners.hosts import HostRules, WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
-from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Cause, Key, Route
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.policies.base import NO_POLICIES, Policies
@@ -27,15 +27,17 @@ from sidecar.routing.web import Web, WebRoutes
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A unit that a Route owns: the servers that it should have, what else the Route wishes, and
-    the keys that should lead to it. ``shared``: it is the own backend of a port that Routes share
-    by SNI, each with a backend beside it; without servers, and ``route`` is the oldest of them."""
+    """A unit that a Route owns: the servers that it should have, what else the Route wishes, the
+    keys that should lead to it, and what HAProxy is to know of it. ``shared``: it is the own
+    backend of a port that Routes share by SNI, each with a backend beside it; without servers, and
+    ``route`` is the oldest of them."""
 
     unit: Unit
     route: Route
     resolution: Resolution
     policies: Policies = NO_POLICIES
     keys: frozenset[ClaimKey] = frozenset()
+    attributes: Attributes = field(default_factory=dict)
     shared: bool = False
 
 
@@ -160,7 +162,8 @@ class Routing:
         elif claimed is None and route is not None:
             resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
             policies, keys = read(route.wishes), self._keys(unit)
-            claimed = Claimed(unit, route, resolution, policies, keys)
+            attributes = self.web.attributes(unit) if self.web else NO_ATTRIBUTES
+            claimed = Claimed(unit, route, resolution, policies, keys, attributes)
             self._claimed[unit] = claimed
         return claimed
 

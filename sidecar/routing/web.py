@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Literal, NamedTuple
 
 from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
-from sidecar.listeners.web_keys import hosts_entries, port_entry, sni_entry, web_key
-from sidecar.model.desired import ClaimKey, Unit
+from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
+from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route
-from sidecar.model.pool import WebClassName
+from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_spaces import HostSpaces
@@ -24,6 +24,13 @@ WebRoutes = Literal["all", "annotated"]
 #: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
 HOSTS, SNI, PORTS = "hosts", "sni", "ports"
 
+#: What HAProxy is told of a Route's backend: who it is, for its log; and what rules are to do with
+#: its requests, a letter each.
+ROUTES, FLAGS = "routes", "flags"
+
+#: A request in clear is sent to where TLS is.
+_REDIRECTS = "r"
+
 
 class Place(NamedTuple):
     """Where a Route is served: by a backend of the class ``of``, to which ``entries`` lead."""
@@ -33,20 +40,20 @@ class Place(NamedTuple):
 
 
 class Web:
-    """``classes``: the backends of each class; one that nothing leads to is absent. ``served``:
-    those that a listener leads to (None: all); the others are for shared ports only."""
+    """``classes``: the backends of each class; one that nothing leads to is absent.
+    ``listeners``: what their clients speak; ports may be shared without any."""
 
     def __init__(
         self,
         rules: HostRules,
         classes: Mapping[WebClassName, Sequence[Unit]],
-        served: Collection[WebClassName] | None = None,
+        listeners: Collection[ListenerProtocol] = ("http", "tls"),
     ) -> None:
         #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
         #: lacks the backend.
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
-        self._served = frozenset(classes if served is None else served)
         self._hosts = HostSpaces(rules)
+        self._listeners = frozenset(listeners)
         self._leases = {name: Leases(units, self._may_take) for name, units in classes.items()}
         # backends that lost their Route since HAProxy's state and maps were saved: from what is
         # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
@@ -105,7 +112,7 @@ class Web:
     @property
     def has_listeners(self) -> bool:
         """Whether there is any for Routes without a port."""
-        return bool(self._served)
+        return bool(self._listeners)
 
     def port(self, route: Key) -> int | None:
         """The one that the Route shares; None for one at the listeners."""
@@ -131,6 +138,12 @@ class Web:
         if owner is None:
             return frozenset()
         return frozenset(key for key in self._entries(owner) if self._of(key) == owner)
+
+    def attributes(self, unit: Unit) -> Attributes:
+        """What HAProxy is to know of ``unit``; its listeners use it."""
+        owner = self.owner(unit) if self._listeners else None
+        claim = self._hosts.active(owner) if owner else None
+        return _attributes(owner, claim) if owner and claim else NO_ATTRIBUTES
 
     def granted(self, key: ClaimKey) -> Unit | None:
         """Where ``key`` should lead."""
@@ -195,8 +208,8 @@ class Web:
         if port is not None:
             entry = port_entry(web_key(claim.host, wildcard=claim.wildcard), port)
             return Place("passthrough", (ClaimKey(PORTS, entry),))
-        place = _place(claim)
-        return place if place and place.of in self._served else None
+        place = _place(claim, self._listeners)
+        return place if place and place.of in self._leases else None
 
     def _changed_hands(self, units: Iterable[Unit]) -> None:
         """Of these backends, those whom nobody has now are not to be another's at once."""
@@ -227,16 +240,28 @@ class Web:
         return {unit for route in beside if (unit := self.unit(route)) is not None}
 
 
-def _place(claim: WebClaim) -> Place | None:
-    """Where a Route that has ``claim`` is served; None where we do not serve it."""
+def _attributes(route: Key, claim: WebClaim) -> Attributes:
+    """What HAProxy is to know of the backend of a Route by host."""
+    who = {ROUTES: f"{route.namespace}/{route.name}"}
+    return {**who, FLAGS: _REDIRECTS} if claim.insecure == "Redirect" else who
+
+
+def _place(claim: WebClaim, listeners: Collection[ListenerProtocol]) -> Place | None:
+    """Where a Route that has ``claim`` is served; None where nothing of it is."""
     key = web_key(claim.host, claim.path, wildcard=claim.wildcard)
-    match claim.termination:
-        case "http":
-            return Place("http", tuple(ClaimKey(HOSTS, entry) for entry in hosts_entries(key)))
-        case "passthrough":
-            return Place("passthrough", (ClaimKey(SNI, sni_entry(key)),))
-        case _:
-            return None
+    if claim.termination == "reencrypt":
+        return None
+    passes = claim.termination == "passthrough"
+    prefixes: list[str] = []
+    if "http" in listeners and (claim.termination == "http" or claim.insecure != "None"):
+        prefixes.append(CLEAR)
+    if "tls" in listeners and claim.termination == "edge":
+        prefixes.append(ENDED)
+    found = (entry for prefix in prefixes for entry in hosts_entries(key, prefix))
+    entries = tuple(ClaimKey(HOSTS, entry) for entry in found)
+    if "tls" in listeners and passes:
+        entries += (ClaimKey(SNI, sni_entry(key)),)
+    return Place("passthrough" if passes else "http", entries) if entries else None
 
 
 def _unserved(claim: WebClaim | None) -> str:

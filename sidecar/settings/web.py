@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool
 
 from sidecar.common.hostport import split_host_port
 from sidecar.listeners.host_rules import HostRules
-from sidecar.model.pool import CLASS_OF, Address, WebClass, WebListener, WebPool
+from sidecar.model.pool import CLASSES_OF, Address, WebClass, WebListener, WebPool
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
     Count,
@@ -27,7 +27,8 @@ _Backends = Annotated[Count, Field(le=100_000)]
 
 
 class ListenerSettings(Section):
-    """One frontend that Routes share. ``tls``: passthrough, found by SNI."""
+    """One frontend that Routes share. ``tls``: passed through where the SNI is one of a passthrough
+    Route, else ended here."""
 
     name: PlainName
     kind: Literal["http", "tls"]
@@ -96,7 +97,7 @@ class WebSettings(Section):
         any; None if it needs nothing."""
         made = tuple(item.listener() for item in listeners)
         counts = (("http", self.backends.http), ("passthrough", self.backends.passthrough))
-        wanted = {CLASS_OF[item.kind] for item in made}
+        wanted = {name for item in made for name in CLASSES_OF[item.kind]}
         if shared_ports:
             wanted.add("passthrough")
         if not wanted:

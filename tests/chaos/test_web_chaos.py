@@ -267,12 +267,15 @@ class Run:
 
     def answer(self, question: Question) -> str:
         try:
-            with contextlib.closing(HTTPLine(self.web.http)) as line:
+            address = self.web.tls if question.secured else self.web.http
+            with contextlib.closing(HTTPLine(address, secured=question.secured)) as line:
                 return line.ask(question)
         except OSError as exc:
             return f"({exc!r})"
 
 
+# Python's ssl leaves a socket to the garbage collector that was reset before its handshake.
+@pytest.mark.filterwarnings("default:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(120 + STEPS)
 @pytest.mark.parametrize(
     "backends",

@@ -6,12 +6,13 @@ import random
 import re
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from by_host import NamedServer, client_hello
+from by_host import NamedServer, client_hello, is_tls
 from web_world import HOSTS, NOBODY, QUESTIONS, Question, Served, WebWorld
 
 from sidecar.model.pool import Address
@@ -19,6 +20,9 @@ from sidecar.model.pool import Address
 _TLS_HANDSHAKE = b"\x16"
 _PIECE_SECONDS = 0.05
 _PIECES_MAX = 50
+
+#: The part of requests that come over TLS.
+SECURED = 0.4
 
 
 class Pod:
@@ -193,7 +197,7 @@ class WebClients:
             if self.tampered or started < trusted_since or era != self.era or era % 2:
                 return
             self.counts[how] = self.counts.get(how, 0) + 1
-            at = f"{time.time():.3f}: {how} {question.host}{question.target} since {started:.3f}"
+            at = f"{time.time():.3f}: {how} {question} since {started:.3f}"
             if answer.startswith("("):
                 if promise.steady_since is not None and started > promise.steady_since:
                     self.faults.append(f"{at}: {answer}, steady is {promise.served}")
@@ -230,24 +234,33 @@ class WebClients:
                 self.faults.append(f"client {what.__name__}: {exc!r}")
             self._stop.wait(dice.random() * 0.02)
 
-    def _pick(self, dice: random.Random, *, tls: bool = False) -> Question:
-        wanted = [question for question in QUESTIONS if (question.target is None) is tls]
+    def _pick(
+        self, dice: random.Random, *, passed: bool = False, secured: bool = False
+    ) -> Question:
+        wanted = [
+            question
+            for question in QUESTIONS
+            if (question.target is None) is passed and question.secured is secured
+        ]
         return dice.choice(wanted)
 
+    def _line(self, *, secured: bool) -> "HTTPLine":
+        return HTTPLine(self._tls if secured else self._http, secured=secured)
+
     def _short(self, dice: random.Random) -> None:
-        question = self._pick(dice)
+        question = self._pick(dice, secured=dice.random() < SECURED)
         started, era = time.time(), self.era
         try:
-            with contextlib.closing(HTTPLine(self._http)) as line:
+            with contextlib.closing(self._line(secured=question.secured)) as line:
                 answer = line.ask(question)
         except OSError as exc:
             answer = f"({exc!r})"
         self.judge(question, answer, started, era, "short")
 
     def _keep_alive(self, dice: random.Random) -> None:
-        era = self.era
+        era, secured = self.era, dice.random() < SECURED
         try:
-            line = HTTPLine(self._http)
+            line = self._line(secured=secured)
         except OSError as exc:
             self.cut(era, f"connecting: {exc!r}")
             self._stop.wait(0.05)
@@ -256,7 +269,7 @@ class WebClients:
             for count in range(dice.randrange(1, 200)):
                 if self._stop.wait(dice.random() ** 3 * 0.2):
                     return
-                question, started = self._pick(dice), time.time()
+                question, started = self._pick(dice, secured=secured), time.time()
                 now = self.era
                 try:
                     answer = line.ask(question)
@@ -271,11 +284,12 @@ class WebClients:
                     return
 
     def _download(self, dice: random.Random) -> None:
-        question, pieces = self._pick(dice), dice.randrange(2, _PIECES_MAX)
+        question = self._pick(dice, secured=dice.random() < SECURED)
+        pieces = dice.randrange(2, _PIECES_MAX)
         started, era = time.time(), self.era
         got: str | None = None
         try:
-            with contextlib.closing(HTTPLine(self._http)) as line:
+            with contextlib.closing(self._line(secured=question.secured)) as line:
                 got = line.begin(question, f"?pieces={pieces}")
                 self.judge(question, got, started, era, "download")
                 if got.startswith("("):
@@ -290,7 +304,7 @@ class WebClients:
                 self.cut(era, f"download of {question} from {got} was cut: {exc!r}")
 
     def _pass(self, dice: random.Random) -> None:
-        question = self._pick(dice, tls=True)
+        question = self._pick(dice, passed=True)
         started, era = time.time(), self.era
         try:
             with socket.create_connection(self._tls, 10) as connection:
@@ -302,11 +316,13 @@ class WebClients:
     def _greet(self, connection: socket.socket, host: str) -> str:
         connection.sendall(self._hello[host])
         with connection.makefile("rb") as stream:
+            if is_tls(stream.peek(1)):
+                return "(ended)"
             return stream.readline().decode().strip() or "(closed)"
 
     def _stay(self, dice: random.Random) -> None:
         """A passthrough connection that stays, whatever happens."""
-        question = self._pick(dice, tls=True)
+        question = self._pick(dice, passed=True)
         started, era = time.time(), self.era
         answer = ""
         try:
@@ -328,8 +344,13 @@ class WebClients:
 class HTTPLine:
     """A client's connection. Raises OSError when it ends."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], *, secured: bool) -> None:
         self._socket = socket.create_connection(address, 10)
+        if secured:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            # No passthrough Route has it.
+            self._socket = context.wrap_socket(self._socket, server_hostname="ended.test")
         self._stream = self._socket.makefile("rb")
         self._left = 0
         #: Whether HAProxy said that it closes it now.

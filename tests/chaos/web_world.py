@@ -14,14 +14,14 @@ from by_host import OriginalRoute, host_app, originals_choice
 from shapes import KEYS
 
 from sidecar.listeners.hosts import HostIndex, HostRules, WebClaim
-from sidecar.listeners.web_keys import WebKey, holders, sni_entry, web_key
+from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, holders, sni_entry, web_key
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project
 
 NAMESPACES = ("n1", "n2", "n3")
 HOSTS = ("one.example", "two.example", "w.apps.example", "x.apps.example", "y.apps.example")
 PATHS = ("", "", "/a", "/a/", "/b")
-TERMINATIONS = ("", "", "", "passthrough", "edge")
+TERMINATIONS = ("", "", "passthrough", "edge", "edge", "reencrypt")
 TARGETS = ("/", "/a", "/a/", "/a/x", "/ab", "/b", "/b/y")
 NAMES = tuple(f"r{number}" for number in range(8))
 #: A Route leads to one of two Services, which have no pod in common.
@@ -31,13 +31,21 @@ RULES = HostRules(wildcards=True)
 
 
 class Question(NamedTuple):
-    """What a client asks for. ``target``: None for a passthrough connection."""
+    """What a client asks for. ``target``: None for a passthrough connection. ``secured``: over TLS
+    that HAProxy ends."""
 
     host: str
     target: str | None
+    secured: bool = False
 
 
-QUESTIONS = tuple(Question(host, target) for host in HOSTS for target in (*TARGETS, None))
+QUESTIONS = (
+    *(Question(host, target) for host in HOSTS for target in (*TARGETS, None)),
+    *(Question(host, target, secured=True) for host in HOSTS for target in TARGETS),
+)
+
+#: Termination -> the class of its backends.
+CLASS_OF = {"http": "http", "edge": "http", "passthrough": "passthrough"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,19 +166,27 @@ class WebWorld:
         found: dict[str, dict[WebRoute, WebClaim]] = {"http": {}, "passthrough": {}}
         for name, route in sorted(self.routes.items(), key=lambda item: _age(item[1])):
             claim = index.active(objects[name].key)
-            kind = found.get(claim.termination) if claim else None
-            if claim is None or kind is None:
+            of = CLASS_OF.get(claim.termination) if claim else None
+            if claim is None or of is None:
                 continue
-            if len(kind) < (self.backends[claim.termination] if limited else _MANY):
-                kind[route] = claim
+            if len(found[of]) < (self.backends[of] if limited else _MANY):
+                found[of][route] = claim
         return found
 
     def entries(self, kind: str) -> Mapping[str, WebRoute]:
         """The map of a class: entry -> whose it is."""
-        keys = {key_of(claim): route for route, claim in self.claims()[kind].items()}
+        claims = self.claims()[kind]
         if kind == "passthrough":
-            return {sni_entry(key): route for key, route in keys.items()}
-        return {entry: keys[key] for entry, key in holders(keys).items()}
+            return {sni_entry(key_of(claim)): route for route, claim in claims.items()}
+        found: dict[str, WebRoute] = {}
+        for termination, prefix in (("http", CLEAR), ("edge", ENDED)):
+            keys = {
+                key_of(claim): route
+                for route, claim in claims.items()
+                if claim.termination == termination
+            }
+            found |= {entry: keys[key] for entry, key in holders(keys, prefix).items()}
+        return found
 
     def _think(self) -> None:
         limited, everybody = self.claims(), self.claims(limited=False)
@@ -196,11 +212,15 @@ def _chosen(
     claims: Mapping[str, Mapping[WebRoute, WebClaim]], question: Question
 ) -> WebRoute | None:
     """Whose ``question`` is."""
-    host, target = question
+    host, target, secured = question
     if target is None:
         names = {key_of(claim).name: route for route, claim in claims["passthrough"].items()}
         return names.get(host) or names.get(f"*.{host.partition('.')[2]}")
-    originals = {_original(claim): route for route, claim in claims["http"].items()}
+    originals = {
+        _original(claim): route
+        for route, claim in claims["http"].items()
+        if claim.termination == ("edge" if secured else "http")
+    }
     choice = originals_choice(originals, host, target)
     return originals[choice] if choice else None
 
@@ -241,7 +261,7 @@ class WebDice(random.Random):
                 self.choice(HOSTS),
                 "" if passthrough else self.choice(PATHS),
                 self.random() < 0.2,
-                "passthrough" if passthrough else self.choice(("", "", "", "edge")),
+                "passthrough" if passthrough else self.choice(("", "", "edge", "edge")),
                 self.randrange(600),
                 self.choice(VERSIONS),
             )

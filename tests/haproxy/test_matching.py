@@ -17,6 +17,7 @@ from by_host import (
     ask_raw,
     client_hello,
     fill,
+    is_tls,
     named_servers,
     originals_choice,
     use,
@@ -292,11 +293,14 @@ def test_the_page_without_a_route_and_without_a_server(web: Web) -> None:
 
 
 def passed_to(web: Web, first: bytes) -> str | None:
-    """The server that gets these first bytes, whole; None if the connection is closed."""
+    """The server that gets these first bytes, whole; None if none does: HAProxy answers itself, or
+    the connection is closed."""
     with socket.create_connection(web.tls, 10) as connection:
         connection.sendall(first)
         with connection.makefile("rb") as stream:
             try:
+                if is_tls(stream.peek(1)):
+                    return None
                 name = stream.readline().decode().strip()
             except ConnectionResetError:
                 return None

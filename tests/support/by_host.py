@@ -62,6 +62,11 @@ class NamedServer:
         self._thread.join()
 
 
+def is_tls(reply: bytes) -> bool:
+    """Whether it begins as a ServerHello, or an alert, does."""
+    return reply[:1] in (b"\x16", b"\x15")
+
+
 class Reply(NamedTuple):
     status: int
     head: str
@@ -71,9 +76,14 @@ class Reply(NamedTuple):
 def ask_raw(address: tuple[str, int], head: str) -> Reply:
     """The reply to one request with these lines, joined by CRLF, and no body."""
     with socket.create_connection(address, 5) as connection:
-        connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1"))
-        with connection.makefile("rb") as stream:
-            text = stream.read().decode("latin-1")
+        return ask_over(connection, head)
+
+
+def ask_over(connection: socket.socket, head: str) -> Reply:
+    """The same, as the last one of ``connection``."""
+    connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+    with connection.makefile("rb") as stream:
+        text = stream.read().decode("latin-1")
     top, _, body = text.partition("\r\n\r\n")
     return Reply(int(top.split(" ", 2)[1]), top, body)
 
@@ -181,6 +191,7 @@ def host_app(
     path: str = "",
     namespace: str = "demo",
     termination: str | None = None,
+    insecure: str = "",
     wildcard: bool = False,
     created: str | None = None,
 ) -> tuple[dict[str, Any], ...]:
@@ -190,7 +201,9 @@ def host_app(
         metadata["creationTimestamp"] = created
     spec: dict[str, Any] = {"host": host, "to": {"kind": "Service", "name": name}}
     spec |= {"path": path} if path else {}
-    spec |= {"tls": {"termination": termination}} if termination else {}
+    if termination:
+        policy = {"insecureEdgeTerminationPolicy": insecure} if insecure else {}
+        spec["tls"] = {"termination": termination, **policy}
     spec |= {"wildcardPolicy": "Subdomain"} if wildcard else {}
     kind = {"apiVersion": "route.openshift.io/v1", "kind": "Route"}
     ips = [server.address.ip for server in servers]
@@ -232,10 +245,22 @@ class WebStand(NamedTuple):
     def await_served(self, host: str, by: str, target: str = "/") -> None:
         await_(lambda: self.served(host, target) == by, f"{host}{target} is served by {by}")
 
+    def ended(self, host: str, target: str = "/", sni: str | None = None) -> str:
+        """Who answers over TLS that HAProxy ends; the status where nobody does."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(self.tls, 5) as connection,
+            context.wrap_socket(connection, server_hostname=sni or host) as secured,
+        ):
+            reply = ask_over(secured, f"GET {target} HTTP/1.1\r\nHost: {host}")
+        return reply.body if reply.status == 200 else str(reply.status)
+
     def passed_to(self, sni: str) -> str:
-        """Which server greets who asks for ``sni``; "" where nobody does."""
+        """Which server greets who asks for ``sni``; "" where none does, and HAProxy answers."""
         with socket.create_connection(self.tls, 5) as connection:
             connection.sendall(client_hello(sni))
-            with contextlib.suppress(OSError):
-                return connection.makefile("rb").readline().strip().decode("latin-1")
+            with contextlib.suppress(OSError), connection.makefile("rb") as stream:
+                if not is_tls(stream.peek(1)):
+                    return stream.readline().strip().decode("latin-1")
         return ""

@@ -45,7 +45,7 @@ ROUTES = (
 
 
 def routing_of() -> Routing:
-    web = Web(HostRules(), {"passthrough": (ONE, TWO)}, served=())
+    web = Web(HostRules(), {"passthrough": (ONE, TWO)}, listeners=())
     routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {}, web=web)
     routing.adopt({})
     servers = [service(item.name) for item in ROUTES[:2]]

@@ -35,7 +35,7 @@ def for_host(name: str, host: str = "a.test", port: object = 30000, **rest: Any)
 
 
 def routing_of(*objects: Object) -> Routing:
-    web = Web(RULES, {"passthrough": BACKENDS}, served=())
+    web = Web(RULES, {"passthrough": BACKENDS}, listeners=())
     ports = TCPPorts(SHAREABLE)
     routing = Routing(ports, ROUTER, lambda _: False, {}, web=web, host_rules=RULES)
     routing.adopt({})
@@ -98,7 +98,7 @@ def test_who_may_not_have_its_host_is_in_nobodys_way(
 
 
 def test_no_wildcards_by_default() -> None:
-    web = Web(HostRules(), {"passthrough": BACKENDS}, served=())
+    web = Web(HostRules(), {"passthrough": BACKENDS}, listeners=())
     routing = Routing(TCPPorts(SHAREABLE), ROUTER, lambda _: False, {}, web=web)
     routing.apply(changes(for_host("r", "x.a.test", policy="Subdomain")))
     (said,) = routing.verdicts()

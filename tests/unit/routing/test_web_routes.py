@@ -171,9 +171,45 @@ def test_a_kind_that_has_no_listener() -> None:
         by_host("edge", termination="edge"),
         by_host("p", "b.test", termination="passthrough"),
     )
-    web = Web(HostRules(), {"http": [ONE]})
+    web = Web(HostRules(), {"http": [ONE]}, ["http"])
     web.update({item.key: item for item in (edge, passed)})
     assert [reason(web, item) for item in (edge, passed)] == [Reason.UNSUPPORTED_TERMINATION] * 2
+
+
+@pytest.mark.parametrize(
+    ("termination", "policy", "listeners", "wanted"),
+    [
+        (None, "", "http tls", "0a.test? 0a.test/"),
+        (None, "", "tls", ""),
+        ("edge", "", "http tls", "1a.test? 1a.test/"),
+        ("edge", "None", "http tls", "1a.test? 1a.test/"),
+        ("edge", "Unknown", "http tls", "1a.test? 1a.test/"),
+        ("edge", "Allow", "http tls", "0a.test? 0a.test/ 1a.test? 1a.test/"),
+        ("edge", "Redirect", "http tls", "0a.test? 0a.test/ 1a.test? 1a.test/"),
+        ("edge", "Allow", "tls", "1a.test? 1a.test/"),
+        ("edge", "Allow", "http", "0a.test? 0a.test/"),
+        ("passthrough", "", "http tls", "a.test"),
+        ("passthrough", "Allow", "http tls", "a.test"),
+        ("passthrough", "Redirect", "http tls", "0a.test? 0a.test/ a.test"),
+        ("passthrough", "Redirect", "tls", "a.test"),
+    ],
+)
+def test_the_entries_by_termination_and_listener(
+    termination: str | None, policy: str, listeners: str, wanted: str
+) -> None:
+    item = by_host(termination=termination)
+    if item.tls:
+        item = replace(item, tls=replace(item.tls, insecure_policy=policy))
+    web = Web(HostRules(), UNITS, listeners.split())  # type: ignore[arg-type]
+    web.adopt({})
+    web.update({item.key: item})
+    assert names(web, item) == set(wanted.split())
+    unit = web.unit(item.key)
+    attributes = web.attributes(unit) if unit else {}
+    redirects = policy == "Redirect" and termination is not None
+    assert attributes == (
+        {} if not wanted else {"routes": "demo/web"} | ({"flags": "r"} if redirects else {})
+    )
 
 
 def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> None:

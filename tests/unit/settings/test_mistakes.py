@@ -313,7 +313,7 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
         ),
         (
             listener("kind: tls") + "\nweb: {backends: {passthrough: 100000}, slots: 16}",
-            ["pools, web: 1601648 slots", "fewer ports, backends or slots, 1048576 at most"],
+            ["pools, web: 1609648 slots", "fewer ports, backends or slots, 1048576 at most"],
         ),
         (
             "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",

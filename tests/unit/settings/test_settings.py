@@ -256,12 +256,12 @@ def test_routes_by_host_have_the_designs_defaults_and_need_a_listener() -> None:
     assert Settings().pool().web is None
 
 
-@pytest.mark.parametrize(("kind", "of"), [("http", "http"), ("tls", "passthrough")])
-def test_only_backends_that_a_listener_leads_to(kind: str, of: str) -> None:
+@pytest.mark.parametrize(("kind", "of"), [("http", ["http"]), ("tls", ["http", "passthrough"])])
+def test_only_backends_that_a_listener_leads_to(kind: str, of: list[str]) -> None:
     web = parse(f'listeners: [{{name: l, kind: {kind}, bind: ["127.0.0.1:80"]}}]').pool().web
     assert web is not None
-    assert [item.name for item in web.classes] == [of]
-    (only,) = web.classes
+    assert [item.name for item in web.classes] == of
+    only = web.classes[0]
     assert only.slot_names == ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
     assert only.slot_set == set(only.slot_names)
     assert (only.check, only.server_options) == (None, ())
