@@ -27,7 +27,7 @@ def check(config: Path | None, manifests: list[Path]) -> None:
         servers = _servers(snapshot, verdict)
         colour = "red" if not verdict.admitted else "green" if servers else "yellow"
         table.add_row(
-            escape(_has(snapshot, verdict)),
+            escape(_has(verdict)),
             escape(title),
             f"[{colour}]{verdict.reason}[/]",
             "-" if servers is None else str(servers),
@@ -49,13 +49,11 @@ def check(config: Path | None, manifests: list[Path]) -> None:
         raise Exit(1)
 
 
-def _has(snapshot: Snapshot, verdict: Verdict) -> str:
-    """Its port, or its host and path; both where it shares the port."""
-    web = snapshot.routing.web
-    claim = web.claim(verdict.route) if web else None
-    if claim is None:
+def _has(verdict: Verdict) -> str:
+    """Its port, or its host and path, be they refused; both where it shares the port."""
+    if not verdict.host:
         return str(verdict.port or "-")
-    return claim.pattern + (f":{verdict.port}" if verdict.port else "") + claim.path
+    return verdict.host + (f":{verdict.port}" if verdict.port else "") + verdict.path
 
 
 def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:

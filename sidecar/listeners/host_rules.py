@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sidecar.common.text import shown
+from sidecar.common.text import one_line, shown
 from sidecar.model.objects import Route
 from sidecar.model.verdicts import Reason, Refusal
 
@@ -79,6 +79,22 @@ class WebClaim(NamedTuple):
     def domain(self) -> str:
         """The host without its first label; "" where it has one only."""
         return self.host.partition(".")[2]
+
+
+class Asked(NamedTuple):
+    """The host (``*.domain`` for a wildcard) and path that a Route names, whether or not it may
+    have them: to be shown and looked for, never to be programmed. "" for none."""
+
+    host: str
+    path: str
+
+
+def asked(route: Route, rules: HostRules) -> Asked:
+    """What ``route`` names: a line each, whatever is written there."""
+    host = one_line(_effective_host(route, rules), _HOST_MAX_CHARACTERS).lower()
+    if route.wildcard_policy == "Subdomain" and "." in host:
+        host = f"*.{host.partition('.')[2]}"
+    return Asked(host, one_line(route.path, _PATH_MAX_BYTES))
 
 
 def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:

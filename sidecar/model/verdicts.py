@@ -55,6 +55,7 @@ class Verdict:
     """What a Route got, by what routing alone knows; how far HAProxy has got is for others to say.
 
     ``port``: the one that it owns, or that it asked for and did not get; None when it named none.
+    ``host``, ``path``: of a Route by host likewise, ``*.domain`` for a wildcard; "" of any other.
     ``message``: for its author, "" when there is nothing to say; never names a Route of another
     namespace.
     """
@@ -63,6 +64,8 @@ class Verdict:
     port: int | None
     reason: Reason
     message: str
+    host: str = ""
+    path: str = ""
 
     @property
     def admitted(self) -> bool:

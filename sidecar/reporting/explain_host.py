@@ -23,7 +23,7 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
     web = routing.web
     scheme, is_url, rest = subject.rpartition("://")
     place, slash, path = rest.partition("/")
-    host = place.partition(":")[0].rstrip(".").lower()
+    host = _host_in(place)
     path = slash + path.partition("?")[0].partition("#")[0]
     if web is None or not (is_url or "." in host):
         return None
@@ -35,7 +35,8 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         for route in web.routes
         if web.port(route.key) == at and (claim := web.claim(route.key))
     ]
-    for pattern in (host, f"*.{host.partition('.')[2]}"):
+    patterns = (host, f"*.{host.partition('.')[2]}")
+    for pattern in patterns:
         found = [
             (len(claim.path), route.key)
             for route, claim in claims
@@ -46,18 +47,22 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
         if found:
             return max(found)[1]
     wanting = [
-        route
+        (patterns.index(its_host), not _is_below(path, asked.path), -len(asked.path), route.key)
         for route in web.routes
-        if route.host.lower() == host
-        and web.port(route.key) == at
+        if web.port(route.key) == at
         and isinstance(web.found(route.key), Refusal)
-        and _hears(scheme.lower(), *_asked(route))
+        and (its_host := _host_in((asked := web.asked(route.key)).host)) in patterns
+        and _hears(scheme.lower(), *_tls_of(route))
     ]
-    wanting.sort(key=lambda route: (not _is_below(path, route.path), -len(route.path), route.key))
-    return wanting[0].key if wanting else None
+    return min(wanting)[-1] if wanting else None
 
 
-def _asked(route: Route) -> tuple[str, str]:
+def _host_in(place: str) -> str:
+    """The host that a client asks for at ``place``; a Route may be refused for what is beside."""
+    return place.partition(":")[0].rstrip(".").lower()
+
+
+def _tls_of(route: Route) -> tuple[str, str]:
     """The termination and the policy for requests in clear that a Route asks for."""
     tls = route.tls
     return ("http", "") if tls is None else (tls.termination, tls.insecure_policy)

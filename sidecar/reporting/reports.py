@@ -179,7 +179,8 @@ class HostReport:
 
 @dataclass(frozen=True, slots=True)
 class WaitingReport:
-    """A Route without a port. ``port``: the one that it asked for; None when it named none.
+    """A Route without a port or backend. ``port``: the one that it asked for; None when it named
+    none. ``host``, ``path``: those that a Route by host asked for; "" of any other.
 
     Not the `Verdict` itself, since its fields are the JSON's: the Route is ``namespace/name``.
     """
@@ -188,10 +189,19 @@ class WaitingReport:
     port: int | None
     reason: str
     message: str
+    host: str = ""
+    path: str = ""
 
     @classmethod
     def of(cls, verdict: Verdict) -> Self:
-        return cls(verdict.route.title, verdict.port, verdict.reason.value, verdict.message)
+        return cls(
+            verdict.route.title,
+            verdict.port,
+            verdict.reason.value,
+            verdict.message,
+            verdict.host,
+            verdict.path,
+        )
 
 
 @dataclass(frozen=True, slots=True)

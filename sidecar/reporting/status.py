@@ -238,7 +238,7 @@ def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> R
     return replace(
         report,
         ports=tuple(item for item in report.ports if meant(item.route, item.port)),
-        waiting=tuple(item for item in report.waiting if meant(item.route, item.port)),
+        waiting=tuple(item for item in report.waiting if meant(item.route, item.port, item.host)),
         hosts=tuple(item for item in report.hosts if meant(item.route, item.port, item.host)),
     )
 

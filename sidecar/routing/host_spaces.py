@@ -7,6 +7,7 @@ whatever name they use. Must not know when a port is shared (`sidecar.routing.le
 
 from collections.abc import Mapping
 
+from sidecar.listeners.host_rules import Asked, asked
 from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim
 from sidecar.listeners.tcp import port_number
 from sidecar.model.objects import Key, Route
@@ -40,6 +41,10 @@ class HostSpaces:
     def port(self, route: Key) -> int | None:
         """The one that the Route shares; None for one at the listeners."""
         return self._ports.get(route)
+
+    def asked(self, route: Route) -> Asked:
+        """The host and path that the Route names, be it refused."""
+        return asked(route, self._rules)
 
     def verdict(self, route: Key) -> WebClaim | Refusal | None:
         """See `HostIndex.verdict`."""

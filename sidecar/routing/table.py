@@ -214,7 +214,7 @@ class Routing:
         notes = [note for note in (resolution.message, *claimed.policies.notes) if note]
         if resolution.reason == Reason.ADMITTED and not notes:
             return verdict
-        return Verdict(key, verdict.port, resolution.reason, "; ".join(notes))
+        return replace(verdict, reason=resolution.reason, message="; ".join(notes))
 
     def queue(self, key: ClaimKey) -> list[Key]:
         """The Routes that claim ``key``, its owner first, then the oldest."""

@@ -8,6 +8,7 @@ at Services or endpoints.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from sidecar.listeners.host_rules import Asked
 from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
@@ -162,16 +163,24 @@ class Web:
         """None for one that is no web Route of ours."""
         if route not in self._routes:
             return None
-        port, found = self._hosts.port(route), self._hosts.verdict(route)
+        return Verdict(route, self._hosts.port(route), *self._says(route), *self.asked(route))
+
+    def asked(self, route: Key) -> Asked:
+        """The host and path that a Route of ours names, be it refused."""
+        return self._hosts.asked(self._routes[route])
+
+    def _says(self, route: Key) -> Refusal:
+        """The reason and the message of a Route's verdict."""
+        found = self._hosts.verdict(route)
         if isinstance(found, Refusal):
-            return Verdict(route, port, found.reason, found.message)
+            return found
         placed = self._placed.get(route)
         if placed is None:
-            return Verdict(route, port, Reason.UNSUPPORTED_TERMINATION, _unserved(found))
+            return Refusal(Reason.UNSUPPORTED_TERMINATION, _unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
-            return Verdict(route, port, Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
-        return Verdict(route, port, Reason.ADMITTED, "")
+            return Refusal(Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
+        return Refusal(Reason.ADMITTED, "")
 
     def _replace(self, key: Key) -> set[Unit]:
         """What the Route may have is another, or nothing; the units that are touched by it."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from by_host import host_app
 from cli import ROOT, clean_environment, command, run_cli, spawn_cli
 from stand import EchoServer, Stand, app, await_, await_leads_to, held, running
 
@@ -206,6 +207,26 @@ def test_check(settings_file: Path) -> None:
     (manifests / "web.yaml").rename(one)
     assert run_cli("check", "-c", settings_file, one).out == good.out
     assert run_cli("check", "-c", settings_file, one, manifests / "bad.yaml").code == 1
+
+
+def test_check_shows_the_host_of_a_refused_route(settings_file: Path) -> None:
+    text = settings_file.read_text()
+    web = {
+        "listeners": [{"name": "http", "kind": "http", "bind": ["127.0.0.9:8081"]}],
+        "web": {"backends": {"http": 2}, "denied_domains": ["denied.test"]},
+    }
+    settings_file.write_text(text + yaml.safe_dump(web))
+    manifests = settings_file.parent / "manifests"
+    objects = [
+        *host_app("denied", "www.denied.test", [], path="/x"),
+        *host_app("good", "www.good.test", []),
+    ]
+    (manifests / "web.yaml").write_text(yaml.safe_dump_all(objects))
+    table = run_cli("check", "-c", settings_file, manifests).out.split("\n\n")[0]
+    assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+        ["www.denied.test/x", "demo/denied", "RouteNotAdmitted"],
+        ["www.good.test", "demo/good", "NoEndpoints"],
+    ]
 
 
 def test_the_examples_are_good() -> None:

@@ -29,7 +29,12 @@ UNITS: dict[WebClassName, list[Unit]] = {
     "http": [web_backend_name("http", number) for number in range(1, 7)],
     "passthrough": [web_backend_name("passthrough", 1)],
 }
-RULES = HostRules(wildcards=True, denied_domains=("denied.test",))
+RULES = HostRules(
+    domain="apps.test",
+    hostname_template="${name}-${namespace}.made.test",
+    wildcards=True,
+    denied_domains=("denied.test", "www.apps.test", "made.test"),
+)
 
 
 def by_host(name: str, host: str = "a.test", path: str = "", **rest: Any) -> Route:
@@ -55,6 +60,11 @@ ALL = routing_of(
     by_host("passed", "p.test", termination="passthrough"),
     by_host("plain", "p.test", "/plain"),
     by_host("denied", "www.denied.test"),
+    by_host("denied-path", "www.denied.test", "/path"),
+    by_host("denied-wild", "any.sub.denied.test", policy="Subdomain"),
+    replace(by_host("denied-subdomain", ""), subdomain="www"),
+    by_host("denied-made", ""),
+    by_host("with-port", "Port.test:8080"),
     by_host("younger", "a.test", "/cart", created_seconds=9e9),
     route("web.v1", 30000),
 )
@@ -88,6 +98,13 @@ ALL = routing_of(
         ("https://a.test", None),
         # Who is refused is who is asked about, where nobody else has it.
         ("www.denied.test/x", "denied"),
+        ("www.denied.test/path/x", "denied-path"),
+        ("https://other.sub.denied.test/x", None),
+        ("http://other.sub.denied.test/x", "denied-wild"),
+        ("www.apps.test", "denied-subdomain"),
+        ("denied-made-demo.made.test", "denied-made"),
+        ("port.test", "with-port"),
+        ("port.test:8080/x", "with-port"),
         ("unknown.test", None),
         ("demo/root", None),
         ("web.v1", None),
@@ -247,3 +264,25 @@ def test_a_part_of_the_status(namespace: str | None, names: list[str], hosts: li
     ]
     found = narrowed(replace(report, hosts=tuple(moved)), namespace, names)
     assert [item.host for item in found.hosts] == hosts
+
+
+@pytest.mark.parametrize(
+    ("names", "routes"),
+    [
+        (["www.denied.test"], ["demo/denied", "demo/denied-path"]),
+        (["www.apps.test"], ["demo/denied-subdomain"]),
+        ([r"*.sub.denied.test"], ["demo/denied-wild"]),
+        (["port.test:8080"], ["demo/with-port"]),
+        (["a.test"], ["demo/younger"]),
+    ],
+)
+def test_who_is_refused_is_found_by_the_host_that_it_names(
+    names: list[str], routes: list[str]
+) -> None:
+    found = narrowed(report_of(ALL), None, names)
+    assert [item.route for item in found.waiting] == routes
+
+
+def test_a_refused_host_is_shown_on_one_line() -> None:
+    (item,) = report_of(routing_of(by_host("odd", "a\x1b[31m\nb.test", "/x\ty"))).waiting
+    assert (item.host, item.path) == ("a?[31m b.test", "/x y")
