@@ -16,6 +16,7 @@ from sidecar.control.history import History
 from sidecar.control.loop_calls import LoopCalls
 from sidecar.control.observer import Observer
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.lease_counts import Base
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.tcp import TCPPorts, ports_of, unit_of
 from sidecar.model.desired import Unit
@@ -47,8 +48,9 @@ _SHARE = 20
 
 
 class Queries:
-    """``facts``, ``world``, ``still``: called in the loop's thread; the last one tells which ports
-    it has not looked at since it handed them over. May be used from any thread."""
+    """``facts``, ``world``, ``still``, ``leases``: called in the loop's thread; ``still`` tells
+    which ports it has not looked at since it handed them over, ``leases`` is that of the facts, as
+    it is by then. May be used from any thread."""
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Queries:
         world: Callable[[], World],
         history: History,
         still: Callable[[Mapping[Unit, ObservedUnit]], Collection[Unit]],
+        leases: Callable[[], Mapping[Unit, Base]],
     ) -> None:
         self._settings = settings
         self._calls = calls
         self._facts = facts
         self._world = world
         self._still = still
+        self._leases = leases
         self.history = history
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._observer = Observer(self._client, ports)
@@ -142,10 +146,18 @@ class Queries:
             # It was found out already, and finding it out anew takes as long.
             return report
         try:
-            traffic = self._observer.traffic([item.port for item in report.ports])
+            traffic = self._observer.traffic(
+                [item.port for item in report.ports], web=bool(report.hosts)
+            )
             drift = self._drift(facts, traffic.observed)
             self._drifted = {unit: traffic.observed[unit] for unit in drift}
-            seen = replace(facts, observed={**facts.observed, **traffic.observed}, drift=drift)
+            seen = replace(
+                facts,
+                observed={**facts.observed, **traffic.observed},
+                drift=drift,
+                counts=traffic.web,
+                leases=self._kept(facts.leases) if report.hosts else {},
+            )
             if drift:
                 unready = f"changed by somebody else: ports {format_ports(ports_of(drift))}"
                 seen = replace(seen, converged=False, unready=facts.unready or unready)
@@ -156,6 +168,11 @@ class Queries:
         finally:
             # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.
             self._client.close()
+
+    def _kept(self, leases: Mapping[Unit, Base]) -> Mapping[Unit, Base]:
+        """Those that are as they were: no other Route had the backend before it was counted."""
+        now = self._ask(self._leases)
+        return {unit: base for unit, base in leases.items() if now.get(unit) == base}
 
     def _drift(self, facts: Facts, now: Mapping[Unit, ObservedUnit]) -> Mapping[Unit, str]:
         """unit -> how it is not as it was when it was as desired, where that is not the loop's own

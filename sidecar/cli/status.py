@@ -22,7 +22,7 @@ from sidecar.cli.context import load_settings
 from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
 from sidecar.cli.snapshot import Look, look
 from sidecar.model.pool import WEIGHT_MAX
-from sidecar.reporting.reports import HostReport, PortReport, Report, ServerReport
+from sidecar.reporting.reports import HostReport, PortReport, Report, ServerReport, TrafficReport
 from sidecar.reporting.status import narrowed, notes, report_json
 
 #: A server's states, the best one first.
@@ -127,7 +127,9 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
 
 def _hosts(report: Report, *, servers: bool) -> Table:
     """Routes by host, a line each, and one for each server."""
-    table = make_table("HOST", "KIND", "STATE", "ROUTE", "SERVERS")
+    counted = any(item.traffic for item in report.hosts)
+    figures = (">SESSIONS", ">REQUESTS", ">5XX", ">MS") if counted else ()
+    table = make_table("HOST", "KIND", "STATE", "ROUTE", "SERVERS", *figures)
     for item in report.hosts:
         table.add_row(
             escape(item.title),
@@ -135,11 +137,27 @@ def _hosts(report: Report, *, servers: bool) -> Table:
             f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
             escape(item.route),
             _servers_line(item.servers),
+            *(_host_figures(item.traffic) if counted else ()),
         )
         for server in item.servers[:_SERVERS_SHOWN] if servers else ():
             where = f"  {server.slot} {server.address} {server.pod or ''}".rstrip()
             table.add_row(f"[dim]{escape(where)}[/]", "", server.state, "", "")
     return table
+
+
+def _host_figures(found: TrafficReport | None) -> tuple[str, str, str, str]:
+    """Sessions now; requests, or connections of TLS passthrough; those that a 5xx answered, in red;
+    and how many milliseconds one takes, on average."""
+    if found is None:
+        return "-", "-", "-", "-"
+    failed = found.responses["5xx"] if found.responses else None
+    milliseconds = found.average.total
+    return (
+        amount(found.sessions),
+        amount(found.sessions_total),
+        f"[red]{amount(failed)}[/]" if failed else amount(failed),
+        "-" if milliseconds is None else str(milliseconds),
+    )
 
 
 def _notes(item: HostReport) -> Iterator[str]:

@@ -30,6 +30,7 @@ from sidecar.haproxy.stats import (
     parse_connections,
     parse_port_traffic,
     parse_server_traffic,
+    parse_web_backends,
 )
 from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import ClaimKey, Unit
@@ -167,15 +168,16 @@ class Observer:
         """(unit, server name) -> HAProxy's names of the sessions that run on it now."""
         return parse_session_ids(self._client.ask("show sess"))
 
-    def traffic(self, ports: Collection[int]) -> Traffic:
+    def traffic(self, ports: Collection[int], *, web: bool = False) -> Traffic:
         """What HAProxy counts on ``ports``, and how they are; those that it lacks are left out.
-        Raises RuntimeAPIError."""
-        lines = ["show info"]
+        ``web``: and on all backends for Routes by host. Raises RuntimeAPIError."""
+        lines = ["show info", *["show stat -1 2 -1"] * web]
         for port in ports:
             lines += [f"show stat {frontend_name(port)} 1 -1"]
             lines += [f"show stat {backend_name(port)} 6 -1"]
             lines += [f"show servers state {backend_name(port)}"]
         info, *tables = self._client.ask_all(lines)
+        by_host = parse_web_backends(tables.pop(0)) if web else {}
         counts: dict[int, Counts] = {}
         connections: dict[int, Connections] = {}
         servers: dict[int, dict[str, ServerTraffic]] = {}
@@ -195,7 +197,7 @@ class Observer:
             observed[unit] = ObservedUnit(
                 unit, self._kind.parse({"show stat ": frontend}, [unit])[unit], slots
             )
-        return Traffic(parse_info(info), counts, connections, servers, attempts, observed)
+        return Traffic(parse_info(info), counts, connections, servers, attempts, observed, by_host)
 
     def _is_cheaper_at_once(self, units: Collection[object]) -> bool:
         return len(units) * _FULL_DUMP_FRACTION > len(self._kind.classes)

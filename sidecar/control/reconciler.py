@@ -191,6 +191,7 @@ class Reconciler:
             _, again = self._look(surprise.keys())
             drift = self._drift.changed_by_others(self.known.observed, again)
             observed.update(again)
+        self._begin(info, claims, observed)
         for number in range(ROUNDS_MAX + 1):
             plans = self._plans(claims, observed)
             work = {unit: item for unit, item in plans.items() if item}
@@ -230,6 +231,18 @@ class Reconciler:
         self._adopt()
         for problem in (*dialect.problems, *self.known.pool_problems):
             log.error("%s", problem)
+
+    def _begin(
+        self, info: ProcessInfo, claims: Claims, observed: Mapping[Unit, ObservedUnit]
+    ) -> None:
+        """What units without a port count is their present Routes' from now on."""
+        owners = {
+            unit: claimed.route.key
+            for unit in observed
+            if self._kind.port(unit) is None and (claimed := claims(unit))
+        }
+        if owners:
+            self.sampler.begin(info, owners)
 
     def _plans(self, claims: Claims, observed: Mapping[Unit, ObservedUnit]) -> dict[Unit, Plan]:
         dialect = self._connection.dialect

@@ -164,6 +164,7 @@ class Daemon:
                     self.view.world,
                     self.reconciler.history,
                     self.reconciler.known.still,
+                    lambda: self.reconciler.sampler.leases,
                 )
                 self.metrics.registry.register(Gauges(queries.snapshot, self._ports.pool))
                 site = make_site(

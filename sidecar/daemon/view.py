@@ -111,6 +111,9 @@ class View:
             bases=bases,
             reachable=known.connection_error is None,
             web=self._routing.by_host,
+            counts=reconciler.sampler.web,
+            leases=reconciler.sampler.leases,
+            at=time.monotonic(),
         )
 
     def world(self) -> World:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from sys import intern
 from typing import Literal, NamedTuple
 
@@ -257,17 +258,22 @@ def stat_rows(text: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
     Raises RemoteProtocolError if it is something else, or lacks one of them.
     """
+    return (dict(zip(needed, row, strict=True)) for row in stat_tuples(text, needed))
+
+
+def stat_tuples(text: str, needed: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The same, each row's ``needed`` columns in their order; there are two at least."""
     lines = text.split("\n")
     if not lines[0].startswith("# pxname,"):
         raise RemoteProtocolError(f"not a reply to 'show stat': {text[:200]!r}")
     try:
-        indexes = list(zip(needed, _columns(lines[0], ",", needed), strict=True))
+        of = itemgetter(*_columns(lines[0], ",", needed))
     except ValueError as exc:
         raise RemoteProtocolError(f"'show stat' lacks a column: {exc}") from exc
     row: list[str] = []
     try:
         for row in csv.reader(line for line in lines[1:] if line):
-            yield {name: row[index] for name, index in indexes}
+            yield of(row)
     except (IndexError, csv.Error) as exc:
         raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
 

@@ -10,12 +10,21 @@ from typing import NamedTuple
 
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.haproxy.attempts import Attempts
-from sidecar.haproxy.naming import port_of_backend, port_of_frontend
-from sidecar.haproxy.state import ObservedUnit, ProcessInfo, stat_rows
-from sidecar.model.desired import Unit
+from sidecar.haproxy.lease_counts import BackendCounts, Counters, Times
+from sidecar.haproxy.naming import port_of_backend, port_of_frontend, web_backend
+from sidecar.haproxy.state import ObservedUnit, ProcessInfo, stat_rows, stat_tuples
+from sidecar.model.desired import BackendName, Unit
 
 _COUNTS = ("pxname", "svname", "scur", "rate", "bin", "bout")
 _ATTEMPTS = ("stot", "econ", "wretr", "wredis")
+#: In the order of `Counters`, behind those that each backend has, and of `Times`.
+_REQUESTS = ("req_tot", *(f"hrsp_{code}" for code in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")))
+_OUTCOMES = ("bin", "bout", "econ", "eresp", "wretr", "wredis")
+_TIMES = ("qtime", "ctime", "rtime", "ttime")
+_WEB_COLUMNS = (
+    *("pxname", "svname", "scur", "rate", "stot"),
+    *(*_REQUESTS, *_OUTCOMES, *_TIMES, *(f"{name}_max" for name in _TIMES)),
+)
 _SERVER_COLUMNS = (*_COUNTS, *_ATTEMPTS, "status", "check_status", "lastchg")
 
 
@@ -58,7 +67,8 @@ class Traffic:
     """One look, everything by port; a port that HAProxy lacks is nowhere.
 
     ``ports``: what its frontend counts. ``servers``: by name. ``attempts``: its backend's, since
-    HAProxy started. ``observed``: by unit, how they were at that instant.
+    HAProxy started. ``observed``: by unit, how they were at that instant. ``web``: what the
+    backends for Routes by host count, whoever had them.
     """
 
     process: ProcessInfo
@@ -67,6 +77,7 @@ class Traffic:
     servers: Mapping[int, Mapping[str, ServerTraffic]]
     attempts: Mapping[int, Attempts]
     observed: Mapping[Unit, ObservedUnit]
+    web: Mapping[Unit, BackendCounts]
 
 
 def parse_port_traffic(text: str) -> dict[int, Counts]:
@@ -118,6 +129,38 @@ def parse_attempts(text: str) -> dict[int, Attempts]:
         if port is not None and row["svname"] == "BACKEND":
             found[port] = _attempts(row)
     return found
+
+
+def parse_web_backends(text: str) -> dict[Unit, BackendCounts]:
+    """``show stat`` of backends: unit -> what it counts, of those for Routes by host only."""
+    found: dict[Unit, BackendCounts] = {}
+    # Most backends of a large pool are idle: their rows are alike, and are read once.
+    known: dict[tuple[str, ...], BackendCounts] = {}
+    for row in stat_tuples(text, _WEB_COLUMNS):
+        name, kind, figures = row[0], row[1], row[2:]
+        if kind == "BACKEND" and web_backend(name):
+            if figures not in known:
+                known[figures] = _backend_counts(dict(zip(_WEB_COLUMNS, row, strict=True)))
+            found[BackendName(name)] = known[figures]
+    return found
+
+
+def _backend_counts(row: Mapping[str, str]) -> BackendCounts:
+    # HAProxy leaves empty what there is in mode http only.
+    http = bool(row["req_tot"])
+    return BackendCounts(
+        http,
+        _number(row, "scur"),
+        _number(row, "rate"),
+        Counters(*(_number(row, column) for column in ("stot", *_REQUESTS, *_OUTCOMES))),
+        _times(row, "", http=http),
+        _times(row, "_max", http=http),
+    )
+
+
+def _times(row: Mapping[str, str], suffix: str, *, http: bool) -> Times:
+    queue, connect, response, total = (_number(row, f"{name}{suffix}") for name in _TIMES)
+    return Times(queue, connect, response if http else None, total)
 
 
 def _attempts(row: Mapping[str, str]) -> Attempts:

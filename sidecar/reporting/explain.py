@@ -7,6 +7,7 @@ Route's status, it is for operators of the router: it names Routes of any namesp
 import difflib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sidecar.common.errors import UsageError
@@ -36,7 +37,7 @@ def explain(subject: str, world: World) -> Why:
     key = route_by_url(subject, world.routing) or _key(subject, world)
     links = list(_route_links(key, world))
     verdict = world.routing.verdict(key)
-    return _why(subject, verdict.port if verdict else None, links)
+    return replace(_why(subject, verdict.port if verdict else None, links), route=key.title)
 
 
 def _why(subject: str, port: int | None, links: Sequence[Link]) -> Why:

@@ -7,19 +7,31 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sidecar.reporting.explanation import Line, Link, Why
-from sidecar.reporting.reports import AttemptsReport, PortReport, Report, ServerReport
+from sidecar.reporting.reports import (
+    AttemptsReport,
+    PortReport,
+    Report,
+    ServerReport,
+    TimesReport,
+    TrafficReport,
+)
 
 #: From this part of its limit on a port is near it.
 _NEAR = 0.9
 
 
 def extended(why: Why, report: Report) -> Why:
-    """``why``, with what ``report`` knows of the connections of its port; unless that belongs to
-    another Route."""
-    item = next((item for item in report.ports if item.port == why.port), None)
-    if item is None or not any(link.name == "HAProxy" for link in why.links):
+    """``why``, with what ``report`` knows of the connections of its port, unless that belongs to
+    another Route; or of the requests for its Route by host."""
+    if not any(link.name == "HAProxy" for link in why.links):
         return why
-    links = (*why.links, *_links(item))
+    port = next((item for item in report.ports if item.port == why.port), None)
+    host = next((item for item in report.hosts if item.route == why.route), None)
+    links = (
+        *why.links,
+        *(_links(port) if port else ()),
+        *([_requests(host.traffic)] if host and host.traffic else ()),
+    )
     return replace(why, links=links, works=not any(link.mark == "bad" for link in links))
 
 
@@ -45,6 +57,39 @@ def _limit(now: int, limit: int, most: int | None) -> Link:
         return Link("limit", "bad", f"{text}; further ones are closed at once", remedy=remedy)
     near = now >= _NEAR * limit
     return Link("limit", "warn" if near else "ok", text, remedy="raise pools.maxconn" * near)
+
+
+def _requests(found: TrafficReport) -> Link:
+    """How requests for a Route by host fared. Of what failed earlier nothing is wrong now."""
+    what = "connections" if found.requests is None else "requests"
+    lines = [
+        Line("info", f"{name}: {', '.join(told)}")
+        for name, times in (("average", found.average), ("longest", found.most))
+        if (told := list(_times(times)))
+    ]
+    if codes := [f"{code} {count}" for code, count in (found.responses or {}).items() if count]:
+        lines.insert(0, Line("info", f"responses: {', '.join(codes)}"))
+    text = f"{found.sessions_total} {what} {found.when}, {found.sessions} now"
+    failed = found.connection_errors + found.response_errors
+    again = found.retries + found.redispatches
+    if not failed and not again:
+        return Link("traffic", "ok", f"{text}; no server failed", tuple(lines))
+    text += f"; {found.connection_errors} were accepted by no server"
+    text += f", {found.response_errors} responses broke off, {again} attempts had to be retried"
+    remedy = "is a process listening on its servers' addresses, and does it answer in time?"
+    return Link("traffic", "warn" if failed else "ok", text, tuple(lines), remedy)
+
+
+def _times(times: TimesReport) -> Iterator[str]:
+    """``connect 1 ms``, of those that are known."""
+    for name, value in (
+        ("queue", times.queue),
+        ("connect", times.connect),
+        ("response", times.response),
+        ("total", times.total),
+    ):
+        if value is not None:
+            yield f"{name} {value} ms"
 
 
 def _attempts(item: PortReport, found: AttemptsReport) -> Link:

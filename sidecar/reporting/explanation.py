@@ -31,13 +31,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """``subject``: the port or Route. ``port``: which one it is about, if any. ``works``: whether
-    connections get to a server."""
+    """``subject``: the port or Route. ``port``, ``route``: which ones it is about, if any.
+    ``works``: whether connections get to a server."""
 
     subject: str
     port: int | None
     works: bool
     links: tuple[Link, ...]
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,29 @@
 """Prometheus gauges of the current state: computed when scraped, from an immutable report.
 
-Bounded: by the pools of the settings, a handful of states, and the slots in use.
+Bounded: by the pools of the settings, a handful of states, the slots in use, and the backends for
+Routes by host.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sidecar.haproxy.naming import backend_name
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason
-from sidecar.reporting.reports import Report
+from sidecar.reporting.reports import Report, TrafficReport
 
 #: Not the labels that Prometheus itself gives a target in a cluster (pod, namespace, service).
 SLOT_LABELS = (
     *("proxy", "server", "port", "route_namespace", "route"),
     *("target_service", "target_pod", "target_node"),
 )
+
+#: Of a Route by host: as many as there are backends. Not its host, which it may change.
+ROUTE_LABELS = ("route_namespace", "route")
 
 PORT_LABELS = ("port", "route_namespace", "route")
 
@@ -50,6 +54,7 @@ class Gauges(Collector):
         yield _source(report)
         yield _slots(report)
         yield from _ports(report)
+        yield from _routes(report)
 
     def _pools(self, report: Report) -> Iterator[Metric]:
         ports = GaugeMetricFamily(
@@ -135,6 +140,70 @@ def _ports(report: Report) -> Iterator[Metric]:
             if value is not None:
                 families[kind].add_metric([str(item.port), namespace, name], value)
     yield from families.values()
+
+
+#: Of a Route by host: what is counted, by the name of its metric.
+_ROUTE_COUNTS: Mapping[str, tuple[str, Callable[[TrafficReport], int]]] = {
+    "sessions": (
+        "Requests, or connections of TLS passthrough, that came for the Route.",
+        lambda it: it.sessions_total,
+    ),
+    "received_bytes": ("Bytes from the Route's clients.", lambda it: it.bytes_in),
+    "sent_bytes": ("Bytes to the Route's clients.", lambda it: it.bytes_out),
+    "connection_errors": (
+        "Requests or connections that no server of the Route accepted.",
+        lambda it: it.connection_errors,
+    ),
+    "response_errors": (
+        "Requests whose response from a server was invalid or broke off.",
+        lambda it: it.response_errors,
+    ),
+    "retries": (
+        "Failed attempts to reach a server of the Route that were retried.",
+        lambda it: it.retries + it.redispatches,
+    ),
+}
+
+
+def _routes(report: Report) -> Iterator[Metric]:
+    """Of each Route by host, as of the last slow compare; no older than its lease of a backend."""
+    counted = [
+        (item.route.split("/", 1), traffic)
+        for item in report.hosts
+        if (traffic := item.traffic) is not None
+    ]
+    prefix, labels = "haproxy_sidecar_route", list(ROUTE_LABELS)
+    for name, (text, value) in _ROUTE_COUNTS.items():
+        family = CounterMetricFamily(f"{prefix}_{name}", text, labels=labels)
+        for route, traffic in counted:
+            family.add_metric(route, value(traffic))
+        yield family
+    responses = CounterMetricFamily(
+        f"{prefix}_responses",
+        "Responses to the Route's clients, by class of their code.",
+        labels=[*labels, "code"],
+    )
+    current = GaugeMetricFamily(
+        f"{prefix}_current_sessions", "Requests or connections of the Route now.", labels=labels
+    )
+    average = GaugeMetricFamily(
+        f"{prefix}_average_seconds",
+        "HAProxy's moving average over about the last 1,000 requests, by phase.",
+        labels=[*labels, "phase"],
+    )
+    for route, traffic in counted:
+        current.add_metric(route, traffic.sessions)
+        for code, count in (traffic.responses or {}).items():
+            responses.add_metric([*route, code], count)
+        for phase, milliseconds in (
+            ("queue", traffic.average.queue),
+            ("connect", traffic.average.connect),
+            ("response", traffic.average.response),
+            ("total", traffic.average.total),
+        ):
+            if milliseconds is not None:
+                average.add_metric([*route, phase], milliseconds / 1000)
+    yield from (responses, current, average)
 
 
 def _slots(report: Report) -> Metric:

@@ -1,9 +1,12 @@
 """What a report is: the values that ``status --json``, the page and /api have. Names stay. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from sidecar.common.durations import format_span
 from sidecar.haproxy.attempts import Attempts
+from sidecar.haproxy.lease_counts import LeaseCounts
 from sidecar.haproxy.stats import Connections
 from sidecar.model.verdicts import Verdict
 
@@ -152,10 +155,85 @@ class PortReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TimesReport:
+    """Milliseconds: in the queue, until the server was connected, until it answered (None: TLS is
+    passed through), and in all. None where it is not known of this Route."""
+
+    queue: int | None
+    connect: int | None
+    response: int | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficReport:
+    """What HAProxy counts of a Route by host. ``seconds``: since when, of all that are sums: since
+    the Route has its backend, or the sidecar or HAProxy started.
+
+    ``sessions``: now; ``sessions_per_second``: over the last second; ``sessions_total``: requests,
+    or connections of TLS passthrough, which has no ``requests`` and ``responses`` (code class ->
+    how many). ``connection_errors``: requests that no server accepted. ``response_errors``: those
+    whose response broke off. ``retries``, ``redispatches``: attempts that failed and were made
+    again, on the same server or on another one. ``average``: moving, over about the last 1,000.
+    ``most``: the longest.
+    """
+
+    seconds: float
+    sessions: int
+    sessions_per_second: int | None
+    sessions_total: int
+    requests: int | None
+    responses: Mapping[str, int] | None
+    bytes_in: int
+    bytes_out: int
+    connection_errors: int
+    response_errors: int
+    retries: int
+    redispatches: int
+    average: TimesReport
+    most: TimesReport
+
+    @property
+    def when(self) -> str:
+        """For a person."""
+        return f"in the last {format_span(max(1, round(self.seconds)))}"
+
+    @classmethod
+    def of(cls, found: LeaseCounts) -> Self:
+        sums = found.counters
+        responses = {
+            "1xx": sums.responses_1xx,
+            "2xx": sums.responses_2xx,
+            "3xx": sums.responses_3xx,
+            "4xx": sums.responses_4xx,
+            "5xx": sums.responses_5xx,
+            "other": sums.responses_other,
+        }
+        return cls(
+            seconds=round(found.seconds, 1),
+            sessions=found.sessions,
+            sessions_per_second=found.sessions_per_second,
+            sessions_total=sums.sessions,
+            requests=sums.requests if found.http else None,
+            responses=responses if found.http else None,
+            bytes_in=sums.bytes_in,
+            bytes_out=sums.bytes_out,
+            connection_errors=sums.connection_errors,
+            response_errors=sums.response_errors,
+            retries=sums.retries,
+            redispatches=sums.redispatches,
+            average=TimesReport(*found.average),
+            most=TimesReport(*found.most),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """One Route by host that is served. ``host``: ``*.example`` for a wildcard. ``listener``: of
     which kind it is served. ``state``: open, closed (no server yet) or unknown. ``port``: the one
-    that it shares by SNI; None for one at the listeners. The rest as in `PortReport`."""
+    that it shares by SNI; None for one at the listeners. ``traffic``: None without a sidecar, which
+    alone knows since when the backend is this Route's, and until it was counted. The rest as in
+    `PortReport`."""
 
     host: str
     path: str
@@ -170,6 +248,7 @@ class HostReport:
     failure: str
     changed_seconds_ago: float | None
     port: int | None = None
+    traffic: TrafficReport | None = None
 
     @property
     def title(self) -> str:

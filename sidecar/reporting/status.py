@@ -11,7 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from sidecar.common.text import counted
+from sidecar.haproxy import lease_counts
 from sidecar.haproxy.attempts import NONE, Attempts, Base
+from sidecar.haproxy.lease_counts import BackendCounts, LeaseCounts
 from sidecar.haproxy.naming import port_of_backend
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.haproxy.stats import Connections
@@ -29,6 +31,7 @@ from sidecar.reporting.reports import (
     Report,
     ServerReport,
     SourceReport,
+    TrafficReport,
     WaitingReport,
 )
 from sidecar.routing.table import Claimed
@@ -45,7 +48,8 @@ class Facts:
     and ``bases`` to compare newer counters with. ``drift``: unit -> what somebody else changed
     since.
     ``reachable``: as far as is known, HAProxy answers. ``web``: unit -> the host and path that its
-    Route has, of Routes by host.
+    Route has, of Routes by host; ``counts``, ``leases``: unit -> what its backend counts, as last
+    sampled, and since when that is which Route's; ``at``: now, in the seconds of the latter.
     """
 
     router_name: str
@@ -71,6 +75,9 @@ class Facts:
     drift: Mapping[Unit, str] = field(default_factory=dict)
     reachable: bool = True
     web: Mapping[Unit, WebClaim] = field(default_factory=dict)
+    counts: Mapping[Unit, BackendCounts] = field(default_factory=dict)
+    leases: Mapping[Unit, lease_counts.Base] = field(default_factory=dict)
+    at: float = 0.0
 
 
 def build_report(facts: Facts) -> Report:
@@ -139,7 +146,17 @@ def _host_report(
         failure=facts.failures.get(unit, ""),
         changed_seconds_ago=changed,
         port=verdict.port,
+        traffic=_traffic(facts, unit, claimed.route.key),
     )
+
+
+def _traffic(facts: Facts, unit: Unit, route: Key) -> TrafficReport | None:
+    """What is counted of ``route``; a backend may be another's now than it was."""
+    base, counts = facts.leases.get(unit), facts.counts.get(unit)
+    if base is None or counts is None or base.route != route:
+        return None
+    found = LeaseCounts.since(base, counts, facts.at)
+    return TrafficReport.of(found) if found else None
 
 
 def _port_report(

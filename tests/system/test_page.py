@@ -203,6 +203,12 @@ def test_it_shows_routes_by_host(
     browser.await_text("demo/shop")
     browser.run("document.querySelector('.host').open = true")
     browser.await_text(str(server.address))
+    browser.await_text("0 requests in")
+    web.await_served("shop.example", "a", "/cart")
+    browser.await_text("1 requests in")
+    server.close()
+    assert web.served("shop.example", "/cart") == "503"
+    browser.await_text("1 answered 5xx")
     web.stand.remove("web.yaml")
     await_(lambda: "shop.example" not in browser.text(), "it is gone")
     assert browser.complaints == []

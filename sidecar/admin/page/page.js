@@ -193,6 +193,13 @@ function titleOf(host) {
   return host.host + (host.port ? `:${host.port}` : "") + host.path;
 }
 
+// "12 requests in 5m 3s, 2 now, 14 ms on average".
+function trafficOf({seconds, sessions, sessions_total, requests, average}) {
+  const what = requests === null ? "connections" : "requests";
+  const took = average.total === null ? "" : `, ${average.total} ms on average`;
+  return `${amount(sessions_total)} ${what} in ${age(seconds)}, ${amount(sessions)} now${took}`;
+}
+
 // A Route by host: one line, its servers below it once it is opened.
 function showHost(host) {
   const title = titleOf(host);
@@ -207,6 +214,8 @@ function showHost(host) {
   }
   const parts = [make("strong", "", title), make("span", host.failure ? "bad" : COLOURS[host.state], host.state),
     make("span", "quiet", host.listener), make("span", "", host.route), make("span", "quiet", states(host))];
+  if (host.traffic) parts.push(make("span", "quiet", trafficOf(host.traffic)));
+  if (host.traffic?.responses?.["5xx"]) parts.push(make("span", "bad", `${amount(host.traffic.responses["5xx"])} answered 5xx`));
   const note = host.failure || host.message;
   if (note) parts.push(make("span", host.failure ? "bad" : "warn", note));
   it.line.replaceChildren(...parts.flatMap((part) => [part, " "]));

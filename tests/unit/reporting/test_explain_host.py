@@ -236,6 +236,7 @@ def test_hosts_in_the_status() -> None:
         "failure": "",
         "changed_seconds_ago": None,
         "port": None,
+        "traffic": None,
     }
     assert report.ports_claimed == 1
     assert report.ports_open == 0
