@@ -20,7 +20,7 @@ from sidecar.listeners.web_keys import key_of_entry
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, PORTS, SNI, Web
+from sidecar.routing.web import FLAGS, HOSTS, PORTS, ROUTES, SNI, Web
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
@@ -60,8 +60,11 @@ def make_listeners(settings: Settings) -> Listeners:
     classes = {
         unit: item for item in pool.classes for unit in web_backend_names(item.name, item.count)
     }
-    attributes = [AttributeMap(path.stem, str(path)) for path in files.attribute_maps if kinds]
-    web = MappedBackends(maps, classes, attributes)
+    attributes = [
+        AttributeMap(ROUTES, str(files.routes_map), needed=False),
+        AttributeMap(FLAGS, str(files.flags_map), needed=True),
+    ]
+    web = MappedBackends(maps, classes, attributes if kinds else ())
     return Listeners(ports, web, Kinds(ports, web))
 
 

@@ -46,6 +46,9 @@ class ListenerKind(Protocol):
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         """Let ``key``, which leads to ``unit``, lead nowhere."""
 
+    def takes(self, attribute: str) -> bool:
+        """Whether HAProxy is to be told of this attribute."""
+
     def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
         """Tell HAProxy that ``unit`` has this value of an attribute."""
 

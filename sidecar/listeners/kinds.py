@@ -32,6 +32,9 @@ class Kinds:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return self._by_name[key.listener].conceal(key, unit)
 
+    def takes(self, attribute: str) -> bool:
+        return any(kind.takes(attribute) for kind in self._kinds)
+
     def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
         return self._of[unit].describe(unit, attribute, value)
 

@@ -111,11 +111,15 @@ class EntryMap:
 
 class AttributeMap:
     """What is known of a map whose keys are backends. ``name``: of the attribute. ``file``: as
-    haproxy.cfg has it. An entry of a backend that is not ours has no effect, and stays."""
+    haproxy.cfg has it. ``needed``: a Route is not to be served without its value, even by a HAProxy
+    that has no such map. An entry of a backend that is not ours has no effect, and stays."""
 
-    def __init__(self, name: str, file: str) -> None:
+    def __init__(self, name: str, file: str, *, needed: bool) -> None:
         self.name = name
         self.file = file
+        self.needed = needed
+        #: Whether HAProxy has it.
+        self.exists = True
         self.values: dict[str, str] = {}
 
     def change(self, unit: Unit, value: str) -> KeyOperation:
@@ -134,8 +138,8 @@ class AttributeMap:
     def parse(self, answers: Mapping[str, str]) -> None:
         for question, reply in answers.items():
             if question == f"show map {self.file}":
-                known = reply not in MAP_UNKNOWN
-                self.values = dict(parse_map(reply)) if known else {}
+                self.exists = reply not in MAP_UNKNOWN
+                self.values = dict(parse_map(reply)) if self.exists else {}
             elif question.startswith(f"get map {self.file} "):
                 unit = question.rpartition(" ")[2]
                 self.values.pop(unit, None)
@@ -175,6 +179,10 @@ class MappedBackends:
 
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return DeleteEntry(unit, key, self._map[key.listener].file, _entry(key))
+
+    def takes(self, attribute: str) -> bool:
+        found = self._attribute.get(attribute)
+        return found is not None and (found.exists or found.needed)
 
     def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
         return self._attribute[attribute].change(unit, value)

@@ -100,6 +100,9 @@ class TCPPorts:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return ClosePort(unit, key, frontend_name(int(key.name)))
 
+    def takes(self, _attribute: str, /) -> bool:
+        return False
+
     def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
         raise NotImplementedError(f"{unit}: {attribute} {value}: a port has no attributes")
 

@@ -189,7 +189,8 @@ def plan(
         activate += _trust(unit, assignment.placed, slots, retire)
     tidy, ending = _tidy(desired, observed, its_class, assignment)
     gone = observed.exposed - desired.exposed - desired.handed
-    has, wants = observed.attributes, desired.attributes
+    has = observed.attributes
+    wants = {name: value for name, value in desired.attributes.items() if kind.takes(name)}
     return Plan(
         unit,
         tuple(kind.conceal(key, unit) for key in sorted(gone)),

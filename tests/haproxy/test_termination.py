@@ -123,27 +123,3 @@ def test_what_haproxy_knows_of_a_backend_is_repaired_and_goes_with_its_route(
         web.stand.write("web.yaml")
         await_(lambda: shown(web.stand, ROUTES) == shown(web.stand, FLAGS) == {}, "all is gone")
         await_(lambda: file.read_text() == "", "that is saved")
-
-
-def test_the_log_names_the_route(
-    make_stand: MakeStand, named: MakeNamed, make_server: MakeServer
-) -> None:
-    web = WebStand.make(make_stand)
-    web.stand.write(
-        "web.yaml",
-        *host_app("a", "a.example", [named("a")], termination="edge", insecure="Allow"),
-        *host_app("p", "p.example", [make_server("p")], termination="passthrough"),
-    )
-    with running(web.stand.daemon()):
-        web.await_served("a.example", "a", "/x?y")
-        await_(lambda: web.ended("a.example", "/z") == "a", "over TLS, too")
-        await_(lambda: web.passed_to("p.example") == "p", "p is served")
-        assert web.served("Unknown.example") == "503"
-        log = web.stand.folder / "haproxy.log"
-        for part in (
-            '"GET /x?y HTTP/1.1" host="a.example" route=demo/a',
-            '"GET /z HTTP/1.1" host="a.example" route=demo/a',
-            'sni="p.example" route=demo/p',
-            '"GET / HTTP/1.1" host="unknown.example" route=-',
-        ):
-            await_(lambda part=part: part in log.read_text(), f"{part} is logged")
