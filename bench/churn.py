@@ -36,7 +36,7 @@ from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.loop import collecting_rarely
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import backend_name, frontend_name
-from sidecar.haproxy.operations import Operation, Outcome, SetAddress, SetState
+from sidecar.haproxy.operations import Outcome, Request, SetAddress, SetState
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.pool import Address
@@ -70,7 +70,7 @@ class Counted(RuntimeClient):
         return super().ask_all(lines)
 
     def apply_and_ask(
-        self, operations: Sequence[Operation], lines: Sequence[str]
+        self, operations: Sequence[Request], lines: Sequence[str]
     ) -> tuple[list[Outcome], list[str]]:
         self.sent.update(
             commands=len(operations) + len(lines),

@@ -23,7 +23,7 @@ from sidecar.common.errors import (
 )
 from sidecar.common.hostport import is_unix_socket, split_host_port
 from sidecar.common.text import reason_of
-from sidecar.haproxy.operations import Operation, Outcome
+from sidecar.haproxy.operations import Outcome, Request
 from sidecar.haproxy.protocol import (
     IN_FLIGHT_MAX_BYTES,
     MASTER_PROMPT,
@@ -110,7 +110,7 @@ class RuntimeClient:
         """
         return self._converse(iter([encode_line(line) for line in lines]))
 
-    def apply(self, operations: Sequence[Operation]) -> list[Outcome]:
+    def apply(self, operations: Sequence[Request]) -> list[Outcome]:
         """Carry out ``operations`` in order; for each, HAProxy's reply if it succeeded, else its
         error.
 
@@ -119,7 +119,7 @@ class RuntimeClient:
         return self.apply_and_ask(operations, ())[0]
 
     def apply_and_ask(
-        self, operations: Sequence[Operation], lines: Sequence[str]
+        self, operations: Sequence[Request], lines: Sequence[str]
     ) -> tuple[list[Outcome], list[str]]:
         """`apply` and then `ask_all`, without a pause between them for a round trip."""
         questions = [encode_line(line) for line in lines]

@@ -20,18 +20,22 @@ from sidecar.model.pool import WEIGHT_MAX, Address
 State = Literal["ready", "drain", "maint"]
 
 
-class Operation(Protocol):
+class Request(Protocol):
     """One change of HAProxy."""
-
-    @property
-    def unit(self) -> Unit:
-        """What it is done for: that fails with it, and has it in its history."""
 
     def command(self) -> Command:
         """Raises LocalProtocolError if HAProxy would read something else."""
 
     def succeeded(self, reply: str) -> bool:
         """Whether ``reply`` proves that it worked."""
+
+
+class Operation(Request, Protocol):
+    """A change for one unit."""
+
+    @property
+    def unit(self) -> Unit:
+        """What it is done for: that fails with it, and has it in its history."""
 
 
 class KeyOperation(Operation, Protocol):

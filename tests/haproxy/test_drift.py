@@ -33,7 +33,7 @@ from stand import app as manifests
 from sidecar.control.holds import holds_file
 from sidecar.daemon.loop import Daemon
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.operations import Operation, Outcome, SetAddress
+from sidecar.haproxy.operations import Outcome, Request, SetAddress
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Timing
@@ -408,10 +408,10 @@ def test_a_wrong_port_is_wrong_usage(
 class Withheld(RuntimeClient):
     """Carries out the first parking of a slot one exchange late, as HAProxy 3.0 and later may."""
 
-    withheld: Sequence[Operation] | None = None
+    withheld: Sequence[Request] | None = None
 
     def apply_and_ask(
-        self, operations: Sequence[Operation], lines: Sequence[str]
+        self, operations: Sequence[Request], lines: Sequence[str]
     ) -> tuple[list[Outcome], list[str]]:
         if self.withheld is None:
             parks = [
