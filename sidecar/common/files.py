@@ -36,14 +36,15 @@ class KeptFile:
     """A file that is replaced again and again: that it cannot be is said once, and once that it
     can be again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = PUBLIC) -> None:
         self._path = path
+        self._mode = mode
         self._problem = ""
 
     def write(self, text: str) -> bool:
         """Replace it, if that works; whether it did."""
         try:
-            write_atomically(self._path, text)
+            write_atomically(self._path, text, self._mode)
         except OSError as exc:
             problem = cannot_write(self._path, exc)
             if problem != self._problem:
