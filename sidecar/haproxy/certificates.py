@@ -1,0 +1,339 @@
+"""HAProxy's certificates and CA files over the Runtime API: what they show, and what changes them.
+
+Certificates and CA files are in a *store* each, by names that are paths but need no file; a
+crt-list says which certificate is for which SNI. The rules, measured on 2.6, 3.0 and 3.2:
+
+* There is one transaction a store in the whole process, not a connection, and it outlives that
+  which began it. ``set`` begins it. On 2.6 a second ``set``, of whatever name, loads into the one
+  that is open, and says "updated". So a set worked only if it says "created", and names ours.
+* While one connection's ``commit`` runs, all of the others' commands about certificates are
+  refused.
+* A ``commit`` that is refused mostly leaves the transaction open: abort it. To abort where there is
+  none does no harm.
+* A refusal may contain the words of success, so replies are compared whole.
+* An entry is known by its line, which nothing else ever gets: lines do not move when one goes, and
+  numbers are not given twice.
+* Of two entries for one SNI the older serves. A filter that HAProxy cannot use, and a second equal
+  entry, are taken without a word.
+* Options are shown in HAProxy's order, whatever order they came in.
+* A PEM without a certificate makes a CA file of none, successfully: look before the commit.
+
+An entry has one filter here, and no ``ca-file`` among its options: replacing the certificate
+between two changes of such a CA file kills 2.6 and 3.0 (haproxy #3165). Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
+from sidecar.common.text import shown
+from sidecar.haproxy.protocol import Command
+
+#: Which store: as commands have it.
+Store = Literal["cert", "ca-file"]
+
+#: What may stand in a name: no blank, quote or backslash, nor the colon before a line's number.
+_NAME = re.compile(r"/[A-Za-z0-9_/.+@~=-]+")
+
+#: At the end of a name they mean another certificate's extra file.
+_EXTRA = (".key", ".ocsp", ".issuer", ".sctl")
+
+#: A host name, or one with a wildcard for its first label, as clients send it.
+_FILTER = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+
+#: In the order in which HAProxy shows them, else they would look changed for ever.
+_OPTIONS = ("alpn", "ciphers", "ciphersuites", "curves", "ssl-min-ver", "ssl-max-ver")
+_VALUE = r"[A-Za-z0-9_.:/+-]+(?:,[A-Za-z0-9_.:/+-]+)*"
+_OPTION = re.compile("".join(rf"(?: {name} {_VALUE})?" for name in _OPTIONS))
+
+_ENTRY = re.compile(r"([^ ]+):([0-9]+)(?: \[([^\]]*)\])?(?: (.*))?")
+_CA_FILE = re.compile(r"(.+) - ([0-9]+) certificate\(s\)")
+
+#: HAProxy's beginnings of "there is none": of a crt-list, of a certificate or CA file.
+_NO_LIST = "didn't find the specified filename"
+_NOT_FOUND = ("Can't display the certificate: Not found", "Can't display the CA file : Not found")
+
+#: When another transaction is in the way; what is refused for it may work the next time.
+_IN_THE_WAY = re.compile(r"Transaction updated for certificate |The ongoing transaction is about '")
+
+#: The end of a reply, to questions too, while HAProxy carries out another connection's commit.
+_LOCKED = "\nOperations on certificates are currently locked!"
+
+#: HAProxy's replies, by store.
+_CREATED: Mapping[Store, str] = {
+    "cert": "New empty certificate store '{}'!",
+    "ca-file": "New CA file created '{}'!",
+}
+_BEGUN: Mapping[Store, str] = {
+    "cert": "Transaction created for certificate {}!",
+    "ca-file": "transaction created for CA {}!",
+}
+_DELETED: Mapping[Store, str] = {
+    "cert": "Certificate '{}' deleted!",
+    "ca-file": "CA file '{}' deleted!",
+}
+
+
+def checked_name(name: str) -> str:
+    """Itself. Raises LocalProtocolError if HAProxy could not keep something under it."""
+    if not _NAME.fullmatch(name) or name.endswith(_EXTRA):
+        raise LocalProtocolError(
+            f"{shown(name)} cannot be the name of a certificate: it must be an absolute path of"
+            f" letters, digits and _/.+@~=-, and not end in {', '.join(_EXTRA)}"
+        )
+    return name
+
+
+class ListEntry(NamedTuple):
+    """An entry of a crt-list. ``options``: as between its brackets; empty: those of the bind."""
+
+    certificate: str
+    options: str
+    filters: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """As payloads and files have it. Raises LocalProtocolError if HAProxy would read another,
+        or not start with it."""
+        checked_name(self.certificate)
+        if len(self.filters) != 1 or not _FILTER.fullmatch(self.filters[0]):
+            raise LocalProtocolError(
+                f"certificate {self.certificate}: {shown(' '.join(self.filters))} must be one host"
+                " name in lower case, or *. and one"
+            )
+        if not _OPTION.fullmatch(f" {self.options}" if self.options else ""):
+            raise LocalProtocolError(
+                f"certificate {self.certificate}: options {shown(self.options)}: valid are"
+                f" {', '.join(_OPTIONS)}, each with a value, in this order"
+            )
+        options = (f"[{self.options}]",) if self.options else ()
+        return " ".join((self.certificate, *options, *self.filters))
+
+
+class ShownEntry(NamedTuple):
+    """One that HAProxy shows. ``number``: of its line, which no other ever gets."""
+
+    entry: ListEntry
+    number: int
+
+
+class Stored(NamedTuple):
+    """A certificate or CA file in HAProxy. ``fingerprints``: of each certificate in a CA file; of
+    a certificate only that which is served, and none while it is empty."""
+
+    status: str
+    serial: str
+    fingerprints: tuple[str, ...]
+
+
+class Names(NamedTuple):
+    """What is in a store. ``open``: the name that the transaction is about, None without one.
+    ``counts``: of CA files: how many certificates each has; the open one's is ``*NAME``."""
+
+    open: str | None
+    names: tuple[str, ...]
+    counts: Mapping[str, int]
+
+
+# -- what HAProxy shows ------------------------------------------------------------------------
+
+
+def show_names(store: Store) -> str:
+    return f"show ssl {store}"
+
+
+def show(store: Store, name: str) -> str:
+    return f"show ssl {store} {name}"
+
+
+def show_entries(list_file: str) -> str:
+    return f"show ssl crt-list -n {list_file}"
+
+
+def parse_names(text: str) -> Names:
+    """`show_names`. Raises RemoteProtocolError if it is something else."""
+    begun: str | None = None
+    names: list[str] = []
+    counts: dict[str, int] = {}
+    is_open: bool | None = None
+    for line in text.split("\n") if text else ():
+        if line in {"# transaction", "# filename"}:
+            is_open = line == "# transaction"
+            continue
+        if row := _CA_FILE.fullmatch(line):
+            line = row[1]  # noqa: PLW2901
+            counts[line] = int(row[2])
+        if is_open is None or line.startswith("*") != is_open:
+            raise RemoteProtocolError(f"no answer of 'show ssl': {text[:200]!r}")
+        if is_open:
+            begun = line[1:]
+        else:
+            names.append(line)
+    return Names(begun, tuple(names), counts)
+
+
+def parse_stored(text: str) -> Stored | None:
+    """`show`; None where there is none of that name. Raises RemoteProtocolError if it is something
+    else."""
+    if text.startswith(_NOT_FOUND):
+        return None
+    if not text.startswith("Filename: "):
+        raise RemoteProtocolError(f"no answer of 'show ssl': {text[:200]!r}")
+    rows = [line.partition(": ") for line in text.split("\n")]
+    fields: dict[str, list[str]] = {}
+    for key, _, value in rows:
+        fields.setdefault(key, []).append(value)
+    (status, *_) = fields.get("Status", [""])
+    (serial, *_) = fields.get("Serial", [""])
+    return Stored(status, serial, tuple(fields.get("SHA1 FingerPrint", [])))
+
+
+def parse_entries(text: str) -> tuple[ShownEntry, ...] | None:
+    """`show_entries`, in their order; None: HAProxy has no such list. Raises RemoteProtocolError if
+    it is something else."""
+    if text.startswith(_NO_LIST):
+        return None
+    head, *lines = text.replace("\0", "").split("\n")  # one follows the value of alpn
+    rows = [_ENTRY.fullmatch(line) for line in lines]
+    if not head.startswith("# ") or None in rows:
+        raise RemoteProtocolError(f"no answer of 'show ssl crt-list': {text[:200]!r}")
+    return tuple(
+        ShownEntry(ListEntry(row[1], row[3] or "", tuple((row[4] or "").split())), int(row[2]))
+        for row in rows
+        if row
+    )
+
+
+def is_in_the_way(reply: str) -> bool:
+    """Whether it was refused only because of what another connection does."""
+    return is_locked(reply) or _IN_THE_WAY.match(reply) is not None
+
+
+def is_ended(reply: str) -> bool:
+    """Whether a commit was refused because there is no transaction any more."""
+    return reply.startswith("No ongoing transaction!")
+
+
+def is_locked(reply: str) -> bool:
+    """Whether HAProxy says nothing now, as another connection's commit is not done yet."""
+    return reply.endswith(_LOCKED)
+
+
+# -- the stores --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """Make ``name``, empty."""
+
+    store: Store
+    name: str
+
+    def command(self) -> Command:
+        return Command.of("new", "ssl", self.store, checked_name(self.name))
+
+    def succeeded(self, reply: str) -> bool:
+        return reply == _CREATED[self.store].format(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Begin a transaction that gives ``name`` the content of a `Pem`."""
+
+    store: Store
+    name: str
+    payload: bytes = field(repr=False)
+
+    def command(self) -> Command:
+        return Command.of("set", "ssl", self.store, checked_name(self.name), payload=self.payload)
+
+    def succeeded(self, reply: str) -> bool:
+        return reply == _BEGUN[self.store].format(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """End the transaction: what has ``name`` serves it from the next handshake on."""
+
+    store: Store
+    name: str
+
+    def command(self) -> Command:
+        return Command.of("commit", "ssl", self.store, checked_name(self.name))
+
+    def succeeded(self, reply: str) -> bool:
+        return _is_done(f"Committing {self.name}", reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Forget the transaction, if there is one of ``name``."""
+
+    store: Store
+    name: str
+
+    def command(self) -> Command:
+        # Maybe somebody else's: any name that a command can carry.
+        return Command.of("abort", "ssl", self.store, self.name)
+
+    def succeeded(self, reply: str) -> bool:
+        done = f"Transaction aborted for certificate '{self.name}'!"
+        return reply in {done, "No ongoing transaction!"}
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Take ``name`` away, which nothing uses."""
+
+    store: Store
+    name: str
+
+    def command(self) -> Command:
+        return Command.of("del", "ssl", self.store, checked_name(self.name))
+
+    def succeeded(self, reply: str) -> bool:
+        return reply == _DELETED[self.store].format(self.name)
+
+
+# -- the list ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddListEntry:
+    """Let a stored certificate serve the entry's filter, if no older entry does."""
+
+    list_file: str
+    entry: ListEntry
+
+    def command(self) -> Command:
+        payload = self.entry.line.encode("ascii")
+        return Command.of("add", "ssl", "crt-list", checked_name(self.list_file), payload=payload)
+
+    def succeeded(self, reply: str) -> bool:
+        name = self.entry.certificate
+        start = f"Inserting certificate '{name}' in crt-list '{self.list_file}'"
+        return _is_done(start, reply)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteListEntry:
+    """Take the entry at that line away; connections stay."""
+
+    list_file: str
+    certificate: str
+    number: int
+
+    def command(self) -> Command:
+        where = f"{checked_name(self.certificate)}:{self.number}"
+        return Command.of("del", "ssl", "crt-list", checked_name(self.list_file), where)
+
+    def succeeded(self, reply: str) -> bool:
+        return reply == f"Entry '{self.certificate}' deleted in crtlist '{self.list_file}'!"
+
+
+def _is_done(start: str, reply: str) -> bool:
+    """Whether only a dot for each entry is between ``start`` and success."""
+    done = reply.removeprefix(start)
+    return reply.startswith(start) and done.lstrip(".") == "\nSuccess!"
