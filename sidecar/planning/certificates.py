@@ -1,0 +1,180 @@
+"""From the certificates that are wanted, and those that HAProxy shows, to the next steps.
+
+A certificate is immutable and named by its content, so a renewal is a new one beside the former. Of
+two entries for one SNI the older serves, so there is never a gap: the new entry is added, and takes
+over when the former goes. Therefore:
+
+* Nothing goes before all that is missing has come: is loaded, has its entry, and is *shown*.
+* An entry goes only if each of its filters that is wanted is shown as wanted. So a filter whose new
+  certificate was refused keeps the former.
+* A certificate goes when no entry has it.
+
+What to do follows from what is shown alone: do the steps, look, and plan again, until there are
+none. Ours is what has its file in our folder, the default certificate, and nothing else: other
+entries and certificates are left alone. The default certificate, and one of which HAProxy shows
+another fingerprint than its own, are replaced under their name. Pure.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored
+
+_EMPTY_NAME = "Empty"
+_USED = "Used"
+
+
+class WantedEntry(NamedTuple):
+    """For one filter. ``options``: see `ListEntry`."""
+
+    certificate: str
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """``entries``: filter -> what serves it. ``fingerprints``: name -> that of the content of each
+    certificate that there is, also of ``default``, which is there for clients without an SNI that
+    is known; None: not ours to replace. ``folder``: of our certificates' files."""
+
+    folder: str
+    entries: Mapping[str, WantedEntry]
+    fingerprints: Mapping[str, str]
+    default: str | None = None
+
+    def is_ours(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return folder == self.folder and file.endswith(".pem") and name != self.default
+
+    def entry(self, name: str) -> ListEntry:
+        """The one for the filter ``name``."""
+        return ListEntry(*self.entries[name], (name,))
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The certificates that HAProxy should have, each once."""
+        default = [self.default] if self.default in self.fingerprints else []
+        used = (item.certificate for item in self.entries.values())
+        return dict.fromkeys([*used, *(name for name in default if name)])
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What HAProxy shows. ``entries``: in their order. ``stored``: by name, as far as ours."""
+
+    entries: tuple[ShownEntry, ...]
+    stored: Mapping[str, Stored]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What may be done now, in this order; what is later in the order is done after a look."""
+
+    load: tuple[str, ...] = ()
+    add: tuple[ListEntry, ...] = ()
+    remove: tuple[ShownEntry, ...] = ()
+    delete: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.load or self.add or self.remove or self.delete)
+
+
+def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ()) -> Steps:
+    """The next steps. ``refused``: those that are not to be tried again: certificates to load or
+    delete by name, entries to add, shown entries to remove."""
+    load = tuple(
+        name
+        for name in wanted.names
+        if name in wanted.fingerprints
+        and name not in refused
+        and not is_loaded(name, wanted, observed)
+    )
+    there = {item.entry for item in observed.entries}
+    missing = (wanted.entry(name) for name in wanted.entries)
+    add = tuple(
+        entry
+        for entry in missing
+        if entry not in there
+        and entry not in refused
+        and is_loaded(entry.certificate, wanted, observed)
+    )
+    if load or add:
+        return Steps(load, add)
+    remove = tuple(item for item in _leaving(wanted, observed) if item not in refused)
+    staying = set(observed.entries).difference(remove)
+    needed = {item.entry.certificate for item in staying}.union(wanted.names)
+    users = {item.entry.certificate for item in remove}
+    delete = tuple(
+        name
+        for name, stored in observed.stored.items()
+        if wanted.is_ours(name)
+        and name not in needed
+        and name not in refused
+        # One that something else uses cannot go.
+        and (stored.status != _USED or name in users)
+    )
+    return Steps(remove=remove, delete=delete)
+
+
+def is_loaded(name: str, wanted: Wanted, observed: Observed) -> bool:
+    """Whether HAProxy has the content that ``name`` stands for."""
+    stored = observed.stored.get(name)
+    return (
+        stored is not None
+        and stored.status != _EMPTY_NAME
+        and stored.fingerprints[:1] == (wanted.fingerprints.get(name),)
+    )
+
+
+def is_used(name: str, wanted: Wanted, observed: Observed) -> bool:
+    """Whether handshakes may get it."""
+    return is_loaded(name, wanted, observed) and observed.stored[name].status == _USED
+
+
+def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
+    """Wanted filter -> the certificate that its clients get, where HAProxy leaves no doubt: the one
+    wanted, or a former one."""
+    found: dict[str, set[str]] = {}
+    for entry, _ in observed.entries:
+        for name in entry.filters:
+            if name in wanted.entries:
+                found.setdefault(name, set()).add(entry.certificate)
+    shown: dict[str, str] = {}
+    for name, certificates in found.items():
+        (certificate, *further) = certificates
+        stored = observed.stored.get(certificate)
+        fits = certificate not in wanted.fingerprints or is_loaded(certificate, wanted, observed)
+        if not further and stored and stored.status == _USED and fits:
+            shown[name] = certificate
+    return shown
+
+
+def foreign(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
+    """The certificates that others have put in our list."""
+    names = (item.entry.certificate for item in observed.entries)
+    return tuple(dict.fromkeys(name for name in names if not wanted.is_ours(name)))
+
+
+def _leaving(wanted: Wanted, observed: Observed) -> Iterable[ShownEntry]:
+    """Our entries that are not wanted, or there for a second time, and that nobody would miss."""
+    kept: set[str] = set()  # filters
+    former: list[ShownEntry] = []
+    for item in observed.entries:
+        entry = item.entry
+        if not wanted.is_ours(entry.certificate):
+            continue
+        (name, *further) = entry.filters or ("",)
+        is_wanted = not further and name in wanted.entries and entry == wanted.entry(name)
+        if is_wanted and name not in kept:
+            kept.add(name)
+        else:
+            former.append(item)
+    in_place = {
+        name for name in kept if is_used(wanted.entries[name].certificate, wanted, observed)
+    }
+    for item in former:
+        # Without a filter it serves the names in its certificate, which may be any.
+        positive = [name for name in item.entry.filters if not name.startswith("!")]
+        if in_place.issuperset(wanted.entries.keys() & (positive or wanted.entries.keys())):
+            yield item

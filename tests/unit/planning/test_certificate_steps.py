@@ -1,0 +1,212 @@
+"""Steps between any certificates that HAProxy shows and any that are wanted."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored
+from sidecar.planning.certificates import (
+    Observed,
+    Steps,
+    Wanted,
+    WantedEntry,
+    foreign,
+    is_loaded,
+    plan,
+    served,
+)
+
+FOLDER = "/run/certs"
+DEFAULT = f"{FOLDER}/default.pem"
+HOSTS = ("a.test", "b.test", "*.b.test")
+OURS = tuple(f"{FOLDER}/{letter}.pem" for letter in "uvwxyz")
+OTHERS = ("/etc/other.pem", f"{FOLDER}/deep/er.pem")
+OPTIONS = ("", "alpn h2,http/1.1")
+
+
+def fingerprint(name: str) -> str:
+    return f"F-{name}"
+
+
+def wanted(entries: Mapping[str, WantedEntry]) -> Wanted:
+    names = {*(item.certificate for item in entries.values()), DEFAULT}
+    return Wanted(FOLDER, entries, {name: fingerprint(name) for name in names}, DEFAULT)
+
+
+def stored(name: str, status: str = "Used") -> Stored:
+    return Stored(status, "1", () if status == "Empty" else (fingerprint(name),))
+
+
+def shown(*entries: ListEntry) -> Observed:
+    """A HAProxy that has just these, and their certificates."""
+    names = {DEFAULT, *(entry.certificate for entry in entries)}
+    rows = (ShownEntry(entry, number + 1) for number, entry in enumerate(entries))
+    return Observed(tuple(rows), {name: stored(name) for name in names})
+
+
+def serves(observed: Observed, host: str) -> str | None:
+    """Of two entries the older one."""
+    found = (item.entry.certificate for item in observed.entries if host in item.entry.filters)
+    return next(found, None)
+
+
+def after(observed: Observed, steps: Steps) -> Observed:
+    return [observed, *done_one_by_one(observed, steps)][-1]
+
+
+def done_one_by_one(observed: Observed, steps: Steps) -> Iterator[Observed]:
+    """As HAProxy is after each step: it refuses to delete what is in use."""
+    number = max((item.number for item in observed.entries), default=0)
+    for name in steps.load:
+        observed = replace(observed, stored={**observed.stored, name: stored(name, "Unused")})
+        yield settled(observed)
+    for entry in steps.add:
+        assert entry.certificate in observed.stored
+        number += 1
+        observed = replace(observed, entries=(*observed.entries, ShownEntry(entry, number)))
+        yield settled(observed)
+    for item in steps.remove:
+        assert item in observed.entries
+        left = tuple(other for other in observed.entries if other != item)
+        observed = replace(observed, entries=left)
+        yield settled(observed)
+    for name in steps.delete:
+        assert name not in {item.entry.certificate for item in observed.entries}
+        left_stored = {key: value for key, value in observed.stored.items() if key != name}
+        observed = replace(observed, stored=left_stored)
+        yield settled(observed)
+
+
+def settled(observed: Observed) -> Observed:
+    """With each certificate's status as HAProxy has it."""
+    used = {item.entry.certificate for item in observed.entries} | {DEFAULT}
+    return replace(
+        observed,
+        stored={
+            name: item
+            if item.status == "Empty"
+            else item._replace(status="Used" if name in used else "Unused")
+            for name, item in observed.stored.items()
+        },
+    )
+
+
+ENTRIES = st.builds(
+    ListEntry,
+    st.sampled_from(OURS + OTHERS),
+    st.sampled_from(OPTIONS),
+    st.lists(st.sampled_from([*HOSTS, "c.test", "!x.b.test"]), max_size=2).map(tuple),
+)
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> Observed:
+    entries = draw(st.lists(ENTRIES, max_size=8))
+    seen = shown(*entries)
+    further = draw(st.lists(st.sampled_from(OURS), max_size=3))
+    states: dict[str, Stored] = {name: stored(name, "Unused") for name in further}
+    for name in further:
+        if draw(st.booleans()):
+            states[name] = stored(name, "Empty")
+    states |= seen.stored
+    for name in draw(st.lists(st.sampled_from(sorted(states)), max_size=2)):
+        if states[name].status != "Empty":
+            states[name] = states[name]._replace(fingerprints=("F-another",))
+    return settled(replace(seen, stored=states))
+
+
+WANTED = st.dictionaries(
+    st.sampled_from(HOSTS),
+    st.builds(WantedEntry, st.sampled_from(OURS), st.sampled_from(OPTIONS)),
+).map(wanted)
+
+
+@given(WANTED, observations())
+def test_from_anything_to_anything_without_a_gap(want: Wanted, seen: Observed) -> None:
+    served_all_along = {host for host in want.entries if serves(seen, host)}
+    others = [item for item in seen.entries if not want.is_ours(item.entry.certificate)]
+    for _ in range(4):
+        steps = plan(want, seen)
+        for between in done_one_by_one(seen, steps):
+            assert all(serves(between, host) for host in served_all_along)
+        seen = after(seen, steps)
+    assert not plan(want, seen)
+    ours = [item.entry for item in seen.entries if want.is_ours(item.entry.certificate)]
+    assert sorted(ours) == sorted(want.entry(host) for host in want.entries)
+    assert [item for item in seen.entries if item not in others] == [
+        item for item in seen.entries if item.entry in ours
+    ]
+    assert all(is_loaded(name, want, seen) for name in want.names)
+    assert {name for name in seen.stored if want.is_ours(name)} == {
+        item.certificate for item in want.entries.values()
+    }
+    assert set(others) <= set(seen.entries)
+
+
+@given(WANTED, observations(), st.sets(st.sampled_from(OURS)))
+def test_a_filter_whose_new_certificate_is_refused_keeps_the_former(
+    want: Wanted, seen: Observed, refused: set[str]
+) -> None:
+    before = {host: serves(seen, host) for host in want.entries}
+    for _ in range(4):
+        steps = plan(want, seen, refused)
+        assert not refused.intersection(steps.load)
+        seen = after(seen, steps)
+    assert not plan(want, seen, refused)
+    for host, item in want.entries.items():
+        if before[host] and not is_loaded(item.certificate, want, seen):
+            assert serves(seen, host) == before[host]
+
+
+def test_a_renewal_comes_in_three_steps() -> None:
+    former, new = ListEntry(OURS[0], "", ("a.test",)), ListEntry(OURS[1], "", ("a.test",))
+    want = wanted({"a.test": WantedEntry(OURS[1], "")})
+    seen = shown(former)
+    found = []
+    while steps := plan(want, seen):
+        found.append(steps)
+        seen = after(seen, steps)
+    assert found == [
+        Steps(load=(OURS[1],)),
+        Steps(add=(new,)),
+        Steps(remove=(ShownEntry(former, 1),), delete=(OURS[0],)),
+    ]
+
+
+def test_what_is_as_wanted_needs_nothing() -> None:
+    want = wanted({"a.test": WantedEntry(OURS[0], OPTIONS[1])})
+    seen = shown(ListEntry(OURS[0], OPTIONS[1], ("a.test",)))
+    assert not plan(want, seen)
+    assert served(want, seen) == {"a.test": OURS[0]}
+
+
+def test_the_default_certificate_and_a_changed_one_are_replaced_under_their_names() -> None:
+    want = wanted({"a.test": WantedEntry(OURS[0], "")})
+    seen = shown(ListEntry(OURS[0], "", ("a.test",)))
+    other = Stored("Used", "1", ("F-another",))
+    seen = replace(seen, stored={DEFAULT: other, OURS[0]: other})
+    assert plan(want, seen) == Steps(load=(OURS[0], DEFAULT))
+    assert served(want, seen) == {}
+
+
+def test_an_entry_of_others_stays_and_is_told() -> None:
+    want = wanted({"a.test": WantedEntry(OURS[0], "")})
+    theirs = ListEntry(OTHERS[0], "", ("a.test",))
+    seen = shown(theirs, ListEntry(OURS[0], "", ("a.test",)))
+    assert not plan(want, seen)
+    assert foreign(want, seen) == (OTHERS[0],)
+    assert served(want, seen) == {}
+
+
+def test_what_something_else_uses_is_not_deleted() -> None:
+    seen = shown()
+    seen = replace(seen, stored={**seen.stored, OURS[0]: stored(OURS[0], "Used")})
+    assert not plan(wanted({}), seen)
+
+
+@pytest.mark.parametrize("name", ["/etc/a.pem", f"{FOLDER}/x/a.pem", f"{FOLDER}/a.txt", DEFAULT])
+def test_what_is_not_ours(name: str) -> None:
+    assert not wanted({}).is_ours(name)
