@@ -92,6 +92,15 @@ class CommandRefusedError(RuntimeAPIError):
         super().__init__(f"HAProxy answered {reply[:200]!r} to {command[:200]!r}")
 
 
+class CertificateRefusedError(RuntimeAPIError):
+    """HAProxy does not serve the certificate ``name``: it said ``problem``, or shows it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(f"certificate {name}: {problem}")
+
+
 class AddressNotShownError(RuntimeAPIError):
     """HAProxy accepted a server's address, and does not show it: it must not get traffic yet."""
 

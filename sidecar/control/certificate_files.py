@@ -1,0 +1,108 @@
+"""Certificates as files, for an HAProxy that restarts on its own: it never writes any itself.
+
+One bad line or file of its crt-list, and HAProxy does not start. So a file is written only after
+HAProxy serves what is in it, before the list names it; and goes after the list does not name it any
+more. Whenever this process ends in between, HAProxy starts, with what it served before or after.
+Knows nothing of what is wanted. Files with private keys are for the owner and the group only.
+"""
+
+import contextlib
+import logging
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sidecar.common.errors import LocalProtocolError
+from sidecar.common.files import KeptFile, cannot_write
+from sidecar.haproxy.certificates import ListEntry
+from sidecar.haproxy.pem import Pem
+
+log = logging.getLogger(__name__)
+
+_FOLDER_MODE = 0o750
+_FILE_MODE = 0o640
+
+
+class CertificateFiles:
+    """Those in ``folder``, and the crt-list at ``list_file``. The folder is ours but for
+    ``default``, which haproxy.cfg names: it is replaced and never removed."""
+
+    def __init__(self, folder: Path, list_file: Path, default: Path | None = None) -> None:
+        self._folder = folder
+        self._kept = {list_file, default}
+        self._partial = re.compile(rf"\..*\.pem\..*|{re.escape(f'.{list_file.name}.')}.*")
+        self._list_file = KeptFile(list_file, _FILE_MODE)
+        self._files: dict[str, KeptFile] = {}
+        # as far as this process knows
+        self._written: dict[str, Pem] = {}
+        self._list: str | None = None
+        self._problem = ""
+
+    def save(self, entries: Iterable[ListEntry], served: Mapping[str, Pem | str]) -> bool:
+        """Make them what HAProxy has: ``entries`` in their order. ``served``: name -> content of
+        what these have, or its fingerprint where only the file can still have it, and of the
+        default certificate. An entry whose file cannot be written is left out. Whether all is
+        saved."""
+        if not self._has_folder():
+            return False
+        saved = {name for name, content in served.items() if self._save(name, content)}
+        lines = [(entry, entry.certificate in saved) for entry in entries]
+        text = "".join(f"{entry.line}\n" for entry, is_saved in lines if is_saved)
+        if text != self._list:
+            self._list = text if self._list_file.write(text) else None
+        if self._list is None:
+            return False
+        # Only now: until then the former list had them.
+        self._remove_others(saved)
+        return len(saved) == len(served) and all(is_saved for _, is_saved in lines)
+
+    def _save(self, name: str, content: Pem | str) -> bool:
+        fingerprint = content if isinstance(content, str) else content.fingerprint
+        written = self._written.get(name) or _read(Path(name))
+        if isinstance(content, Pem) and content != written:
+            file = self._files.setdefault(name, KeptFile(Path(name), _FILE_MODE))
+            text = f"{content.payload.decode('ascii')}\n"
+            written = content if file.write(text) else None
+        if written is None:
+            self._written.pop(name, None)
+            return False
+        self._written[name] = written
+        return written.fingerprint == fingerprint
+
+    def _remove_others(self, saved: Iterable[str]) -> None:
+        """What is no longer in the list, and what an earlier process left half written."""
+        stays = {Path(name) for name in saved} | self._kept
+        for path in self._folder.iterdir():
+            is_partial = self._partial.fullmatch(path.name)
+            if (path.suffix == ".pem" or is_partial) and path not in stays:
+                self._written.pop(str(path), None)
+                self._files.pop(str(path), None)
+                with contextlib.suppress(OSError):  # tried again with the next change
+                    path.unlink()
+
+    def _has_folder(self) -> bool:
+        """Make it, if need be. The group's bit stays: in a pod, files get the volume's group by
+        it, which HAProxy's container shares."""
+        try:
+            self._folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            mode = stat.S_IMODE(self._folder.stat().st_mode)
+            if mode & 0o777 != _FOLDER_MODE:
+                with contextlib.suppress(PermissionError):  # somebody else made it
+                    self._folder.chmod(mode & ~0o777 | _FOLDER_MODE)
+        except OSError as exc:
+            problem = cannot_write(self._folder, exc)
+            if problem != self._problem:
+                log.error("%s; retrying until it succeeds", problem)  # noqa: TRY400
+            self._problem = problem
+            return False
+        self._problem = ""
+        return True
+
+
+def _read(path: Path) -> Pem | None:
+    """What is in a file, if HAProxy would start with it as far as we can tell."""
+    try:
+        return Pem.of(str(path), path.read_bytes())
+    except (OSError, LocalProtocolError):
+        return None
