@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sidecar.common.errors import LocalProtocolError
-from sidecar.common.files import KeptFile, cannot_write
+from sidecar.common.files import SECRET, KeptFile, cannot_write
 from sidecar.haproxy.certificates import ListEntry
 from sidecar.haproxy.pem import Pem
 
 log = logging.getLogger(__name__)
 
 _FOLDER_MODE = 0o750
-_FILE_MODE = 0o640
 
 
 class CertificateFiles:
@@ -32,7 +31,7 @@ class CertificateFiles:
         self._folder = folder
         self._kept = {list_file, default}
         self._partial = re.compile(rf"\..*\.pem\..*|{re.escape(f'.{list_file.name}.')}.*")
-        self._list_file = KeptFile(list_file, _FILE_MODE)
+        self._list_file = KeptFile(list_file, SECRET)
         self._files: dict[str, KeptFile] = {}
         # as far as this process knows
         self._written: dict[str, Pem] = {}
@@ -61,7 +60,7 @@ class CertificateFiles:
         fingerprint = content if isinstance(content, str) else content.fingerprint
         written = self._written.get(name) or _read(Path(name))
         if isinstance(content, Pem) and content != written:
-            file = self._files.setdefault(name, KeptFile(Path(name), _FILE_MODE))
+            file = self._files.setdefault(name, KeptFile(Path(name), SECRET))
             text = f"{content.payload.decode('ascii')}\n"
             written = content if file.write(text) else None
         if written is None:

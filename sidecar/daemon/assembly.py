@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.common.metrics import Metrics
+from sidecar.control.certificate_keeper import CertificateKeeper
+from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
 from sidecar.haproxy.client import RuntimeClient
@@ -16,7 +18,7 @@ from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
 from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
-from sidecar.listeners.web_keys import key_of_entry
+from sidecar.listeners.web_keys import ENDED, key_of_entry
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
@@ -101,6 +103,31 @@ def make_routing(
     )
 
 
+def make_certificates(
+    settings: Settings, listeners: Listeners, routing: Routing, client: RuntimeClient
+) -> CertificateKeeper | None:
+    """None where no listener ends TLS."""
+    pool, backends, web = listeners.ports.pool.web, listeners.web, routing.web
+    if not (pool and pool.ends_tls and backends and web):
+        return None
+    files = WebFiles.beside(settings.haproxy.state_file)
+
+    def exposed() -> set[str]:
+        entries = (key.name for key in backends.leads if key.listener == HOSTS)
+        found = (key_of_entry(entry) for entry in entries if entry.startswith(ENDED))
+        return {key.name for key in found if key}
+
+    return CertificateKeeper(
+        CertificateWriter(
+            client, files.certificate_list, files.certificates, files.default_certificate
+        ),
+        web.certificates,
+        files.certificates,
+        exposed,
+        settings.timing.resync,
+    )
+
+
 def make_resolver(settings: Settings, inbox: Inbox) -> Resolver:
     """Its answers go to ``inbox``."""
     dns = settings.dns
@@ -125,7 +152,8 @@ def make_reconciler(
         is_handed=lambda key, unit: routing.is_handed(key, unit, reconciler.known.works),
         adopt=lambda: routing.adopt(listeners.leads),
     )
-    if routing.web:
+    if routing.web and listeners.web:
         routing.web.is_clean = reconciler.known.is_clean
+        routing.web.leads_to = listeners.web.leads_to
     reconciler.known.programmed = read_programmed(programmed_file(settings))
     return reconciler

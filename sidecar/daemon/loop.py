@@ -15,11 +15,13 @@ from sidecar.admin.answers import Health
 from sidecar.admin.pages import make_site
 from sidecar.admin.queries import Queries
 from sidecar.common.durations import format_duration
+from sidecar.common.errors import RuntimeAPIError
 from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.control.holds import Holds, holds_file
 from sidecar.control.loop_calls import LoopCalls
 from sidecar.daemon.assembly import (
+    make_certificates,
     make_listeners,
     make_reconciler,
     make_resolver,
@@ -99,6 +101,9 @@ class Daemon:
         self.metrics = metrics or Metrics()
         self.reconciler = make_reconciler(
             settings, self._listeners, self._routing, self._client, self.metrics
+        )
+        self._certificates = make_certificates(
+            settings, self._listeners, self._routing, self._client
         )
         self._persistence = Persistence(
             settings,
@@ -267,6 +272,7 @@ class Daemon:
         self.reconciler.mark(changed.units, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
+        seconds = min(seconds, self._keep_certificates())
         touched = self.reconciler.known.take_touched()
         self._change_log.mark(changed, touched)
         more = self._change_log.tell(time.monotonic())
@@ -275,6 +281,27 @@ class Daemon:
             self._reporter.tell(changes, self._collector.take(), self._routing.autos.proposed)
             more |= self._collector.more
         return min(0.0 if more else seconds, _LOOK_SECONDS, self._persistence.save())
+
+    def _keep_certificates(self) -> float:
+        """Bring HAProxy's certificates in step, once it was compared; in how many seconds to come
+        again."""
+        keeper, known = self._certificates, self.reconciler.known
+        if keeper is None or not known.serving or known.connection_error:
+            return _LOOK_SECONDS
+        try:
+            shown = keeper.step()
+        except RuntimeAPIError:
+            # The loop finds out what it is, and says so.
+            self.reconciler.disconnected()
+            return 0.0
+        if shown is None:
+            return keeper.seconds
+        changed = self._routing.serve(shown)
+        self.reconciler.mark(changed.units)
+        self._change_log.mark(changed, ())
+        if self._reporter:
+            self._collector.mark(changed, ())
+        return 0.0 if changed.units else keeper.seconds
 
     def _held(self) -> frozenset[Unit]:
         """What the operator holds now, said once when it changes."""

@@ -51,6 +51,9 @@ class EntryMap:
     def has(self, key: str) -> bool:
         return key in self._leads
 
+    def leads_to(self, key: str) -> Unit | None:
+        return self._leads.get(key)
+
     @property
     def leads(self) -> Mapping[str, Unit]:
         """Entry -> the unit that it leads to, as last read."""
@@ -241,6 +244,11 @@ class MappedBackends:
         return {
             ClaimKey(item.name, key): unit for item in self.maps for key, unit in item.leads.items()
         }
+
+    def leads_to(self, key: ClaimKey) -> Unit | None:
+        """Where an entry leads, as last read."""
+        found = self._map.get(key.listener)
+        return found.leads_to(key.name) if found else None
 
     def _leading(self, unit: Unit) -> frozenset[ClaimKey]:
         return _NOTHING.union(*(item.leading(unit) for item in self.maps))

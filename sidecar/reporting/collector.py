@@ -78,7 +78,9 @@ class Collector:
             verdict,
             self._port(key, unit),
             # A port that was just closed may have to wait before it opens again.
-            verified=all(status.verified for status in statuses) and (is_open or not usable),
+            verified=all(status.verified for status in statuses)
+            and (is_open or not usable)
+            and (web is None or web.certificates.is_served(key)),
             open=is_open,
             failure=failure.message if failure and failure.attempts >= FAILS_AFTER else "",
             left_out=sum(status.left_out for status in statuses),

@@ -18,6 +18,7 @@ from sidecar.policies.base import NO_POLICIES, Policies
 from sidecar.policies.registry import read
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
+from sidecar.routing.host_certificates import Shown
 from sidecar.routing.ledger import Ledger
 from sidecar.routing.own_addresses import NOWHERE, Denied, Listening, own_addresses
 from sidecar.routing.store import Store
@@ -287,6 +288,14 @@ class Routing:
         """Whether ``key`` should lead to another unit than this, one that ``takes`` it."""
         granted = self.web.granted(key) if self.web else None
         return granted is not None and granted != unit and takes(granted)
+
+    def serve(self, shown: Shown) -> Changed:
+        """HAProxy serves these certificates; see `Web.serve`."""
+        units, routes = self.web.serve(shown) if self.web else (set[Unit](), set[Key]())
+        for unit in units:
+            if claimed := self._claimed.pop(unit, None):
+                self._parts[unit] = claimed.resolution.parts
+        return Changed(frozenset(units), frozenset(routes))
 
     def adopt(self, leads: Mapping[ClaimKey, Unit]) -> None:
         """HAProxy was met, which all units are compared with then. ``leads``: see `Web.adopt`."""

@@ -11,11 +11,13 @@ from typing import Literal, NamedTuple
 from sidecar.listeners.host_rules import Asked
 from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
+from sidecar.model.certificate_rules import GoodTLS, judge_tls
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
-from sidecar.model.objects import Key, Route
+from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.routing.claims import claim_of
+from sidecar.routing.host_certificates import HostCertificates, Shown
 from sidecar.routing.host_spaces import HostSpaces
 from sidecar.routing.leases import Leases
 
@@ -50,6 +52,11 @@ class Web:
         classes: Mapping[WebClassName, Sequence[Unit]],
         listeners: Collection[ListenerProtocol] = ("http", "tls"),
     ) -> None:
+        #: Where an entry leads, as HAProxy was last seen.
+        self.leads_to: Callable[[ClaimKey], Unit | None] = lambda _: None
+        self.certificates = HostCertificates()
+        # Route -> its spec.tls, and what that was found to be
+        self._judged: dict[Key, tuple[RouteTLS, GoodTLS | Refusal]] = {}
         #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
         #: lacks the backend.
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
@@ -75,6 +82,7 @@ class Web:
                 self._routes.pop(key, None)
             else:
                 self._routes[key] = route
+            self._judge(key, route.tls if route else None)
         restated = self._hosts.update(changed)
         # Of those that changed nothing else may be said, but that they are older or younger.
         for key in restated | changed.keys():
@@ -138,7 +146,17 @@ class Web:
         owner = self.owner(unit)
         if owner is None:
             return frozenset()
-        return frozenset(key for key in self._entries(owner) if self._of(key) == owner)
+        return frozenset(
+            key
+            for key in self._entries(owner)
+            if self._of(key) == owner and self._may_lead(key, owner, unit)
+        )
+
+    def serve(self, shown: Shown) -> tuple[set[Unit], set[Key]]:
+        """The certificates that HAProxy serves are other ones: the units whose entries may be
+        others by it, and the Routes of which something else is to be said."""
+        routes = self.certificates.show(shown)
+        return {unit for route in routes if (unit := self.unit(route)) is not None}, routes
 
     def attributes(self, unit: Unit) -> Attributes:
         """What HAProxy is to know of ``unit``; its listeners use it."""
@@ -149,7 +167,8 @@ class Web:
     def granted(self, key: ClaimKey) -> Unit | None:
         """Where ``key`` should lead."""
         of = self._of(key)
-        return None if of is None else self.unit(of)
+        unit = None if of is None else self.unit(of)
+        return unit if of and unit and self._may_lead(key, of, unit) else None
 
     def claim(self, route: Key) -> WebClaim | None:
         """The host and path that the Route has."""
@@ -174,13 +193,36 @@ class Web:
         found = self._hosts.verdict(route)
         if isinstance(found, Refusal):
             return found
+        judged = self._good(route)
+        if isinstance(judged, Refusal):
+            return judged
         placed = self._placed.get(route)
         if placed is None:
             return Refusal(Reason.UNSUPPORTED_TERMINATION, _unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
             return Refusal(Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
-        return Refusal(Reason.ADMITTED, "")
+        failure = self.certificates.failure(route)
+        if failure and not any(map(self.leads_to, self._entries(route))):
+            return Refusal(Reason.EXTENDED_VALIDATION_FAILED, failure)
+        return Refusal(Reason.ADMITTED, failure)
+
+    def _judge(self, key: Key, tls: RouteTLS | None) -> None:
+        judged = self._judged.pop(key, None)
+        if tls is not None:
+            self._judged[key] = judged if judged and judged[0] == tls else (tls, judge_tls(tls))
+
+    def _good(self, route: Key) -> GoodTLS | Refusal:
+        """What HAProxy needs for the Route's TLS."""
+        return self._judged[route][1] if route in self._judged else GoodTLS()
+
+    def _may_lead(self, key: ClaimKey, route: Key, unit: Unit) -> bool:
+        """Whether an entry of the Route may lead to its ``unit``: where TLS ends here, not before
+        its host has its certificate; but one that leads there already goes on while that is
+        renewed."""
+        if not _is_ended(key) or self.certificates.is_served(route):
+            return True
+        return self.leads_to(key) == unit
 
     def _replace(self, key: Key) -> set[Unit]:
         """What the Route may have is another, or nothing; the units that are touched by it."""
@@ -207,12 +249,18 @@ class Web:
                 leases.enter(claim_of(route), now.entries)
             for entry in self._entries(key):
                 self._wanting.setdefault(entry, {})[key] = len(claim.path)
+        if now and route and claim and any(map(_is_ended, now.entries)):
+            good = self._good(key)
+            own = good.certificate if isinstance(good, GoodTLS) else None
+            self.certificates.put(claim_of(route), claim.pattern, own)
+        else:
+            self.certificates.remove(key)
         return touched | self._units_beside([key])
 
     def _place(self, key: Key) -> Place | None:
         """Where the Route would be served; None where no listener is for it."""
         claim, port = self._hosts.active(key), self._hosts.port(key)
-        if claim is None:
+        if claim is None or isinstance(self._good(key), Refusal):
             return None
         if port is not None:
             entry = port_entry(web_key(claim.host, wildcard=claim.wildcard), port)
@@ -247,6 +295,11 @@ class Web:
             for other in self._wanting.get(entry, {})
         }
         return {unit for route in beside if (unit := self.unit(route)) is not None}
+
+
+def _is_ended(entry: ClaimKey) -> bool:
+    """Whether it is for requests whose TLS ended here."""
+    return entry.listener == HOSTS and entry.name.startswith(ENDED)
 
 
 def _attributes(route: Key, claim: WebClaim) -> Attributes:

@@ -192,6 +192,7 @@ def host_app(
     namespace: str = "demo",
     termination: str | None = None,
     insecure: str = "",
+    tls: Mapping[str, str] = {},
     wildcard: bool = False,
     created: str | None = None,
 ) -> tuple[dict[str, Any], ...]:
@@ -203,7 +204,7 @@ def host_app(
     spec |= {"path": path} if path else {}
     if termination:
         policy = {"insecureEdgeTerminationPolicy": insecure} if insecure else {}
-        spec["tls"] = {"termination": termination, **policy}
+        spec["tls"] = {"termination": termination, **policy, **tls}
     spec |= {"wildcardPolicy": "Subdomain"} if wildcard else {}
     kind = {"apiVersion": "route.openshift.io/v1", "kind": "Route"}
     ips = [server.address.ip for server in servers]

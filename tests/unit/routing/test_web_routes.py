@@ -183,13 +183,11 @@ def test_a_kind_that_has_no_listener() -> None:
         (None, "", "tls", ""),
         ("edge", "", "http tls", "1a.test? 1a.test/"),
         ("edge", "None", "http tls", "1a.test? 1a.test/"),
-        ("edge", "Unknown", "http tls", "1a.test? 1a.test/"),
         ("edge", "Allow", "http tls", "0a.test? 0a.test/ 1a.test? 1a.test/"),
         ("edge", "Redirect", "http tls", "0a.test? 0a.test/ 1a.test? 1a.test/"),
         ("edge", "Allow", "tls", "1a.test? 1a.test/"),
         ("edge", "Allow", "http", "0a.test? 0a.test/"),
         ("passthrough", "", "http tls", "a.test"),
-        ("passthrough", "Allow", "http tls", "a.test"),
         ("passthrough", "Redirect", "http tls", "0a.test? 0a.test/ a.test"),
         ("passthrough", "Redirect", "tls", "a.test"),
     ],
@@ -210,6 +208,17 @@ def test_the_entries_by_termination_and_listener(
     assert attributes == (
         {} if not wanted else {"routes": "demo/web"} | ({"flags": "r"} if redirects else {})
     )
+
+
+@pytest.mark.parametrize(("termination", "policy"), [("edge", "Unknown"), ("passthrough", "Allow")])
+def test_a_route_with_bad_tls_has_no_backend(termination: str, policy: str) -> None:
+    bad, good = by_host("bad", termination=termination), by_host("good", "b.test")
+    assert bad.tls
+    bad = replace(bad, tls=replace(bad.tls, insecure_policy=policy))
+    web = fed(bad, good)
+    assert reason(web, bad) == Reason.EXTENDED_VALIDATION_FAILED
+    assert web.unit(bad.key) is None
+    assert web.unit(good.key) == ONE
 
 
 def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> None:

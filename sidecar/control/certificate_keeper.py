@@ -1,0 +1,139 @@
+"""Keeps HAProxy's certificates as Routes want them, between the steps of the loop.
+
+Owns when `sidecar.control.certificate_writer` looks, and in which order names and entries come and
+go: a host's entry follows its certificate, which `sidecar.routing.web` waits for, and its
+certificate stays for as long as an entry of it leads anywhere. For the loop's thread.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from sidecar.common.errors import CommandRefusedError
+from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.haproxy.last_check import python_loads
+from sidecar.planning.certificates import WantedEntry
+from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
+
+log = logging.getLogger(__name__)
+
+#: Of a certificate of one Route alone: a client may take its connection for no other host.
+_HTTP_2 = "alpn h2,http/1.1"
+
+_OTHER_CONFIG = "render haproxy.cfg from these settings and restart HAProxy"
+
+#: After a failure: this long, then twice as long, and so on.
+_RETRY_SECONDS = 2.0
+
+
+class CertificateKeeper:
+    """``folder``: of the certificates' files. ``exposed``: the hosts (or ``*.domain``) that entries
+    lead anywhere for whose TLS ended here, as HAProxy was last seen. ``resync_seconds``: between
+    looks for what others changed."""
+
+    def __init__(
+        self,
+        writer: CertificateWriter,
+        certificates: HostCertificates,
+        folder: Path,
+        exposed: Callable[[], Collection[str]],
+        resync_seconds: float,
+        *,
+        http2: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._certificates = certificates
+        self._folder = folder
+        self._exposed = exposed
+        self._resync_seconds = resync_seconds
+        self._http2 = http2
+        self._clock = clock
+        # what was written last, and its contents by name
+        self._entries: dict[str, WantedEntry] = {}
+        self._pems: dict[str, bytes] = {}
+        # name -> what is wrong with it, of those that were looked at; one that has its file was
+        # served by HAProxy already
+        self._checked: dict[str, str | None] = {}
+        self._changes = -1
+        self._look_at = float("-inf")
+        self._retry_seconds = _RETRY_SECONDS
+        self._said: Mapping[str, str] = {}
+
+    def step(self) -> Shown | None:
+        """Do what is due, once HAProxy was compared; what it serves now, None if nothing was due.
+        Raises RuntimeAPIError when HAProxy goes away."""
+        now, changes = self._clock(), self._certificates.changes
+        wanted = self._certificates.wanted
+        leaving = self._entries.keys() - wanted.keys()
+        exposed = leaving.intersection(self._exposed()) if leaving else leaving
+        is_due = now >= self._look_at or changes != self._changes or exposed != leaving
+        if not is_due:
+            return None
+        entries, pems, failures = self._make(wanted)
+        # What nobody wants goes after the last entry that leads anywhere.
+        for pattern in exposed:
+            entry = entries[pattern] = self._entries[pattern]
+            pems.setdefault(entry.certificate, self._pems[entry.certificate])
+        try:
+            written = self._writer.write(entries, pems, fully=now >= self._look_at)
+        except CommandRefusedError as exc:
+            self._say(dict.fromkeys(wanted, f"{exc}; {_OTHER_CONFIG}"))
+            self._plan_next(now, fails=True)
+            self._changes = changes
+            return Shown({}, self._said)
+        self._changes, self._entries, self._pems = changes, entries, pems
+        failures |= {
+            pattern: str(written.failures[entry.certificate])
+            for pattern, entry in entries.items()
+            if entry.certificate in written.failures
+        }
+        served = {pattern: Path(name).stem for pattern, name in written.served.items()}
+        self._say(failures)
+        self._plan_next(now, fails=bool(failures) or not written.saved)
+        return Shown(served, failures)
+
+    @property
+    def seconds(self) -> float:
+        """In how many to step again, if nothing happens before."""
+        return max(0.0, self._look_at - self._clock())
+
+    def _plan_next(self, now: float, *, fails: bool) -> None:
+        if fails:
+            self._look_at = now + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, self._resync_seconds)
+        else:
+            self._look_at, self._retry_seconds = now + self._resync_seconds, _RETRY_SECONDS
+
+    def _say(self, failures: Mapping[str, str]) -> None:
+        """Each once, until it is over."""
+        for pattern, problem in failures.items():
+            if self._said.get(pattern) != problem:
+                log.error("host %s: %s; retrying until it succeeds", pattern, problem)
+        self._said = failures
+
+    def _make(
+        self, wanted: Mapping[str, HostCertificate]
+    ) -> tuple[dict[str, WantedEntry], dict[str, bytes], dict[str, str]]:
+        """What each host is to have, the contents by name, and why some hosts cannot have it."""
+        entries: dict[str, WantedEntry] = {}
+        pems: dict[str, bytes] = {}
+        failures: dict[str, str] = {}
+        checked: dict[str, str | None] = {}
+        for pattern, (certificate, own) in wanted.items():
+            name = str(self._folder / f"{certificate.name}.pem")
+            if name not in self._checked and not Path(name).exists():
+                checked[name] = python_loads(certificate)
+            else:
+                checked[name] = self._checked.get(name)
+            if problem := checked[name]:
+                failures[pattern] = f"the certificate cannot be loaded: {problem}"
+                if former := self._entries.get(pattern):
+                    entries[pattern] = former
+                    pems[former.certificate] = self._pems[former.certificate]
+                continue
+            entries[pattern] = WantedEntry(name, _HTTP_2 if own and self._http2 else "")
+            pems[name] = certificate.pem
+        self._checked = checked
+        return entries, pems, failures

@@ -1,0 +1,117 @@
+"""Which certificate is for which host, and whether HAProxy serves it. Pure.
+
+A host has one certificate, whichever of its Routes a request is for: the client has it before it
+says a path. So of the Routes of a host that bring one, the oldest decides. What a Route's own is,
+`sidecar.model.certificate_rules` says; how it gets into HAProxy, `sidecar.control` knows.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sidecar.model.certificates import ServerCertificate
+from sidecar.model.objects import Key
+from sidecar.routing.claims import Claim
+
+
+class HostCertificate(NamedTuple):
+    """``own``: no other Route has it, so that a client may not take a connection that has it for
+    one to another host."""
+
+    certificate: ServerCertificate
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What HAProxy serves. ``served``: host, or ``*.domain`` -> the name of its certificate, where
+    it has one of ours. ``failures``: likewise -> why it has not the one that it should have."""
+
+    served: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+class HostCertificates:
+    """Kept up to date Route by Route. ``pattern`` is a host, or ``*.domain``."""
+
+    def __init__(self) -> None:
+        #: How often what is wanted changed.
+        self.changes = 0
+        self._shown = Shown()
+        # pattern -> its Routes whose TLS ends here, with the certificate that each brings
+        self._routes: dict[str, dict[Claim, ServerCertificate | None]] = {}
+        self._of: dict[Key, tuple[str, Claim]] = {}
+        # name of a certificate -> the Routes that bring it
+        self._users: dict[str, set[Key]] = {}
+
+    def put(self, claim: Claim, pattern: str, certificate: ServerCertificate | None) -> None:
+        """A Route is, or is again, one whose TLS ends here."""
+        if self._of.get(claim.route) == (pattern, claim):
+            before = self._routes[pattern][claim]
+            if (before and before.name) == (certificate and certificate.name):
+                return
+        self.remove(claim.route)
+        self._of[claim.route] = pattern, claim
+        self._routes.setdefault(pattern, {})[claim] = certificate
+        if certificate:
+            self._users.setdefault(certificate.name, set()).add(claim.route)
+            self.changes += 1
+
+    def remove(self, route: Key) -> None:
+        """It is none any more."""
+        pattern, claim = self._of.pop(route, ("", None))
+        if claim is None:
+            return
+        certificate = self._routes[pattern].pop(claim)
+        if not self._routes[pattern]:
+            del self._routes[pattern]
+        if certificate:
+            self._users[certificate.name].discard(route)
+            if not self._users[certificate.name]:
+                del self._users[certificate.name]
+            self.changes += 1
+
+    def show(self, shown: Shown) -> set[Key]:
+        """HAProxy was looked at; the Routes of which something else is so."""
+        before, self._shown = self._shown, shown
+        changed = {
+            pattern
+            for former, latter in (
+                (before.served, shown.served),
+                (before.failures, shown.failures),
+            )
+            for pattern, _ in former.items() ^ latter.items()
+        }
+        return {claim.route for pattern in changed for claim in self._routes.get(pattern, ())}
+
+    @property
+    def wanted(self) -> Mapping[str, HostCertificate]:
+        """pattern -> its certificate, of those that have one."""
+        found = ((pattern, self._wanted(pattern)) for pattern in self._routes)
+        return {
+            pattern: HostCertificate(certificate, len(self._users[certificate.name]) == 1)
+            for pattern, certificate in found
+            if certificate
+        }
+
+    def is_served(self, route: Key) -> bool:
+        """Whether clients of the Route's host get the certificate that it should have; so it is
+        with none where there is none."""
+        pattern, _ = self._of.get(route, ("", None))
+        wanted = self._wanted(pattern)
+        return self._shown.served.get(pattern) == (wanted.name if wanted else None)
+
+    def failure(self, route: Key) -> str:
+        """Why HAProxy has not the certificate of the Route's host; "" where it has, or may soon."""
+        return self._shown.failures.get(self._of.get(route, ("", None))[0], "")
+
+    @property
+    def missing(self) -> Iterator[str]:
+        """The patterns that are not served as wanted."""
+        for pattern, routes in self._routes.items():
+            if not self.is_served(next(iter(routes)).route):
+                yield pattern
+
+    def _wanted(self, pattern: str) -> ServerCertificate | None:
+        having = [claim for claim, item in self._routes.get(pattern, {}).items() if item]
+        return self._routes[pattern][min(having)] if having else None

@@ -1,0 +1,209 @@
+"""Edge Routes with certificates of their own, end to end: what TLS clients are shown, and when."""
+
+import contextlib
+import hashlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import pytest
+from by_host import NamedServer, WebStand, ask_over, host_app
+from pki import CA, Issued
+from stand import MakeStand, await_, converged, running
+
+MakeNamed = Callable[..., NamedServer]
+
+ROOT = CA.root()
+
+
+@pytest.fixture
+def named(files: contextlib.ExitStack) -> MakeNamed:
+    def make(name: str) -> NamedServer:
+        server = NamedServer(name)
+        files.callback(server.close)
+        return server
+
+    return make
+
+
+def tls_of(issued: Issued) -> Mapping[str, str]:
+    return {"certificate": issued.pem, "key": issued.key_pem}
+
+
+def app(name: str, host: str, server: NamedServer, issued: Issued | None = None, **rest: object):  # type: ignore[no-untyped-def]
+    more = {"tls": tls_of(issued)} if issued else {}
+    return host_app(name, host, [server], termination="edge", **more, **rest)  # type: ignore[arg-type]
+
+
+class Answered(NamedTuple):
+    """``fingerprint``: of the certificate that was shown; ``by``: who answered, or the status."""
+
+    fingerprint: str
+    by: str
+    protocol: str | None
+
+
+def fingerprint(issued: Issued) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(issued.pem)).hexdigest()
+
+
+def asked(web: WebStand, host: str, target: str = "/", sni: str | None = None) -> Answered:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(web.tls, 5) as connection,
+        context.wrap_socket(connection, server_hostname=sni or host) as secured,
+    ):
+        der = secured.getpeercert(binary_form=True) or b""
+        protocol = secured.selected_alpn_protocol()
+        if protocol == "h2":
+            return Answered(hashlib.sha256(der).hexdigest(), "", protocol)
+        reply = ask_over(secured, f"GET {target} HTTP/1.1\r\nHost: {host}")
+    by = reply.body if reply.status == 200 else str(reply.status)
+    return Answered(hashlib.sha256(der).hexdigest(), by, protocol)
+
+
+def await_shown(web: WebStand, host: str, issued: Issued) -> None:
+    wanted = fingerprint(issued)
+    await_(lambda: asked(web, host).fingerprint == wanted, f"{host} has its certificate")
+
+
+def test_each_host_has_its_certificate(make_stand: MakeStand, named: MakeNamed) -> None:
+    web = WebStand.make(make_stand, wildcards=True)
+    one, two, any_ = ROOT.leaf("one.example"), ROOT.leaf("two.example"), ROOT.leaf("*.w.example")
+    web.stand.write(
+        "web.yaml",
+        *app("one", "one.example", named("one"), one),
+        *app("two", "two.example", named("two"), two),
+        *app("any", "x.w.example", named("any"), any_, wildcard=True),
+        *app("none", "none.example", named("none")),
+    )
+    with running(web.stand.daemon()) as daemon:
+        for host, issued in (("one.example", one), ("two.example", two), ("y.w.example", any_)):
+            await_shown(web, host, issued)
+        converged(daemon)
+        await_(lambda: web.ended("none.example") == "none", "it has the default certificate")
+        assert web.ended("one.example") == "one"
+        assert web.ended("y.w.example") == "any"
+        # HTTP/2 for who has a certificate to itself.
+        assert asked(web, "one.example").protocol == "h2"
+        assert asked(web, "none.example").protocol == "http/1.1"
+        shown = {asked(web, host).fingerprint for host in ("none.example", "unknown.example")}
+        assert len(shown) == 1
+        assert shown.isdisjoint(map(fingerprint, (one, two, any_)))
+    # What a sidecar that comes later finds is right.
+    with running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        assert daemon.reconciler.history.total == 0
+        assert asked(web, "one.example").fingerprint == fingerprint(one)
+    web.stand.stop_haproxy()
+    web.stand.start_haproxy()
+    assert asked(web, "two.example").fingerprint == fingerprint(two)
+    assert web.ended("two.example") == "two"
+
+
+def test_a_certificate_is_renewed_without_a_gap(make_stand: MakeStand, named: MakeNamed) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    first, second = ROOT.leaf("a.example"), ROOT.leaf("a.example")
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            try:
+                seen.append(asked(web, "a.example").fingerprint)
+            except OSError as exc:
+                seen.append(repr(exc))
+
+    web.stand.write("web.yaml", *app("web", "a.example", server, first))
+    with running(web.stand.daemon()) as daemon:
+        pid = web.stand.info().pid
+        await_shown(web, "a.example", first)
+        await_(lambda: web.ended("a.example") == "web", "it is served")
+        thread = threading.Thread(target=client, daemon=True)
+        thread.start()
+        try:
+            for issued in (second, first, second):
+                web.stand.write("web.yaml", *app("web", "a.example", server, issued))
+                await_shown(web, "a.example", issued)
+                assert web.ended("a.example") == "web"
+        finally:
+            stop.set()
+            thread.join(20)
+        converged(daemon)
+        assert set(seen) == {fingerprint(first), fingerprint(second)}
+        assert web.stand.info().pid == pid
+        folder = web.stand.settings.haproxy.state_file.parent / "certificates"
+        await_(lambda: len(list(folder.glob("*.pem"))) == 2, "the former one's file is gone")
+        assert {path.stat().st_mode & 0o777 for path in folder.glob("*.pem")} == {0o640}
+        web.stand.remove("web.yaml")
+        await_(lambda: web.ended("a.example") == "503", "the Route is gone")
+        await_(lambda: len(list(folder.glob("*.pem"))) == 1, "and its certificate")
+
+
+def test_a_bad_certificate_is_refused_and_nobody_else_notices(
+    make_stand: MakeStand, named: MakeNamed, caplog: pytest.LogCaptureFixture
+) -> None:
+    web, good = WebStand.make(make_stand), ROOT.leaf("good.example")
+    other = ROOT.leaf("bad.example")
+    bad = host_app(
+        "bad",
+        "bad.example",
+        [named("bad")],
+        termination="edge",
+        tls={"certificate": good.pem, "key": other.key_pem},
+    )
+    web.stand.write("web.yaml", *bad, *app("good", "good.example", named("good"), good))
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "good.example", good)
+        await_(lambda: web.ended("good.example") == "good", "it is served")
+        converged(daemon)
+        (verdict,) = (item for item in daemon._routing.verdicts() if item.route.name == "bad")
+        assert verdict.reason == "ExtendedValidationFailed"
+        assert "spec.tls.key" in verdict.message
+        assert web.ended("bad.example") == "503"
+    secret = other.key_pem.splitlines()[1]
+    assert secret not in caplog.text
+    assert secret not in verdict.message
+
+
+def test_a_host_that_changes_hands_has_the_new_ones_certificate_first(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web = WebStand.make(make_stand)
+    issued = {name: ROOT.leaf("a.example") for name in ("one", "two")}
+    of = {fingerprint(item): name for name, item in issued.items()}
+    servers = {name: named(name) for name in issued}
+    wrong: list[Answered] = []
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                answer = asked(web, "a.example")
+                if answer.by not in ("", "503", of.get(answer.fingerprint)):
+                    wrong.append(answer)
+
+    # Both have the certificate of the other as well, so neither has HTTP/2.
+    def apps(name: str) -> None:
+        own = app(name, "a.example", servers[name], issued[name], namespace=name)
+        web.stand.write("web.yaml", *own, *app("b", "b.example", servers[name], issued[name]))
+
+    with running(web.stand.daemon()) as daemon:
+        apps("one")
+        await_(lambda: web.ended("a.example") == "one", "the first has it")
+        thread = threading.Thread(target=client, daemon=True)
+        thread.start()
+        try:
+            for name in ("two", "one", "two", "one"):
+                apps(name)
+                await_(lambda name=name: web.ended("a.example") == name, f"{name} has it")
+                assert of[asked(web, "a.example").fingerprint] == name
+        finally:
+            stop.set()
+            thread.join(20)
+        converged(daemon)
+    assert wrong == []
