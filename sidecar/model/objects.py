@@ -106,6 +106,11 @@ class Route:
         return Key("Route", self.namespace, self.name)
 
     @property
+    def by_host(self) -> bool:
+        """Whether clients find it by its host, not by a port of its own."""
+        return self.port is None
+
+    @property
     def title(self) -> str:
         """See `Key.title`."""
         return self.key.title

@@ -55,13 +55,17 @@ def service_links(route: Route, seen: ObservedUnit | None, world: World) -> Iter
             mark: Mark = "bad" if len(route.targets) == 1 else "warn"
             yield Link("Service", mark, f"{target.name}: {refusal.reason}", (), refusal.message)
             continue
-        what = f"port {wanted.text!r}" if wanted.text else "its only port"
-        by = "spec.port.targetPort" if route.target_port is not None else "the Service"
+        if wanted.text is None:
+            uses = "every TCP port of its endpoints (spec.port is absent)"
+        else:
+            what = f"port {wanted.text!r}" if wanted.text else "its only port"
+            by = "spec.port.targetPort" if route.target_port is not None else "the Service"
+            uses = f"{what} (from {by})"
         zero = target.weight == 0
         yield Link(
             "Service",
             "warn" if zero else "ok",
-            f"{target.name} exists, weight {target.weight}; uses {what} (from {by})",
+            f"{target.name} exists, weight {target.weight}; uses {uses}",
             remedy="with weight 0 it gets no new connections" if zero else "",
         )
         yield _endpoints_link(route, target, wanted, sets, seen, world)

@@ -90,13 +90,17 @@ class _Found(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which ports of endpoints a Route means: those of this name, or number if ``or_number``."""
+    """Which ports of endpoints a Route means: those of this name, or number if ``or_number``;
+    every port if ``text`` is None."""
 
-    text: str
+    text: str | None
     or_number: bool
 
     def __call__(self, port: EndpointPort) -> bool:
-        return self.text == port.name or (self.or_number and self.text == str(port.port))
+        return self.text in (None, port.name) or (self.or_number and self.text == str(port.port))
+
+
+_EVERY_PORT = Wanted(None, or_number=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,8 @@ def wanted_ports(route: Route, target: RouteTarget, lookup: Lookup) -> Wanted:
         )
     if route.target_port is not None:
         return Wanted(route.target_port, or_number=True)
+    if route.by_host:
+        return _EVERY_PORT  # as OpenShift's router does
     if len(tcp) > 1:
         names = few([_port_title(port.name) or str(port.port) for port in tcp], _PORTS_SHOWN_MAX)
         raise Refusal(
@@ -336,7 +342,8 @@ def _absence(route: Route, lookup: Lookup, own: OwnAddresses, left_out: Sequence
                     name = _port_title(port.name)
                     there_are.add(f"{name} ({port.port})" if name else str(port.port))
     if protocols and "TCP" not in protocols:
-        return _udp_only(f"port {shown(route.target_port)}")
+        what = f"port {shown(route.target_port)}" if route.target_port else "the endpoints' port"
+        return _udp_only(what)
     if protocols or not there_are:
         names = few([repr(target.name) for target in route.targets], _EXAMPLES_MAX)
         return Refusal(Reason.NO_ENDPOINTS, f"no ready endpoint in Service {names}")

@@ -334,7 +334,7 @@ class Routing:
         return units | more
 
     def _is_by_host(self, route: Route, web: Web) -> bool:
-        if route.port is not None or not web.has_listeners:
+        if not route.by_host or not web.has_listeners:
             return False
         unnamed = route.router_name is None and self._web_routes == "all"
         return unnamed or route.router_name == self._router_name

@@ -22,7 +22,7 @@ from sidecar.model.pool import Address
 class NamedServer:
     """An HTTP server that answers every request with ``name``; ``heads``: what was asked."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ip: str | None = None, port: int = 9000) -> None:
         self.name = name
         self.heads: list[str] = []
         outer = self
@@ -41,7 +41,7 @@ class NamedServer:
             allow_reuse_address = True
             daemon_threads = True
 
-        self._server = Server((fresh_ip(), 9000), Handler)
+        self._server = Server((ip or fresh_ip(), port), Handler)
         self.address = Address(*self._server.server_address)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True

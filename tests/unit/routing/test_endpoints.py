@@ -47,6 +47,40 @@ def test_a_target_port_is_a_name_or_a_number_of_an_endpoint_port(wanted: str, po
     assert (found.reason, found.message) == (Reason.ADMITTED, "")
 
 
+def test_without_a_target_port_a_route_by_host_uses_every_tcp_port() -> None:
+    by_host = route(port=None)
+    log = EndpointPort("log", 514, "UDP")
+    http, admin = TWO_PORTS.groups[0].ports
+    ends = with_ports(slice_(endpoints=["10.0.0.1", "10.0.0.2"]), http, admin, log)
+    found = resolved(by_host, TWO_PORT_SERVICE, ends)
+    assert servers(found) == {
+        f"10.0.0.{n}:{port}": ("ready", 256) for n in (1, 2) for port in (8080, 9090)
+    }
+    assert (found.reason, found.message) == (Reason.ADMITTED, "")
+    # Ports of endpoints that the Service does not have count, too, as where people write both.
+    assert servers(resolved(by_host, service(), ends)) == servers(found)
+    assert resolved(route(), TWO_PORT_SERVICE, ends).reason is Reason.AMBIGUOUS_TARGET_PORT
+    # A weight is a Service's, divided over all of its servers.
+    other = slice_("other", endpoints=["10.0.1.1"])
+    both = resolved(
+        route(port=None, also=[("other", 100)]), TWO_PORT_SERVICE, ends, service("other"), other
+    )
+    assert servers(both) == {
+        **dict.fromkeys(servers(found), ("ready", 64)),
+        "10.0.1.1:9000": ("ready", 256),
+    }
+
+
+def test_a_route_by_host_without_a_tcp_port() -> None:
+    no_port = Service("demo", "web", (), None)
+    udp = with_ports(slice_(endpoints=["10.0.0.1"]), EndpointPort("log", 514, "UDP"))
+    found = resolved(route(port=None), no_port, udp)
+    assert found.reason is Reason.UNSUPPORTED_PROTOCOL
+    assert "the endpoints' port is not TCP" in found.message
+    nothing = resolved(route(port=None), no_port, slice_(endpoints=[]))
+    assert nothing.reason is Reason.NO_ENDPOINTS
+
+
 def test_the_only_tcp_port_needs_no_target_port() -> None:
     both = service("web", ServicePort("log", 514, "UDP", "514"), ServicePort("t", 1, "TCP", "2"))
     ends = with_ports(
