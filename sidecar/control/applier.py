@@ -25,8 +25,9 @@ READBACK_SECONDS = 2.0
 Failure = CommandRefusedError | LocalProtocolError | AddressNotShownError
 
 
-#: Before the barrier, behind it, and when all units are served.
-_PREPARE, _SERVE, _TIDY = PHASES[:3], PHASES[3:6], PHASES[6:]
+#: Before servers that were added get their addresses, then before the barrier, behind it, and when
+#: all units are served.
+_ADD, _PREPARE, _SERVE, _TIDY = PHASES[:3], PHASES[3:4], PHASES[4:7], PHASES[7:]
 
 
 class Applied(NamedTuple):
@@ -94,7 +95,13 @@ class Applier:
         it does not, or refuses something, are added to ``failed``."""
         waiting = {unit: item.readback for unit, item in plans.items() if item.readback}
         asked = waiting
-        tables = self._carry_out(plans, failed, _PREPARE, self._observer.readback_of(asked))
+        first = _ADD
+        if any(item.add for item in plans.values()):
+            # A name that somebody else took meanwhile is of a server with who knows what options.
+            self._carry_out(plans, failed, _ADD, ())
+            first = ()
+        phases = (*first, *_PREPARE)
+        tables = self._carry_out(plans, failed, phases, self._observer.readback_of(asked))
         deadline = self._clock() + READBACK_SECONDS
         while True:
             shown = self._observer.addresses_shown(asked, tables) | failed.keys()

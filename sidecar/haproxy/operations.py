@@ -14,7 +14,7 @@ from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.haproxy import dialect
 from sidecar.haproxy.protocol import Command
 from sidecar.model.desired import BackendName, ClaimKey, Unit
-from sidecar.model.pool import WEIGHT_MAX, Address
+from sidecar.model.pool import PARKED, WEIGHT_MAX, Address
 
 #: HAProxy's administrative states of a server (management.txt, "set server").
 State = Literal["ready", "drain", "maint"]
@@ -129,20 +129,20 @@ class ClosePort:
 
 @dataclass(frozen=True, slots=True)
 class AddServer:
-    """Give a backend one more server, in maint (management.txt, "add server").
+    """Give a backend one more server, parked and in maint as a slot is (management.txt, "add
+    server"): 2.6 calculates its cookie only when it gets another address.
 
     ``options``: those of the pool's slots, since ``default-server`` is not inherited.
     """
 
     unit: BackendName
     server: str
-    address: Address
     weight: int
     options: tuple[str, ...]
 
     def command(self) -> Command:
         where = f"{self.unit}/{self.server}"
-        words = ("add", "server", where, str(self.address), "weight", str(self.weight))
+        words = ("add", "server", where, str(PARKED), "weight", str(self.weight))
         return Command.of(*words, *self.options)
 
     def succeeded(self, reply: str) -> bool:

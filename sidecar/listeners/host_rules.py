@@ -97,15 +97,20 @@ def asked(route: Route, rules: HostRules) -> Asked:
     return Asked(host, one_line(route.path, _PATH_MAX_BYTES))
 
 
+def termination_of(route: Route) -> Termination | None:
+    """Where its TLS ends, if it has any; None if what is written there is none of them."""
+    return "http" if route.tls is None else _TERMINATIONS.get(route.tls.termination.lower())
+
+
 def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:
     """What ``route`` asks for, or why it may not. Looks at it alone; the first failure counts, in
     the order of OpenShift's router."""
     host = _effective_host(route, rules)
     wildcard = route.wildcard_policy == "Subdomain"
     path = route.path
-    written = None if route.tls is None else route.tls.termination
-    termination = "http" if written is None else _TERMINATIONS.get(written.lower())
+    termination = termination_of(route)
     if termination is None:
+        written = route.tls and route.tls.termination
         return Refusal(
             Reason.UNSUPPORTED_TERMINATION,
             f"spec.tls.termination: {shown(written)} is not a valid termination;"

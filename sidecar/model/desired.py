@@ -15,6 +15,10 @@ from sidecar.model.pool import Address, HealthCheck
 #: A backend of haproxy.cfg, by its name there.
 BackendName = NewType("BackendName", str)
 
+#: What is spoken to a server, by HAProxy's name for it, where it is not what all servers of the
+#: backend speak: ``h2`` is HTTP/2 in clear.
+Proto = Literal["", "h2"]
+
 #: What converges by itself.
 Unit = BackendName
 
@@ -47,6 +51,7 @@ class DesiredServer(NamedTuple):
     service: str
     pod: str | None
     node: str | None
+    proto: Proto = ""
 
 
 class BackendClass(Protocol):

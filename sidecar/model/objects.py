@@ -217,11 +217,13 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPort:
-    """A port that all endpoints of a group have; ``port`` is None for "all ports"."""
+    """A port that all endpoints of a group have; ``port`` is None for "all ports".
+    ``app_protocol``: what is spoken there, as it is written, "" where absent."""
 
     name: str
     port: int | None
     protocol: str
+    app_protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,6 +339,10 @@ def _endpoint_ports(ports: Field) -> tuple[EndpointPort, ...]:
                 name=_port_name(field),
                 port=None if port.value is None else port.port(),
                 protocol=field.at("protocol").protocol(),
+                app_protocol=field.at("appProtocol").optional_text(
+                    "an appProtocol must be a string, like kubernetes.io/h2c"
+                )
+                or "",
             )
         )
     return tuple(found)

@@ -23,8 +23,8 @@ def after(observed: ObservedUnit, plan: Plan) -> ObservedUnit:
     servers = dict(observed.servers)
     for operation in plan.operations:
         match operation:
-            case AddServer(server=name, address=address, weight=weight):
-                servers[name] = ObservedServer(name, address, "maint", weight, False, 0)
+            case AddServer(server=name, weight=weight):
+                servers[name] = ObservedServer(name, PARKED, "maint", weight, False, 0)
             case DeleteServer(server=name):
                 servers.pop(name, None)
             case SetAddress(server=name, address=address):

@@ -7,17 +7,19 @@ by phase; the order that gives it:
 
 1. ``conceal``: a key that is to lead nowhere, goes first.
 2. ``describe``: HAProxy is told what the rules that all units share are to know of this one.
-3. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
-   already), then gets its address and weight; where no slot is free, servers are added.
-4. The barrier: HAProxy is read back until it shows these addresses (`PortPlan.readback`). From 3.0
+3. ``add``: where no slot is free, or a server speaks another protocol than slots do, the backend
+   gets more, which lead nowhere yet.
+4. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
+   already), then gets its address and weight.
+5. The barrier: HAProxy is read back until it shows these addresses (`PortPlan.readback`). From 3.0
    on it applies an address *after* its reply; a slot made ready too early leads to its former
    endpoint.
-5. ``activate``: new servers become ``ready``, and weights are set.
-6. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
-7. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
-8. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
+6. ``activate``: new servers become ``ready``, and weights are set.
+7. ``retire``: only then do the old servers ``drain`` or go to ``maint``.
+8. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
+9. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
    left are parked, idle added servers are deleted.
-9. ``forget``: what HAProxy need not know of the unit any more.
+10. ``forget``: what HAProxy need not know of the unit any more.
 
 An empty plan means that observed equals desired. Applying a plan and planning again ends in an
 empty one; each round is planned from a fresh look, so a lost, doubled or refused operation only
@@ -109,6 +111,8 @@ class Plan:
     assignment: Assignment
     #: Keys that lead here until they lead elsewhere: the unit is not as desired before.
     handed: frozenset[ClaimKey] = frozenset()
+    #: Servers that the backend gets before ``prepare``.
+    add: tuple[AddServer, ...] = ()
     describe: tuple[KeyOperation, ...] = ()
     forget: tuple[KeyOperation, ...] = ()
 
@@ -140,7 +144,7 @@ class Plan:
 PHASES: tuple[Callable[[Plan], tuple[Operation, ...]], ...] = tuple(
     attrgetter(phase)
     for phase in (
-        *("conceal", "describe", "prepare"),
+        *("conceal", "describe", "add", "prepare"),
         *("activate", "retire", "expose"),
         *("tidy", "forget"),
     )
@@ -165,6 +169,7 @@ def plan(
         unfit=_unfit(its_class, slots),
     )
     waits = its_class.check is not None and _others_serve(assignment.placed, slots)
+    add: list[AddServer] = []
     prepare: list[Operation] = []
     readback: dict[str, Address] = {}
     activate: list[Operation] = []
@@ -178,7 +183,9 @@ def plan(
             activate += _keep_ready(unit, slot, server, waits=waits)
     for name, server in assignment.added.items():
         weight = 0 if server.weight is None else server.weight
-        prepare.append(AddServer(unit, name, server.address, weight, its_class.server_options))
+        options = (*its_class.server_options, *(("proto", server.proto) if server.proto else ()))
+        add.append(AddServer(unit, name, weight, options))
+        prepare.append(SetAddress(unit, name, server.address))
         readback[name] = server.address
         checks: Checks = "off" if its_class.check else "none"
         activate += _make_ready(unit, name, checks, waits=waits)
@@ -203,6 +210,7 @@ def plan(
         ending,
         assignment,
         desired.handed,
+        tuple(add),
         describe=tuple(kind.describe(unit, *item) for item in sorted(wants.items() - has.items())),
         forget=tuple(kind.forget(unit, name) for name in sorted(has.keys() - wants.keys())),
     )

@@ -6,15 +6,25 @@ where everything is, HAProxy says, so a restarted sidecar decides as its predece
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
-from sidecar.model.desired import DesiredServer
+from sidecar.model.desired import DesiredServer, Proto
 from sidecar.model.pool import PARKED, Address
 
 # Which of several slots with one address keeps it: the one that serves.
 _KEEPS = {"ready": 0, "drain": 1, "maint": 2}
+
+
+# What a server speaks -> how the names of those begin that are added for it. HAProxy shows nowhere
+# which protocol a server was given, which never changes: the name says it to who comes later.
+_ADDED: Mapping[Proto, str] = {"": "x", "h2": "h2-"}
+
+
+def proto_of(name: str) -> Proto:
+    """What a server of this name speaks."""
+    return "h2" if name.startswith(_ADDED["h2"]) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,8 @@ def assign(
     can_add: bool,
     unfit: Collection[str] = (),
 ) -> Assignment:
-    """Give each of ``servers`` a slot, or a server of its own where HAProxy can add some.
+    """Give each of ``servers`` a slot, or a server of its own where HAProxy can add some; always
+    the latter if it speaks another protocol than the slots.
 
     ``at_most``: how many servers of a Route may take connections; those that do already go first.
 
@@ -63,13 +74,14 @@ def assign(
     placed: dict[str, DesiredServer] = {}
     waiting: list[DesiredServer] = []
     for server in ready:
-        if holder := holders.get(server.address):
+        if holder := holders.get((server.address, server.proto)):
             placed[holder] = server
         else:
             waiting.append(server)
     for server in servers:
         # One that drains and has no slot here has no sessions here either: it needs none.
-        holder = holders.get(server.address) if server.state == "drain" else None
+        drains = server.state == "drain"
+        holder = holders.get((server.address, server.proto)) if drains else None
         if holder and slots[holder].state != "maint":
             placed[holder] = server
     if not waiting:
@@ -77,29 +89,33 @@ def assign(
     vacant = [slots[name] for name in reusable if name in slots and name not in placed]
     names = _free(vacant)
     busy: list[str] = []
-    missing = len(waiting) - len(names)
+    fitting = [server for server in waiting if not server.proto]
+    missing = len(fitting) - len(names)
     if missing > 0 and not can_add:
         busy = _busy(vacant, placed, alone=not names)[:missing]
         names += busy
-    placed.update(zip(names, waiting, strict=False))
-    rest = waiting[len(names) :]
+    placed.update(zip(names, fitting, strict=False))
+    rest = [*fitting[len(names) :], *(server for server in waiting if server.proto)]
     return Assignment(
         {name: placed[name] for name in slots if name in placed},
-        dict(zip(_new_names(slots), rest, strict=False)) if can_add else {},
+        _named(rest, slots) if can_add else {},
         over if can_add else (*rest, *over),
         tuple(busy),
     )
 
 
-def _holders(slots: Mapping[str, ObservedServer], unfit: Collection[str]) -> dict[Address, str]:
-    """Address -> the slot that has it."""
-    holders: dict[Address, str] = {}
+def _holders(
+    slots: Mapping[str, ObservedServer], unfit: Collection[str]
+) -> dict[tuple[Address, Proto], str]:
+    """Address, and what is spoken there -> the slot that has it."""
+    holders: dict[tuple[Address, Proto], str] = {}
     for name, slot in slots.items():
         if slot.address == PARKED or name in unfit:
             continue
-        other = holders.setdefault(slot.address, name)
+        key = slot.address, proto_of(name)
+        other = holders.setdefault(key, name)
         if other != name and _KEEPS[slot.state] < _KEEPS[slots[other].state]:
-            holders[slot.address] = name
+            holders[key] = name
     return holders
 
 
@@ -138,6 +154,13 @@ def _busy(
     return [slot.name for slot in spent or leaving]
 
 
-def _new_names(slots: Mapping[str, ObservedServer]) -> Iterator[str]:
-    """``x1``, ``x2``, …: names of added servers, as far as they are not taken."""
-    return (name for number in itertools.count(1) if (name := f"x{number}") not in slots)
+def _named(
+    servers: Iterable[DesiredServer], slots: Mapping[str, ObservedServer]
+) -> dict[str, DesiredServer]:
+    """Each of ``servers``, that are to be added, by a name that is not taken: ``x1``, ``h2-1``."""
+    names = {proto: _new_names(prefix, slots) for proto, prefix in _ADDED.items()}
+    return {next(names[server.proto]): server for server in servers}
+
+
+def _new_names(prefix: str, slots: Mapping[str, ObservedServer]) -> Iterator[str]:
+    return (name for number in itertools.count(1) if (name := f"{prefix}{number}") not in slots)

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from sidecar.common.hostport import IPS_KEPT, canonical_ip
 from sidecar.common.text import counted, few, shown
-from sidecar.model.desired import DesiredServer
+from sidecar.listeners.host_rules import termination_of
+from sidecar.model.desired import DesiredServer, Proto
 from sidecar.model.objects import (
     DNSAnswer,
     Endpoint,
@@ -36,6 +37,9 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 # More left-out endpoints or Services than this are only counted in a message, and more ports.
 _EXAMPLES_MAX = 3
 _PORTS_SHOWN_MAX = 6
+
+# The values of appProtocol that mean HTTP/2 without TLS (KEP-3726, and before it).
+_H2C = frozenset({"kubernetes.io/h2c", "h2c"})
 
 # Longer names of ports are shown as a value is. (Kubernetes allows 15 characters.)
 _PORT_NAME_MAX = 63
@@ -81,12 +85,14 @@ class Refusal(Exception):  # noqa: N818  no error: a reason
 
 
 class _Found(NamedTuple):
-    """An endpoint that may serve; ``ready``: it takes new connections, else it is leaving."""
+    """An endpoint that may serve; ``ready``: it takes new connections, else it is leaving.
+    ``app_protocol``: of its port."""
 
     ready: bool
     service: str
     pod: str | None
     node: str | None
+    app_protocol: str
 
 
 class Wanted(NamedTuple):
@@ -167,14 +173,19 @@ def resolve(
         notes.append(few(stale, _EXAMPLES_MAX, "; "))
     if left_out:
         notes.append(_left_out_message(left_out))
-    servers = _servers(services)
+    servers = _servers(services, speaks_http=_speaks_http(route))
     if not any(server.state == "ready" for server in servers):
         notes.append("no connections are accepted: all Services with endpoints have weight 0")
     return Resolution(servers, Reason.ADMITTED, "; ".join(notes), parts)
 
 
+def _speaks_http(route: Route) -> bool:
+    """Whether HAProxy speaks HTTP in clear to the Route's servers."""
+    return route.by_host and termination_of(route) in ("http", "edge")
+
+
 def _servers(
-    services: Iterable[tuple[RouteTarget, Mapping[Address, _Found]]],
+    services: Iterable[tuple[RouteTarget, Mapping[Address, _Found]]], *, speaks_http: bool
 ) -> tuple[DesiredServer, ...]:
     """Weigh the ready endpoints; the leaving ones drain, or serve if nothing else is left."""
     services = list(services)
@@ -191,9 +202,10 @@ def _servers(
         for address, end in found.items():
             weight = weights.get(address) or None
             state: Literal["ready", "drain"] = "ready" if weight else "drain"
+            proto: Proto = "h2" if speaks_http and end.app_protocol in _H2C else ""
             servers.setdefault(
                 address,
-                DesiredServer(address, state, weight, end.service, end.pod, end.node),
+                DesiredServer(address, state, weight, end.service, end.pod, end.node, proto),
             )
     return tuple(servers[address] for address in sorted(servers))
 
@@ -293,17 +305,26 @@ def _endpoints(
     """All (IP as written, port, endpoint) of the wanted TCP ports that can serve at all."""
     for group in endpoint_set.groups:
         ports = [
-            port.port
+            (port.port, port.app_protocol)
             for port in group.ports
             if port.protocol == "TCP" and port.port is not None and wanted(port)
         ]
         for endpoint in group.endpoints:
             if not serves(endpoint):
                 continue
-            for number in ports:
+            for number, app_protocol in ports:
                 for ip in endpoint.addresses:
-                    found = _Found(endpoint.ready, target.name, endpoint.pod, endpoint.node)
-                    yield ip, number, found
+                    yield (
+                        ip,
+                        number,
+                        _Found(
+                            endpoint.ready,
+                            target.name,
+                            endpoint.pod,
+                            endpoint.node,
+                            app_protocol,
+                        ),
+                    )
 
 
 def serves(endpoint: Endpoint) -> bool:
@@ -322,8 +343,8 @@ def _join(found: dict[Address, _Found], more: Mapping[Address, _Found]) -> None:
     found.update(doubles)
 
 
-def _precedence(end: _Found) -> tuple[bool, str, str]:
-    return end.ready, end.pod or "", end.node or ""
+def _precedence(end: _Found) -> tuple[bool, str, str, str]:
+    return end.ready, end.pod or "", end.node or "", end.app_protocol
 
 
 def _absence(route: Route, lookup: Lookup, own: OwnAddresses, left_out: Sequence[str]) -> Refusal:

@@ -496,9 +496,9 @@ def test_states_and_weights(
 def test_checks_that_are_on_off_and_not_there(make_stand: Callable[..., Stand]) -> None:
     pools = [{"ports": ["30000"], "slots": 2, "check": {"enabled": True}}, {"ports": ["30001"]}]
     stand = make_stand(pools=pools)
-    added = [AddServer(unit_of(30000), name, PARKED, 1, ("check",)) for name in ("x1", "x2")]
+    added = [AddServer(unit_of(30000), name, 1, ("check",)) for name in ("x1", "x2")]
     stand.client.apply(
-        [*added, AddServer(unit_of(30001), "x1", PARKED, 1, ()), EnableHealth(unit_of(30000), "x2")]
+        [*added, AddServer(unit_of(30001), "x1", 1, ()), EnableHealth(unit_of(30000), "x2")]
     )
     assert stand.client.ask("disable health be_tcp-30000/s2") == ""
     shown = {name: server.checks for name, server in stand.port(30000).servers.items()}

@@ -20,18 +20,25 @@ from sidecar.model.pool import Address
 
 
 class NamedServer:
-    """An HTTP server that answers every request with ``name``; ``heads``: what was asked."""
+    """An HTTP server that answers every request with ``name``, in HTTP/1.1 or in HTTP/2 without
+    TLS, as it is asked. ``heads``: what was asked in HTTP/1.1; ``protos``: ``h1`` or ``h2``, of
+    each request in order."""
 
     def __init__(self, name: str, ip: str | None = None, port: int = 9000) -> None:
         self.name = name
         self.heads: list[str] = []
+        self.protos: list[str] = []
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
                     while head := outer.read_head(self.rfile.readline):
+                        if head == "PRI * HTTP/2.0\r\n":
+                            outer.speak_h2(self.rfile.read, self.wfile.write)
+                            return
                         outer.heads.append(head)
+                        outer.protos.append("h1")
                         body = outer.name.encode()
                         self.wfile.write(
                             b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -47,6 +54,22 @@ class NamedServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
         self._thread.start()
+
+    def speak_h2(self, read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+        """What comes behind the first lines of RFC 9113, 3.4, for requests without a body."""
+        assert read(6) == b"SM\r\n\r\n"
+        write(b"\0\0\0" + b"\4" + b"\0" + bytes(4))  # SETTINGS: all defaults
+        while len(frame := read(9)) == 9:
+            size, kind, flags, stream = int.from_bytes(frame[:3]), frame[3], frame[4], frame[5:]
+            read(size)
+            if kind == 4 and not flags & 1:
+                write(b"\0\0\0" + b"\4" + b"\1" + bytes(4))  # SETTINGS acknowledged
+            elif kind == 1:
+                self.protos.append("h2")
+                body = self.name.encode()
+                # HEADERS with :status 200, DATA that ends the stream
+                write(b"\0\0\1" + b"\1" + b"\4" + stream + b"\x88")
+                write(len(body).to_bytes(3) + b"\0" + b"\1" + stream + body)
 
     @staticmethod
     def read_head(readline: Callable[[], bytes]) -> str:
@@ -85,7 +108,17 @@ def ask_over(connection: socket.socket, head: str) -> Reply:
     with connection.makefile("rb") as stream:
         text = stream.read().decode("latin-1")
     top, _, body = text.partition("\r\n\r\n")
+    if "\r\ntransfer-encoding: chunked" in top.lower():
+        body = _unchunked(body)
     return Reply(int(top.split(" ", 2)[1]), top, body)
+
+
+def _unchunked(text: str) -> str:
+    """``text`` out of its chunks (RFC 9112, 7.1)."""
+    body = ""
+    while size := int((rest := text.partition("\r\n"))[0], 16):
+        body, text = body + rest[2][:size], rest[2][size + 2 :]
+    return body
 
 
 def ask(address: tuple[str, int], host: str, target: str = "/") -> Reply:

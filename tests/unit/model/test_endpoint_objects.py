@@ -22,7 +22,7 @@ def test_an_endpoint_slice_as_it_is_found() -> None:
             "nodeName": "node-1",
             "targetRef": {"kind": "Pod", "name": "web-abc", "namespace": "default"},
         },
-        ports=[{"name": "http", "port": 8080, "protocol": "TCP"}],
+        ports=[{"name": "http", "port": 8080, "protocol": "TCP", "appProtocol": "h2c"}],
     )
     assert project(data, KEYS) == EndpointSet(
         "default",
@@ -30,7 +30,7 @@ def test_an_endpoint_slice_as_it_is_found() -> None:
         "web",
         (
             EndpointGroup(
-                (EndpointPort("http", 8080, "TCP"),),
+                (EndpointPort("http", 8080, "TCP", "h2c"),),
                 (Endpoint(("10.1.2.3",), True, True, False, "web-abc", "node-1"),),
             ),
         ),

@@ -116,7 +116,7 @@ class Model:
                 name = operation.server
                 checks: Checks = "off" if "check" in operation.options else "none"
                 self.slots[name] = ObservedServer(
-                    name, operation.address, "maint", operation.weight, False, 0, 0, checks
+                    name, PARKED, "maint", operation.weight, False, 0, 0, checks
                 )
             case DeleteServer():
                 slot = self.slots.pop(operation.server)
@@ -321,7 +321,7 @@ def test_each_phase_does_its_own_work_alone(
     assert {operation.key for operation in item.expose} == wanted.exposed - seen.exposed
     for operation in item.prepare:
         assert not isinstance(operation, SetState) or operation.state == "maint"
-        assert isinstance(operation, SetState | SetAddress | SetWeight | AddServer)
+        assert isinstance(operation, SetState | SetAddress | SetWeight)
     for operation in item.activate:
         assert not isinstance(operation, SetState) or operation.state == "ready"
         assert isinstance(operation, SetState | SetWeight | SetHealth | EnableHealth)
@@ -583,12 +583,40 @@ def test_in_a_pool_with_checks_no_server_goes_unchecked(
 
 def test_an_added_server_has_every_option_of_the_slots() -> None:
     item = plan(desired(server(1)), Model({}).look(), can_add=True, check=CHECK)
-    added, *_ = item.prepare
-    assert isinstance(added, AddServer)
-    assert str(added.command()) == (
-        f"add server be_tcp-{PORT}/x1 10.0.0.1:9000 weight 256 check inter 2s rise 1 fall 3"
-    )
+    assert [str(operation.command()) for operation in (*item.add, *item.prepare)] == [
+        f"add server be_tcp-{PORT}/x1 127.0.0.1:1 weight 256 check inter 2s rise 1 fall 3",
+        f"set server be_tcp-{PORT}/x1 addr 10.0.0.1 port 9000",
+    ]
     assert item.activate[0] == EnableHealth(unit_of(PORT), "x1")
+
+
+def speaking(number: int, proto: str) -> DesiredServer:
+    return server(number)._replace(proto=proto)  # type: ignore[arg-type]
+
+
+def test_what_speaks_another_protocol_than_the_slots_is_added() -> None:
+    model = Model.fresh(2)
+    model.converge(desired(speaking(1, ""), speaking(2, "h2")), can_add=True)
+    assert model.slots["s1"].address == address(1)
+    assert model.slots["h2-1"].address == address(2)
+    assert model.slots["s2"].address == PARKED
+    commands = [str(op.command()) for op in model.log if isinstance(op, AddServer)]
+    assert commands == [f"add server be_tcp-{PORT}/h2-1 127.0.0.1:1 weight 256 proto h2"]
+    # Who speaks otherwise from now on is another server, ready before the former one goes.
+    model.log.clear()
+    model.converge(desired(speaking(1, "h2"), speaking(2, "")), can_add=True)
+    ready = {name: slot.address for name, slot in model.slots.items() if slot.state == "ready"}
+    assert ready == {"s2": address(2), "h2-2": address(1)}
+    states = [op for op in model.log if isinstance(op, SetState)]
+    assert {op.server for op in states[:2]} == {"s2", "h2-2"}
+    assert {op.server for op in states[2:]} == {"s1", "h2-1"}
+    assert set(model.slots) == {"s1", "s2", "h2-2"}, "the other is deleted"
+
+
+def test_where_none_can_be_added_what_speaks_another_protocol_is_left_out() -> None:
+    item = plan(desired(speaking(1, "h2"), speaking(2, "")), Model.fresh(2).look(), can_add=False)
+    assert item.assignment.left_out == (speaking(1, "h2"),)
+    assert list(item.assignment.placed.values()) == [speaking(2, "")]
 
 
 def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves() -> None:

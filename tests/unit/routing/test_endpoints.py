@@ -81,6 +81,31 @@ def test_a_route_by_host_without_a_tcp_port() -> None:
     assert nothing.reason is Reason.NO_ENDPOINTS
 
 
+@pytest.mark.parametrize(
+    ("app_protocol", "port", "termination", "proto"),
+    [
+        ("h2c", None, None, "h2"),
+        ("kubernetes.io/h2c", None, None, "h2"),
+        ("kubernetes.io/h2c", None, "Edge", "h2"),
+        ("kubernetes.io/h2c", None, "", "h2"),
+        ("kubernetes.io/h2c", None, "passthrough", ""),
+        ("kubernetes.io/h2c", None, "reencrypt", ""),
+        ("kubernetes.io/h2c", "30000", None, ""),
+        ("kubernetes.io/H2C", None, None, ""),
+        ("kubernetes.io/ws", None, None, ""),
+        ("http", None, None, ""),
+        ("", None, None, ""),
+    ],
+)
+def test_what_is_spoken_to_a_server(
+    app_protocol: str, port: str | None, termination: str | None, proto: str
+) -> None:
+    item = route(port=port, termination=termination)
+    ends = with_ports(slice_(endpoints=["10.0.0.1"]), EndpointPort("", 9000, "TCP", app_protocol))
+    (server,) = resolved(item, service(), ends).servers
+    assert server.proto == proto
+
+
 def test_the_only_tcp_port_needs_no_target_port() -> None:
     both = service("web", ServicePort("log", 514, "UDP", "514"), ServicePort("t", 1, "TCP", "2"))
     ends = with_ports(
