@@ -108,6 +108,9 @@ class PortPool(_Slots):
 #: TLS passthrough, found by SNI, on a port of a pool, too.
 WebClassName = Literal["http", "passthrough"]
 
+#: How the servers of a Route by host are chosen; ``source`` by a consistent hash.
+WebBalance = Literal["roundrobin", "leastconn", "random", "source"]
+
 #: What clients of a listener speak.
 ListenerProtocol = Literal["http", "tls"]
 
@@ -141,19 +144,27 @@ class WebClass(_Slots):
     slots: int
     server_timeout_seconds: float
     tunnel_timeout_seconds: float
+    balance: WebBalance = "roundrobin"
 
     #: Readiness comes from Kubernetes.
     check: ClassVar[HealthCheck | None] = None
     server_options: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def slot_weight(self) -> int:
+        """The weight of slots that nobody uses. In a hash a server has 16 entries for each unit of
+        weight, at 64 bytes."""
+        return 1 if self.balance in ("random", "source") else WEIGHT_MAX
+
 
 @dataclass(frozen=True)
 class WebPool:
     """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
-    leads to."""
+    leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
+    cookie_name: str
     client_timeout_seconds: float
     http_request_timeout_seconds: float
     keep_alive_timeout_seconds: float

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from sidecar.common.hostport import IPS_KEPT, canonical_ip
 from sidecar.common.text import counted, few, shown
-from sidecar.listeners.host_rules import termination_of
+from sidecar.listeners.host_rules import Termination, termination_of
 from sidecar.model.desired import DesiredServer, Proto
 from sidecar.model.objects import (
     DNSAnswer,
@@ -173,22 +173,28 @@ def resolve(
         notes.append(few(stale, _EXAMPLES_MAX, "; "))
     if left_out:
         notes.append(_left_out_message(left_out))
-    servers = _servers(services, speaks_http=_speaks_http(route))
+    servers = _servers(services, termination_of(route) if route.by_host else None)
     if not any(server.state == "ready" for server in servers):
         notes.append("no connections are accepted: all Services with endpoints have weight 0")
     return Resolution(servers, Reason.ADMITTED, "; ".join(notes), parts)
 
 
-def _speaks_http(route: Route) -> bool:
-    """Whether HAProxy speaks HTTP in clear to the Route's servers."""
-    return route.by_host and termination_of(route) in ("http", "edge")
-
-
 def _servers(
-    services: Iterable[tuple[RouteTarget, Mapping[Address, _Found]]], *, speaks_http: bool
+    services: Iterable[tuple[RouteTarget, Mapping[Address, _Found]]],
+    termination: Termination | None,
 ) -> tuple[DesiredServer, ...]:
-    """Weigh the ready endpoints; the leaving ones drain, or serve if nothing else is left."""
+    """Weigh the ready endpoints; the leaving ones drain, or serve if nothing else is left.
+
+    ``termination``: of a Route by host. Where HAProxy ends it, cookies would go on leading requests
+    to a server that drains, as they shall to one of weight 0: there the leaving ones are none.
+    """
     services = list(services)
+    if termination not in (None, "passthrough"):
+        stay = any(end.ready for _, found in services for end in found.values())
+        services = [
+            (target, {where: end for where, end in found.items() if end.ready or not stay})
+            for target, found in services
+        ]
     if any(end.ready and target.weight for target, found in services for end in found.values()):
         serving = [
             (target.weight, [address for address, end in found.items() if end.ready])
@@ -197,12 +203,13 @@ def _servers(
     else:
         serving = [(target.weight, list(found)) for target, found in services]
     weights = server_weights(serving)
+    in_clear = termination in ("http", "edge")
     servers: dict[Address, DesiredServer] = {}
     for _, found in services:
         for address, end in found.items():
             weight = weights.get(address) or None
             state: Literal["ready", "drain"] = "ready" if weight else "drain"
-            proto: Proto = "h2" if speaks_http and end.app_protocol in _H2C else ""
+            proto: Proto = "h2" if in_clear and end.app_protocol in _H2C else ""
             servers.setdefault(
                 address,
                 DesiredServer(address, state, weight, end.service, end.pod, end.node, proto),

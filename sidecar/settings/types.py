@@ -244,6 +244,12 @@ def _domain_or_none(value: str) -> str:
     return value and _domain(value)
 
 
+def _cookie_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,63}", value):
+        raise ValueError("write the name of a cookie: letters, digits, '_' and '-', 63 at most")
+    return value
+
+
 def _hostname_template(value: str) -> str:
     if value and not _is_domain(value.replace("${name}", "n").replace("${namespace}", "n")):
         raise ValueError("write a host name, like ${name}-${namespace}.apps.example.com")
@@ -271,6 +277,8 @@ AnnotationKey = Annotated[str, AfterValidator(_annotation)]
 Domain = Annotated[str, AfterValidator(_domain)]
 #: A domain, or "".
 DomainOrNone = Annotated[str, AfterValidator(_domain_or_none)]
+#: The characters that OpenShift's router allows.
+CookieName = Annotated[str, AfterValidator(_cookie_name)]
 #: A host with ``${name}`` and ``${namespace}`` of a Route to be filled in, or "".
 HostnameTemplate = Annotated[str, AfterValidator(_hostname_template)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]

@@ -10,9 +10,10 @@ from pydantic import Field, StrictBool
 
 from sidecar.common.hostport import split_host_port
 from sidecar.listeners.host_rules import HostRules
-from sidecar.model.pool import CLASSES_OF, Address, WebClass, WebListener, WebPool
+from sidecar.model.pool import CLASSES_OF, Address, WebBalance, WebClass, WebListener, WebPool
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
+    CookieName,
     Count,
     Domain,
     DomainOrNone,
@@ -46,6 +47,17 @@ class BackendSettings(Section):
     passthrough: _Backends = 100
 
 
+class BalanceSettings(Section):
+    """How the servers of a Route are chosen, for each class."""
+
+    #: OpenShift's router has ``random``, since each of its reloads makes ``roundrobin`` begin anew
+    #: at the first server; here nothing does, and it gives every server exactly its share, without
+    #: the memory of a hash.
+    http: WebBalance = "roundrobin"
+    #: As OpenShift's router: no cookie can keep a client on its server.
+    passthrough: WebBalance = "source"
+
+
 class WebTimeoutSettings(Section):
     """Timeouts of connections that Routes share; the defaults are OpenShift's router's."""
 
@@ -67,6 +79,10 @@ class WebSettings(Section):
     routes: Literal["all", "annotated"] = "all"
     backends: BackendSettings = BackendSettings()
     slots: Annotated[Count, Field(le=4096)] = 8
+    balance: BalanceSettings = BalanceSettings()
+    #: Of the cookie that keeps a client of HTTP on its server. HAProxy takes it out of requests, so
+    #: it must not be one that an application has.
+    cookie_name: CookieName = "haproxy-sidecar"
     #: What a Route's spec.subdomain is put in front of; "" for none.
     domain: DomainOrNone = ""
     #: The host of a Route that has neither a host nor a subdomain; "" for none.
@@ -96,7 +112,17 @@ class WebSettings(Section):
         """What HAProxy has for ``listeners``, and for ports that are shared by SNI if there are
         any; None if it needs nothing."""
         made = tuple(item.listener() for item in listeners)
-        counts = (("http", self.backends.http), ("passthrough", self.backends.passthrough))
+        timeouts = self.timeouts.server, self.timeouts.tunnel
+        classes = (
+            WebClass("http", self.backends.http, self.slots, *timeouts, self.balance.http),
+            WebClass(
+                "passthrough",
+                self.backends.passthrough,
+                self.slots,
+                *timeouts,
+                self.balance.passthrough,
+            ),
+        )
         wanted = {name for item in made for name in CLASSES_OF[item.kind]}
         if shared_ports:
             wanted.add("passthrough")
@@ -104,11 +130,8 @@ class WebSettings(Section):
             return None
         return WebPool(
             listeners=made,
-            classes=tuple(
-                WebClass(name, count, self.slots, self.timeouts.server, self.timeouts.tunnel)
-                for name, count in counts
-                if name in wanted
-            ),
+            classes=tuple(item for item in classes if item.name in wanted),
+            cookie_name=self.cookie_name,
             client_timeout_seconds=self.timeouts.client,
             http_request_timeout_seconds=self.timeouts.http_request,
             keep_alive_timeout_seconds=self.timeouts.keep_alive,

@@ -351,6 +351,8 @@ def both_listeners() -> list[dict[str, Any]]:
             {
                 "backends": {"http": 20, "passthrough": 3},
                 "slots": 2,
+                "balance": {"http": "leastconn", "passthrough": "roundrobin"},
+                "cookie_name": "SRV",
                 "timeouts": {
                     "client": "1ms",
                     "server": "24d",
@@ -361,8 +363,10 @@ def both_listeners() -> list[dict[str, Any]]:
                 },
             },
         ),
+        (["http", "tls"], {"balance": {"http": "random", "passthrough": "random"}}),
+        (["http", "tls"], {"balance": {"http": "source", "passthrough": "source"}}),
     ],
-    ids=["http", "tls", "both", "the least", "all of it"],
+    ids=["http", "tls", "both", "the least", "all of it", "random", "source"],
 )
 def test_listeners_and_their_backends(
     make_stand: MakeStand, kinds: list[str], web: dict[str, Any]
@@ -378,7 +382,7 @@ def test_listeners_and_their_backends(
         for number in range(1, item.count + 1):
             servers = shown.pop(web_backend_name(item.name, number))
             assert tuple(servers) == item.slot_names
-            weight = 256 if item.name == "http" else 1
+            weight = 1 if item.balance in ("random", "source") else 256
             assert {(seen.state, seen.weight) for seen in servers.values()} == {("maint", weight)}
     assert all(port_of_backend(name) for name in shown)
     for each in pool.listeners:

@@ -271,10 +271,17 @@ class WebStand(NamedTuple):
         stand = make_stand(listeners=listeners, web=section, timing=timing, **settings)
         return cls(stand, (ip, 8081), (ip, 8443))
 
-    def served(self, host: str, target: str = "/") -> str:
-        """Who answers; the status where nobody does."""
-        reply = ask(self.http, host, target)
-        return reply.body if reply.status == 200 else str(reply.status)
+    def served(self, host: str, target: str = "/", cookie: str = "") -> str:
+        """Who answers; the status where nobody does. ``cookie``: that the client has."""
+        return self.kept(host, cookie, target)[0]
+
+    def kept(self, host: str, cookie: str = "", target: str = "/") -> tuple[str, str]:
+        """Who answers, and the cookie that the client has then."""
+        line = f"\r\nCookie: {cookie}" if cookie else ""
+        reply = ask_raw(self.http, f"GET {target} HTTP/1.1\r\nHost: {host}{line}")
+        given = re.search(r"^set-cookie: ([^;\r]*)", reply.head, re.IGNORECASE | re.MULTILINE)
+        who = reply.body if reply.status == 200 else str(reply.status)
+        return who, given[1] if given else cookie
 
     def await_served(self, host: str, by: str, target: str = "/") -> None:
         await_(lambda: self.served(host, target) == by, f"{host}{target} is served by {by}")

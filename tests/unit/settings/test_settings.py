@@ -94,6 +94,8 @@ web:
   routes: annotated
   backends: {http: 5, passthrough: 7}
   slots: 3
+  balance: {http: leastconn, passthrough: random}
+  cookie_name: SRV
   domain: apps.example.com
   hostname_template: "${name}-${namespace}.apps.example.com"
   allowed_domains: [example.com]
@@ -188,6 +190,8 @@ def test_every_key_means_what_it_says() -> None:
             "routes": "annotated",
             "backends": {"http": 5, "passthrough": 7},
             "slots": 3,
+            "balance": {"http": "leastconn", "passthrough": "random"},
+            "cookie_name": "SRV",
             "domain": "apps.example.com",
             "hostname_template": "${name}-${namespace}.apps.example.com",
             "allowed_domains": ("example.com",),
@@ -227,7 +231,11 @@ def test_every_key_means_what_it_says() -> None:
             WebListener("clear", "http", (Address("0.0.0.0", 80), Address("::", 80))),
             WebListener("sni", "tls", (Address("127.0.0.1", 443),)),
         ),
-        classes=(WebClass("http", 5, 3, 2.0, 3.0), WebClass("passthrough", 7, 3, 2.0, 3.0)),
+        classes=(
+            WebClass("http", 5, 3, 2.0, 3.0, "leastconn"),
+            WebClass("passthrough", 7, 3, 2.0, 3.0, "random"),
+        ),
+        cookie_name="SRV",
         client_timeout_seconds=1.0,
         http_request_timeout_seconds=4.0,
         keep_alive_timeout_seconds=5.0,
