@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sidecar.common.errors import LocalProtocolError
 from sidecar.common.files import SECRET, KeptFile, cannot_write
-from sidecar.haproxy.certificates import ListEntry
+from sidecar.haproxy.certificates import ListEntry, Stored
 from sidecar.haproxy.pem import Pem
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,11 @@ class CertificateFiles:
         self._list: str | None = None
         self._problem = ""
 
-    def save(self, entries: Iterable[ListEntry], served: Mapping[str, Pem | str]) -> bool:
+    def save(self, entries: Iterable[ListEntry], served: Mapping[str, Pem | Stored]) -> bool:
         """Make them what HAProxy has: ``entries`` in their order. ``served``: name -> content of
-        what these have, or its fingerprint where only the file can still have it, and of the
-        default certificate. An entry whose file cannot be written is left out. Whether all is
-        saved."""
+        what these have, and of the default certificate; or what HAProxy shows of it, where only
+        the file can still have it. An entry whose file cannot be written is left out. Whether all
+        is saved."""
         if not self._has_folder():
             return False
         saved = {name for name, content in served.items() if self._save(name, content)}
@@ -56,8 +56,7 @@ class CertificateFiles:
         self._remove_others(saved)
         return len(saved) == len(served) and all(is_saved for _, is_saved in lines)
 
-    def _save(self, name: str, content: Pem | str) -> bool:
-        fingerprint = content if isinstance(content, str) else content.fingerprint
+    def _save(self, name: str, content: Pem | Stored) -> bool:
         written = self._written.get(name) or _read(Path(name))
         if isinstance(content, Pem) and content != written:
             file = self._files.setdefault(name, KeptFile(Path(name), SECRET))
@@ -67,7 +66,7 @@ class CertificateFiles:
             self._written.pop(name, None)
             return False
         self._written[name] = written
-        return written.fingerprint == fingerprint
+        return content == written if isinstance(content, Pem) else content.is_of(written.identity)
 
     def _remove_others(self, saved: Iterable[str]) -> None:
         """What is no longer in the list, and what an earlier process left half written."""

@@ -144,8 +144,8 @@ class CertificateWriter:
         for name in {item.certificate for item in entries.values()} - pems.keys():
             problem = f"certificate {name}: an entry names it, and its content is not given"
             attempt.fail(name, name, LocalProtocolError(problem))
-        fingerprints = {name: pem.fingerprint for name, pem in contents.items()}
-        wanted = Wanted(self._folder, entries, fingerprints, self._default)
+        identities = {name: pem.identity for name, pem in contents.items()}
+        wanted = Wanted(self._folder, entries, identities, self._default)
         if fully or not self._client.connected or self._client.connections != self._connection:
             self._stored.clear()
         observed = self._look(wanted, aborts=True)
@@ -192,8 +192,8 @@ class CertificateWriter:
             raise CommandRefusedError(questions[1], listed)
         if aborts and found.open is not None:
             self._abort(found.open)
-        relevant = wanted.names
-        ours = [name for name in found.names if wanted.is_ours(name) or name in set(relevant)]
+        relevant = set(wanted.names)
+        ours = [name for name in found.names if name in relevant or wanted.is_ours(name)]
         self._stored = {name: self._stored[name] for name in ours if name in self._stored}
         unknown = [name for name in ours if name not in self._stored]
         answers = self._ask([show("cert", name) for name in unknown])
@@ -209,11 +209,12 @@ class CertificateWriter:
         deadline = time.monotonic() + _LOCKED_SECONDS
         while True:
             answers = self._client.ask_all(questions)
-            if not any(map(is_locked, answers)):
+            pairs = zip(questions, answers, strict=True)
+            locked = next((pair for pair in pairs if is_locked(pair[1])), None)
+            if locked is None:
                 return answers
             if time.monotonic() > deadline:
-                (refused, *_) = zip(questions, filter(is_locked, answers), strict=False)
-                raise CommandRefusedError(*refused)
+                raise CommandRefusedError(*locked)
             time.sleep(_PAUSE_SECONDS)
 
     def _abort(self, name: str) -> None:
@@ -272,13 +273,13 @@ class CertificateWriter:
         names: Iterable[str] = {entry.certificate for entry in entries}
         if self._default in contents:
             names = [*names, *([self._default] if self._default else [])]
-        content: dict[str, Pem | str] = {}
+        content: dict[str, Pem | Stored] = {}
         for name in names:
             stored = observed.stored.get(name)
             if is_used(name, wanted, observed):
                 content[name] = contents[name]
-            elif stored and stored.fingerprints and name not in wanted.fingerprints:
-                content[name] = stored.fingerprints[0]
+            elif stored:  # a former one, whose file should be there
+                content[name] = stored
         return self._files.save(entries, content)
 
 

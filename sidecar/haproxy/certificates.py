@@ -29,6 +29,7 @@ from typing import Literal, NamedTuple
 
 from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
 from sidecar.common.text import shown
+from sidecar.haproxy.pem import Identity
 from sidecar.haproxy.protocol import Command
 
 #: Which store: as commands have it.
@@ -76,9 +77,14 @@ _DELETED: Mapping[Store, str] = {
 }
 
 
+def is_name(name: str) -> bool:
+    """Whether HAProxy can keep something under it, and all commands carry it."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(_EXTRA)
+
+
 def checked_name(name: str) -> str:
-    """Itself. Raises LocalProtocolError if HAProxy could not keep something under it."""
-    if not _NAME.fullmatch(name) or name.endswith(_EXTRA):
+    """Itself. Raises LocalProtocolError if it is not a name."""
+    if not is_name(name):
         raise LocalProtocolError(
             f"{shown(name)} cannot be the name of a certificate: it must be an absolute path of"
             f" letters, digits and _/.+@~=-, and not end in {', '.join(_EXTRA)}"
@@ -120,12 +126,18 @@ class ShownEntry(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A certificate or CA file in HAProxy. ``fingerprints``: of each certificate in a CA file; of
-    a certificate only that which is served, and none while it is empty."""
+    """A certificate or CA file in HAProxy. ``serial``: empty while it is. ``fingerprints``: of
+    each certificate in a CA file; of a certificate only that which is served. Those with keys of
+    Ed25519 have none."""
 
     status: str
     serial: str
     fingerprints: tuple[str, ...]
+
+    def is_of(self, identity: Identity) -> bool:
+        """Whether that is the certificate which is served."""
+        fingerprint = self.fingerprints[0] if self.fingerprints else identity.fingerprint
+        return (self.serial, fingerprint) == identity
 
 
 class Names(NamedTuple):

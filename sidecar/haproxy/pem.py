@@ -16,7 +16,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
@@ -43,17 +43,25 @@ _WIDE = {0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class Identity(NamedTuple):
+    """By which a certificate is known among those that HAProxy shows, as it shows them: its serial
+    number, and its SHA-1 fingerprint."""
+
+    serial: str
+    fingerprint: str
+
+
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """``payload``: what HAProxy is sent, and may have in a file. ``fingerprints``: SHA-1 of each
-    certificate, as HAProxy shows it; the first is that which is served."""
+    """``payload``: what HAProxy is sent, and may have in a file. ``certificates``: all; the first
+    is that which is served."""
 
     payload: bytes = field(repr=False)
-    fingerprints: tuple[str, ...]
+    certificates: tuple[Identity, ...]
 
     @property
-    def fingerprint(self) -> str:
-        return self.fingerprints[0]
+    def identity(self) -> Identity:
+        return self.certificates[0]
 
     @classmethod
     def of(cls, name: str, pem: bytes) -> Self:
@@ -68,18 +76,16 @@ class Pem:
             raise LocalProtocolError(f"certificate {name}: a block of PEM is not ASCII text")
         if _ENCRYPTED.search(payload):
             raise LocalProtocolError(f"certificate {name}: its key has a password; remove that")
-        fingerprints: list[str] = []
+        certificates: list[Identity] = []
         for label, content in (block.groups() for block in blocks):
             if label == _CERTIFICATE:
-                der = _decoded(name, content)
-                _check_names(name, der)
-                fingerprints.append(hashlib.sha1(der, usedforsecurity=False).hexdigest().upper())
+                certificates.append(_identity(name, _decoded(name, content)))
             elif _CERTIFICATE in label:  # which OpenSSL would read, too
                 kind = label.decode("ascii")
                 raise LocalProtocolError(f"certificate {name}: {kind!r} must be 'CERTIFICATE'")
-        if not fingerprints:
+        if not certificates:
             raise LocalProtocolError(f"certificate {name}: it has no certificate in PEM")
-        return cls(payload, tuple(fingerprints))
+        return cls(payload, tuple(certificates))
 
 
 def _decoded(name: str, content: bytes) -> bytes:
@@ -95,17 +101,25 @@ class _Element(NamedTuple):
     content: bytes
 
 
-def _check_names(name: str, der: bytes) -> None:
+def _identity(name: str, der: bytes) -> Identity:
     """Raises LocalProtocolError if HAProxy would print a control character of this certificate."""
     try:
-        is_bad = any(map(_is_bad, _shown_names(der)))
+        fields = _fields(der)
+        is_bad = any(map(_is_bad, _shown_names(fields)))
     except (IndexError, ValueError, RecursionError):
         problem = "it is not an X.509 certificate in DER"
     else:
         if not is_bad:
-            return
+            fingerprint = hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
+            return Identity(_hex(fields[0].content), fingerprint)
         problem = "a subject, issuer or alternative name has a control character"
     raise LocalProtocolError(f"certificate {name}: {problem}")
+
+
+def _hex(integer: bytes) -> str:
+    """Of its magnitude, in whole bytes, as HAProxy writes it."""
+    digits = f"{abs(int.from_bytes(integer, 'big', signed=True)):X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 def _is_bad(text: _Element) -> bool:
@@ -115,14 +129,17 @@ def _is_bad(text: _Element) -> bool:
     return b"\n" in text.content or _CONTROL.search(letters) is not None
 
 
-def _shown_names(der: bytes) -> Iterator[_Element]:
-    """What is printed of a certificate as its author wrote it (RFC 5280, 4.1). Raises IndexError
-    or ValueError if it is something else."""
+def _fields(der: bytes) -> list[_Element]:
+    """Those of a certificate that are signed, but the version (RFC 5280, 4.1). Raises IndexError or
+    ValueError if it is something else."""
     (certificate,) = _elements(der)
     signed, *_ = _elements(_content(certificate, _SEQUENCE))
     fields = list(_elements(_content(signed, _SEQUENCE)))
-    if fields[0].tag == _VERSION:
-        del fields[0]
+    return fields[1:] if fields[0].tag == _VERSION else fields
+
+
+def _shown_names(fields: Iterable[_Element]) -> Iterator[_Element]:
+    """What is printed of a certificate as its author wrote it. Raises as `_fields`."""
     _serial, _algorithm, issuer, _validity, subject, _key, *further = fields
     yield from _texts(_content(issuer, _SEQUENCE))
     yield from _texts(_content(subject, _SEQUENCE))

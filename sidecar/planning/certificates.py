@@ -12,16 +12,16 @@ over when the former goes. Therefore:
 What to do follows from what is shown alone: do the steps, look, and plan again, until there are
 none. Ours is what has its file in our folder, the default certificate, and nothing else: other
 entries and certificates are left alone. The default certificate, and one of which HAProxy shows
-another fingerprint than its own, are replaced under their name. Pure.
+another serial number or fingerprint than its own, are replaced under their name. Pure.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored
+from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored, is_name
+from sidecar.haproxy.pem import Identity
 
-_EMPTY_NAME = "Empty"
 _USED = "Used"
 
 
@@ -34,18 +34,19 @@ class WantedEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``entries``: filter -> what serves it. ``fingerprints``: name -> that of the content of each
+    """``entries``: filter -> what serves it. ``identities``: name -> what is known by it, of each
     certificate that there is, also of ``default``, which is there for clients without an SNI that
     is known; None: not ours to replace. ``folder``: of our certificates' files."""
 
     folder: str
     entries: Mapping[str, WantedEntry]
-    fingerprints: Mapping[str, str]
+    identities: Mapping[str, Identity]
     default: str | None = None
 
     def is_ours(self, name: str) -> bool:
         folder, _, file = name.rpartition("/")
-        return folder == self.folder and file.endswith(".pem") and name != self.default
+        is_inside = folder == self.folder and file.endswith(".pem") and is_name(name)
+        return is_inside and name != self.default
 
     def entry(self, name: str) -> ListEntry:
         """The one for the filter ``name``."""
@@ -54,7 +55,7 @@ class Wanted:
     @property
     def names(self) -> Iterable[str]:
         """The certificates that HAProxy should have, each once."""
-        default = [self.default] if self.default in self.fingerprints else []
+        default = [self.default] if self.default in self.identities else []
         used = (item.certificate for item in self.entries.values())
         return dict.fromkeys([*used, *(name for name in default if name)])
 
@@ -86,7 +87,7 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
     load = tuple(
         name
         for name in wanted.names
-        if name in wanted.fingerprints
+        if name in wanted.identities
         and name not in refused
         and not is_loaded(name, wanted, observed)
     )
@@ -119,12 +120,8 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
 
 def is_loaded(name: str, wanted: Wanted, observed: Observed) -> bool:
     """Whether HAProxy has the content that ``name`` stands for."""
-    stored = observed.stored.get(name)
-    return (
-        stored is not None
-        and stored.status != _EMPTY_NAME
-        and stored.fingerprints[:1] == (wanted.fingerprints.get(name),)
-    )
+    stored, identity = observed.stored.get(name), wanted.identities.get(name)
+    return stored is not None and identity is not None and stored.is_of(identity)
 
 
 def is_used(name: str, wanted: Wanted, observed: Observed) -> bool:
@@ -144,7 +141,7 @@ def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
     for name, certificates in found.items():
         (certificate, *further) = certificates
         stored = observed.stored.get(certificate)
-        fits = certificate not in wanted.fingerprints or is_loaded(certificate, wanted, observed)
+        fits = certificate not in wanted.identities or is_loaded(certificate, wanted, observed)
         if not further and stored and stored.status == _USED and fits:
             shown[name] = certificate
     return shown

@@ -93,6 +93,20 @@ def test_options_are_those_of_the_entry(tls: Terminating) -> None:
     assert len(entries(tls)) == 1
 
 
+@pytest.mark.parametrize("serial", [1, 0x7F, 0x80, 0xFFF, 2**159 - 2])
+@pytest.mark.parametrize("is_ed25519", [False, True])
+def test_a_certificate_is_known_again(tls: Terminating, serial: int, *, is_ed25519: bool) -> None:
+    """HAProxy shows no fingerprint of one with a key of Ed25519."""
+    hosts = {"a.test": issue("a.test", serial=serial, is_ed25519=is_ed25519)}
+    written = tls.write(tls.writer(), hosts)
+    assert (written.served, written.failures, written.saved) == (names(tls, hosts), {}, True)
+    new = {"a.test": issue("a.test", serial=serial + 1, is_ed25519=is_ed25519)}
+    assert tls.write(tls.writer(), new).served == names(tls, new)
+    assert tls.served("a.test") == new["a.test"].fingerprint
+    tls.restarted()
+    assert tls.served("a.test") == new["a.test"].fingerprint
+
+
 def test_what_is_as_wanted_is_left_alone(tls: Terminating) -> None:
     hosts = {"a.test": issue("a.test"), "b.test": issue("b.test")}
     tls.write(tls.writer(), hosts)
@@ -249,6 +263,26 @@ def test_a_filter_keeps_its_certificate_when_the_new_one_is_bad(
     assert stored(tls) == sorted([str(tls.default), tls.name(beside)])
 
 
+@pytest.mark.parametrize("kind", BAD)
+def test_the_default_certificate_stays_when_the_new_one_is_bad(tls: Terminating, kind: str) -> None:
+    written = tls.writer().write({}, {str(tls.default): BAD[kind]()})
+    assert written.failures.keys() == {str(tls.default)}
+    assert tls.served("x.test") == tls.first.fingerprint
+    tls.restarted()
+    assert tls.served("x.test") == tls.first.fingerprint
+
+
+def test_many_bad_ones_do_not_hinder_a_good_one(tls: Terminating) -> None:
+    bad = {f"bad{number}.test": mismatched() for number in range(12)}
+    pems = {str(tls.folder / f"{host}.pem"): pem for host, pem in bad.items()}
+    good = issue("a.test")
+    pems[tls.name(good)] = good.pem
+    entries_ = {f"h{number}.test": WantedEntry(name, "") for number, name in enumerate(pems)}
+    written = tls.writer().write(entries_, pems)
+    assert written.failures.keys() == pems.keys() - {tls.name(good)}
+    assert written.served == {"h12.test": tls.name(good)}
+
+
 @pytest.mark.parametrize(
     ("host", "options"),
     [("a*.test", ""), ("A.test", ""), ("x.", ""), ("a b", ""), ("x" * 300, "")]
@@ -303,6 +337,14 @@ def test_a_transaction_left_open_is_aborted(
     assert (written.served, written.failures) == (names(tls, hosts), {})
     assert f"for certificate {tls.default}, left open" in caplog.text
     assert tls.served("x.test") == tls.first.fingerprint
+
+
+def test_it_is_aborted_also_where_nothing_else_is_to_do(
+    tls: Terminating, other: RuntimeClient
+) -> None:
+    other.apply([Set("cert", str(tls.default), issue("evil.test").pem)])
+    tls.write(tls.writer(), {})
+    assert parse_names(tls.client.ask(show_names("cert"))).open is None
 
 
 def test_another_client_in_the_middle_of_all(tls: Terminating, other: RuntimeClient) -> None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from by_host import NamedServer, WebStand, ask_over, host_app
@@ -32,9 +32,11 @@ def tls_of(issued: Issued) -> Mapping[str, str]:
     return {"certificate": issued.pem, "key": issued.key_pem}
 
 
-def app(name: str, host: str, server: NamedServer, issued: Issued | None = None, **rest: object):  # type: ignore[no-untyped-def]
-    more = {"tls": tls_of(issued)} if issued else {}
-    return host_app(name, host, [server], termination="edge", **more, **rest)  # type: ignore[arg-type]
+def app(
+    name: str, host: str, server: NamedServer, issued: Issued | None = None, **rest: Any
+) -> tuple[dict[str, Any], ...]:
+    tls = tls_of(issued) if issued else {}
+    return host_app(name, host, [server], termination="edge", tls=tls, **rest)
 
 
 class Answered(NamedTuple):

@@ -23,8 +23,8 @@ def block(label: bytes, content: bytes) -> bytes:
 def test_a_certificate_with_key_and_chain() -> None:
     pem = Pem.of(NAME, ONE.pem + TWO.certificate)
     assert pem.payload == (ONE.pem + TWO.certificate).rstrip(b"\n")
-    assert pem.fingerprints == (ONE.fingerprint, TWO.fingerprint)
-    assert pem.fingerprint == ONE.fingerprint
+    assert [item.fingerprint for item in pem.certificates] == [ONE.fingerprint, TWO.fingerprint]
+    assert pem.identity == pem.certificates[0]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_certificate_with_key_and_chain() -> None:
 def test_it_arrives_as_one_payload(data: bytes) -> None:
     pem = Pem.of(NAME, data)
     assert encode(Command("set ssl cert x", pem.payload)).count(b"\n\n") == 1
-    assert pem.fingerprints == (ONE.fingerprint,)
+    assert [item.fingerprint for item in pem.certificates] == [ONE.fingerprint]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_whatever_haproxy_shows_is_looked_at(pem: bytes, *, is_bad: bool) -> Non
         with pytest.raises(LocalProtocolError, match="control character"):
             Pem.of(NAME, pem)
     else:
-        assert Pem.of(NAME, pem).fingerprints
+        assert Pem.of(NAME, pem).certificates
 
 
 def test_nothing_shows_a_payload() -> None:
@@ -144,7 +144,7 @@ def test_any_bytes_are_judged(data: bytes) -> None:
             pem = Pem.of(NAME, given_)
         except LocalProtocolError:
             continue
-        assert pem.fingerprints
+        assert pem.certificates
         assert encode(Command("set ssl cert x", pem.payload))
 
 

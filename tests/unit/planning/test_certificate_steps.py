@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored
+from sidecar.haproxy.pem import Identity
 from sidecar.planning.certificates import (
     Observed,
     Steps,
@@ -27,17 +28,20 @@ OTHERS = ("/etc/other.pem", f"{FOLDER}/deep/er.pem")
 OPTIONS = ("", "alpn h2,http/1.1")
 
 
-def fingerprint(name: str) -> str:
-    return f"F-{name}"
+def identity(name: str) -> Identity:
+    return Identity(f"S-{name}", f"F-{name}")
 
 
 def wanted(entries: Mapping[str, WantedEntry]) -> Wanted:
     names = {*(item.certificate for item in entries.values()), DEFAULT}
-    return Wanted(FOLDER, entries, {name: fingerprint(name) for name in names}, DEFAULT)
+    return Wanted(FOLDER, entries, {name: identity(name) for name in names}, DEFAULT)
 
 
 def stored(name: str, status: str = "Used") -> Stored:
-    return Stored(status, "1", () if status == "Empty" else (fingerprint(name),))
+    if status == "Empty":
+        return Stored(status, "", ())
+    serial, fingerprint = identity(name)
+    return Stored(status, serial, (fingerprint,))
 
 
 def shown(*entries: ListEntry) -> Observed:
@@ -114,7 +118,9 @@ def observations(draw: st.DrawFn) -> Observed:
     states |= seen.stored
     for name in draw(st.lists(st.sampled_from(sorted(states)), max_size=2)):
         if states[name].status != "Empty":
-            states[name] = states[name]._replace(fingerprints=("F-another",))
+            kind = draw(st.sampled_from(["serial", "fingerprint"]))
+            other = {"serial": "S-another"} if kind == "serial" else {"fingerprints": ("F-other",)}
+            states[name] = states[name]._replace(**other)
     return settled(replace(seen, stored=states))
 
 
@@ -192,6 +198,22 @@ def test_the_default_certificate_and_a_changed_one_are_replaced_under_their_name
     assert served(want, seen) == {}
 
 
+def test_of_equal_entries_the_older_stays() -> None:
+    want = wanted({"a.test": WantedEntry(OURS[0], "")})
+    entry = ListEntry(OURS[0], "", ("a.test",))
+    seen = shown(entry, entry, entry)
+    assert plan(want, seen) == Steps(remove=seen.entries[1:])
+
+
+def test_an_entry_without_filters_stays_until_all_is_there() -> None:
+    """It serves the names in its certificate."""
+    want = wanted({host: WantedEntry(OURS[0], "") for host in ("a.test", "b.test")})
+    former, one, two = (ListEntry(OURS[1], "", ()), *map(want.entry, ("a.test", "b.test")))
+    assert not plan(want, shown(former, one), {two})
+    seen = shown(former, one, two)
+    assert plan(want, seen) == Steps(remove=seen.entries[:1], delete=(OURS[1],))
+
+
 def test_an_entry_of_others_stays_and_is_told() -> None:
     want = wanted({"a.test": WantedEntry(OURS[0], "")})
     theirs = ListEntry(OTHERS[0], "", ("a.test",))
@@ -207,6 +229,8 @@ def test_what_something_else_uses_is_not_deleted() -> None:
     assert not plan(wanted({}), seen)
 
 
-@pytest.mark.parametrize("name", ["/etc/a.pem", f"{FOLDER}/x/a.pem", f"{FOLDER}/a.txt", DEFAULT])
+@pytest.mark.parametrize(
+    "name", ["/etc/a.pem", f"{FOLDER}/x/a.pem", f"{FOLDER}/a.txt", f"{FOLDER}/a;b.pem", DEFAULT]
+)
 def test_what_is_not_ours(name: str) -> None:
     assert not wanted({}).is_ours(name)
