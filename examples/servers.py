@@ -31,7 +31,9 @@ DATABASES = {"mysql-0": ("127.0.0.1", 23306)}
 #: What their Routes publish.
 TRY = (
     "curl 127.0.0.1:18080, nc 127.0.0.1 13306,\n"
-    "    curl -H 'Host: shop.example' 127.0.0.1:18081, and more in examples/hosts.yaml"
+    "    curl -H 'Host: shop.example' 127.0.0.1:18081,\n"
+    "    curl -k --resolve login.example:18443:127.0.0.1 https://login.example:18443,\n"
+    "    and more in examples/hosts.yaml"
 )
 
 

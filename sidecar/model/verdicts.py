@@ -35,6 +35,7 @@ class Reason(StrEnum):
     INVALID_PATH = "InvalidPath"
     HOST_ALREADY_CLAIMED = "HostAlreadyClaimed"
     EXTENDED_VALIDATION_FAILED = "ExtendedValidationFailed"
+    EXTERNAL_CERTIFICATE_VALIDATION_FAILED = "ExternalCertificateValidationFailed"
 
 
 #: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.

@@ -210,7 +210,7 @@ class Web:
     def _judge(self, key: Key, tls: RouteTLS | None) -> None:
         judged = self._judged.pop(key, None)
         if tls is not None:
-            self._judged[key] = judged if judged and judged[0] == tls else (tls, judge_tls(tls))
+            self._judged[key] = judged if judged and judged[0] == tls else (tls, _judge(tls))
 
     def _good(self, route: Key) -> GoodTLS | Refusal:
         """What HAProxy needs for the Route's TLS."""
@@ -295,6 +295,18 @@ class Web:
             for other in self._wanting.get(entry, {})
         }
         return {unit for route in beside if (unit := self.unit(route)) is not None}
+
+
+def _judge(tls: RouteTLS) -> GoodTLS | Refusal:
+    """What HAProxy needs for it, or why it cannot be had."""
+    found = judge_tls(tls)
+    if isinstance(found, GoodTLS) and tls.external_certificate:
+        return Refusal(
+            Reason.EXTERNAL_CERTIFICATE_VALIDATION_FAILED,
+            "spec.tls.externalCertificate: this router reads no Secrets; use spec.tls.certificate"
+            " and spec.tls.key",
+        )
+    return found
 
 
 def _is_ended(entry: ClaimKey) -> bool:

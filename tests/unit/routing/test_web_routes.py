@@ -221,6 +221,15 @@ def test_a_route_with_bad_tls_has_no_backend(termination: str, policy: str) -> N
     assert web.unit(good.key) == ONE
 
 
+def test_a_route_with_a_certificate_in_a_secret_is_refused() -> None:
+    item = by_host(termination="edge")
+    assert item.tls
+    item = replace(item, tls=replace(item.tls, external_certificate="web-tls"))
+    web = fed(item)
+    assert reason(web, item) == Reason.EXTERNAL_CERTIFICATE_VALIDATION_FAILED
+    assert web.unit(item.key) is None
+
+
 def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> None:
     plain = by_host("plain", path="/a", created_seconds=1)
     slash = by_host("slash", path="/a/", created_seconds=2)
