@@ -56,6 +56,8 @@ class CertificateKeeper:
         # name -> what is wrong with it, of those that were looked at; one that has its file was
         # served by HAProxy already
         self._checked: dict[str, str | None] = {}
+        # whether some of that is wanted no more, and clients may still get to it
+        self._leaving = False
         self._changes = -1
         self._look_at = float("-inf")
         self._retry_seconds = _RETRY_SECONDS
@@ -65,11 +67,13 @@ class CertificateKeeper:
         """Do what is due, once HAProxy was compared; what it serves now, None if nothing was due.
         Raises RuntimeAPIError when HAProxy goes away."""
         now, changes = self._clock(), self._certificates.changes
+        is_due = now >= self._look_at or changes != self._changes
+        if not is_due and not self._leaving:
+            return None
         wanted = self._certificates.wanted
         leaving = self._entries.keys() - wanted.keys()
         exposed = leaving.intersection(self._exposed()) if leaving else leaving
-        is_due = now >= self._look_at or changes != self._changes or exposed != leaving
-        if not is_due:
+        if not is_due and exposed == leaving:
             return None
         entries, pems, failures = self._make(wanted)
         # What nobody wants goes after the last entry that leads anywhere.
@@ -84,6 +88,7 @@ class CertificateKeeper:
             self._changes = changes
             return Shown({}, self._said)
         self._changes, self._entries, self._pems = changes, entries, pems
+        self._leaving = bool(exposed)
         failures |= {
             pattern: str(written.failures[entry.certificate])
             for pattern, entry in entries.items()

@@ -209,3 +209,62 @@ def test_a_host_that_changes_hands_has_the_new_ones_certificate_first(
             thread.join(20)
         converged(daemon)
     assert wrong == []
+
+
+def test_a_haproxy_on_an_older_configuration_serves_what_it_can(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web = WebStand.make(make_stand)
+    config = web.stand.settings.haproxy.config
+    web.stand.stop_haproxy()
+    list_file = web.stand.settings.haproxy.state_file.parent / "certificates" / "crt-list"
+    config.write_text(config.read_text().replace(f'crt-list "{list_file}"', ""))
+    web.stand.start_haproxy()
+    issued = ROOT.leaf("a.example")
+    web.stand.write(
+        "web.yaml",
+        *app("a", "a.example", named("a"), issued),
+        *app("none", "none.example", named("none")),
+        *host_app("plain", "plain.example", [named("plain")]),
+    )
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("plain.example", "plain")
+        await_(lambda: web.ended("none.example") == "none", "what needs no certificate is served")
+
+        def verdict() -> tuple[str, str]:
+            (found,) = (item for item in daemon._routing.verdicts() if item.route.name == "a")
+            return found.reason, found.message
+
+        await_(lambda: verdict()[0] == "ExtendedValidationFailed", "the Route is told")
+        assert "render haproxy.cfg" in verdict()[1]
+        assert web.ended("a.example") == "503"
+
+
+def test_whoever_meddles_with_certificates_is_put_right(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web = WebStand.make(make_stand)
+    issued, other = ROOT.leaf("a.example"), ROOT.leaf("a.example")
+    web.stand.write("web.yaml", *app("a", "a.example", named("a"), issued))
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "a.example", issued)
+        await_(lambda: web.ended("a.example") == "a", "it is served")
+        converged(daemon)
+        folder = web.stand.settings.haproxy.state_file.parent / "certificates"
+        (name,) = (path for path in folder.glob("*.pem") if path.name != "default.pem")
+        client = web.stand.client
+        pem = f"{other.pem}{other.key_pem}".replace("\n\n", "\n").strip()
+        for commands in (
+            [f"set ssl cert {name} <<\n{pem}\n", f"commit ssl cert {name}"],
+            [f"set ssl cert {name} <<\n{pem}\n"],
+            [f"del ssl crt-list {folder / 'crt-list'} {name}"],
+        ):
+            with socket.socket(socket.AF_UNIX) as by_hand:
+                by_hand.connect(web.stand.settings.haproxy.socket)
+                by_hand.sendall(f"{commands[0]}\n".encode())
+                by_hand.recv(4096)
+            for command in commands[1:]:
+                client.ask(command)
+            await_shown(web, "a.example", issued)
+            await_(lambda: "# transaction" not in client.ask("show ssl cert"), "none is left open")
+            assert web.ended("a.example") == "a"

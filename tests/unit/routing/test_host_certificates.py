@@ -1,0 +1,129 @@
+"""`sidecar.routing.host_certificates`: which certificate a host has, and of whom it is said."""
+
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.haproxy.own_certificates import self_signed
+from sidecar.model.certificates import ServerCertificate
+from sidecar.model.objects import Key
+from sidecar.routing.claims import Claim
+from sidecar.routing.host_certificates import HostCertificates, Shown
+
+HOST, OTHER = "a.test", "b.test"
+
+
+@cache
+def certificate(name: str) -> ServerCertificate:
+    return self_signed(f"{name}.test", 0.0)
+
+
+def claim(name: str, age: int = 0) -> Claim:
+    """The lower ``age``, the older."""
+    return Claim(float(age), name, Key("Route", "demo", name))
+
+
+def wanted(hosts: HostCertificates) -> dict[str, tuple[str, bool]]:
+    return {pattern: (item.certificate.subject, item.own) for pattern, item in hosts.wanted.items()}
+
+
+def subject(name: str) -> str:
+    return certificate(name).subject
+
+
+def test_the_oldest_that_brings_one_decides() -> None:
+    hosts = HostCertificates()
+    hosts.put(claim("none", 1), HOST, None)
+    assert wanted(hosts) == {}
+    hosts.put(claim("young", 3), HOST, certificate("x"))
+    hosts.put(claim("old", 2), HOST, certificate("y"))
+    assert wanted(hosts) == {HOST: (subject("y"), True)}
+    hosts.remove(claim("old").route)
+    assert wanted(hosts) == {HOST: (subject("x"), True)}
+    hosts.remove(claim("young").route)
+    assert wanted(hosts) == {}
+
+
+def test_one_that_two_routes_bring_is_nobodys_own() -> None:
+    hosts = HostCertificates()
+    hosts.put(claim("one"), HOST, certificate("x"))
+    hosts.put(claim("two"), OTHER, certificate("x"))
+    assert wanted(hosts) == {HOST: (subject("x"), False), OTHER: (subject("x"), False)}
+    hosts.put(claim("two"), OTHER, certificate("y"))
+    assert wanted(hosts) == {HOST: (subject("x"), True), OTHER: (subject("y"), True)}
+
+
+def test_only_what_changes_something_counts() -> None:
+    hosts = HostCertificates()
+    hosts.put(claim("none"), HOST, None)
+    assert hosts.changes == 0
+    hosts.put(claim("one"), HOST, certificate("x"))
+    before = hosts.changes
+    hosts.put(claim("one"), HOST, certificate("x"))
+    assert hosts.changes == before
+    hosts.put(claim("one"), OTHER, certificate("x"))
+    assert hosts.changes > before
+    hosts.remove(claim("nobody").route)
+
+
+@pytest.mark.parametrize(
+    ("brings", "shown", "served"),
+    [
+        ("x", None, False),
+        ("x", "x", True),
+        ("x", "y", False),
+        (None, None, True),
+        (None, "x", False),
+    ],
+)
+def test_whether_it_is_served(brings: str | None, shown: str | None, served: bool) -> None:
+    hosts = HostCertificates()
+    hosts.put(claim("one"), HOST, certificate(brings) if brings else None)
+    hosts.show(Shown({HOST: certificate(shown).name} if shown else {}))
+    assert hosts.is_served(claim("one").route) == served
+    assert list(hosts.missing) == ([] if served else [HOST])
+
+
+def test_of_whom_something_else_is_so() -> None:
+    hosts, x = HostCertificates(), certificate("x").name
+    for name, host in (("one", HOST), ("path", HOST), ("two", OTHER)):
+        hosts.put(claim(name), host, certificate("x"))
+    both = {claim("one").route, claim("path").route}
+    assert hosts.show(Shown({HOST: x})) == both
+    assert hosts.show(Shown({HOST: x})) == set()
+    assert hosts.show(Shown({HOST: x}, {OTHER: "it is bad"})) == {claim("two").route}
+    assert hosts.failure(claim("two").route) == "it is bad"
+    assert hosts.failure(claim("one").route) == ""
+    assert hosts.show(Shown({OTHER: x})) == both | {claim("two").route}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from([HOST, OTHER, None]),
+        st.sampled_from(["x", "y", None]),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_any_history_ends_as_from_scratch(
+    steps: list[tuple[int, str | None, str | None]],
+) -> None:
+    hosts, now = HostCertificates(), dict[int, tuple[str, str | None]]()
+    for number, host, brings in steps:
+        before, changes = wanted(hosts), hosts.changes
+        now.pop(number, None)
+        if host is None:
+            hosts.remove(claim(str(number), number).route)
+        else:
+            now[number] = host, brings
+            hosts.put(claim(str(number), number), host, certificate(brings) if brings else None)
+        assert hosts.changes != changes or wanted(hosts) == before
+    scratch = HostCertificates()
+    for number, (host, brings) in now.items():
+        scratch.put(claim(str(number), number), host, certificate(brings) if brings else None)
+    assert wanted(hosts) == wanted(scratch)
