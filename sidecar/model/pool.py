@@ -160,7 +160,8 @@ class WebClass(_Slots):
 @dataclass(frozen=True)
 class WebPool:
     """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
-    leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server."""
+    leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server.
+    ``unmatched_status``: of the answer to a request for which there is no Route."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
@@ -169,6 +170,7 @@ class WebPool:
     http_request_timeout_seconds: float
     keep_alive_timeout_seconds: float
     inspect_timeout_seconds: float
+    unmatched_status: int
 
     @property
     def ends_tls(self) -> bool:

@@ -92,6 +92,8 @@ class WebSettings(Section):
     denied_domains: tuple[Domain, ...] = ()
     #: Whether spec.wildcardPolicy may be Subdomain.
     wildcards: StrictBool = False
+    #: Of the answer to a request that no Route is for.
+    unmatched_status: Literal[503, 404] = 503
     #: Whether the oldest Route of a host keeps other namespaces off all of its paths.
     namespace_ownership: StrictBool = True
     timeouts: WebTimeoutSettings = WebTimeoutSettings()
@@ -136,4 +138,5 @@ class WebSettings(Section):
             http_request_timeout_seconds=self.timeouts.http_request,
             keep_alive_timeout_seconds=self.timeouts.keep_alive,
             inspect_timeout_seconds=self.timeouts.inspect,
+            unmatched_status=self.unmatched_status,
         )

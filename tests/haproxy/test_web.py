@@ -84,6 +84,22 @@ def test_a_path_without_servers_is_not_its_hosts(make_stand: MakeStand, named: M
         assert web.served("shop.example", "/cart") == "503"
 
 
+def test_no_route_is_404_where_that_is_wished(make_stand: MakeStand, named: MakeNamed) -> None:
+    web = WebStand.make(make_stand, unmatched_status=404)
+    web.stand.write(
+        "web.yaml",
+        *host_app("a", "a.example", [named("a")], path="/a"),
+        *host_app("empty", "empty.example", []),
+    )
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("a.example", "a", "/a/b")
+        converged(daemon)
+        assert web.served("a.example", "/ab") == "404"
+        assert web.served("b.example") == "404"
+        assert web.ended("b.example") == "404"
+        assert web.served("empty.example") == "503"
+
+
 def test_passthrough_by_sni(make_stand: MakeStand, make_server: MakeServer) -> None:
     web = WebStand.make(make_stand)
     one, two = make_server("one"), make_server("two")

@@ -101,6 +101,7 @@ web:
   allowed_domains: [example.com]
   denied_domains: [internal.example.com]
   wildcards: true
+  unmatched_status: 404
   namespace_ownership: false
   timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
 drain: {deadline: 90s}
@@ -197,6 +198,7 @@ def test_every_key_means_what_it_says() -> None:
             "allowed_domains": ("example.com",),
             "denied_domains": ("internal.example.com",),
             "wildcards": True,
+            "unmatched_status": 404,
             "namespace_ownership": False,
             "timeouts": {
                 "client": 1.0,
@@ -239,6 +241,7 @@ def test_every_key_means_what_it_says() -> None:
         client_timeout_seconds=1.0,
         http_request_timeout_seconds=4.0,
         keep_alive_timeout_seconds=5.0,
+        unmatched_status=404,
         inspect_timeout_seconds=6.0,
     )
 
