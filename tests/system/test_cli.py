@@ -237,6 +237,7 @@ def test_the_examples_are_good() -> None:
         ["*.apps.example", "demo/apps", "Admitted", "2"],
         ["30001", "demo/billing", "Admitted", "1"],
         ["shop.example/cart", "demo/cart", "Admitted", "1"],
+        ["login.example", "demo/login", "Admitted", "2"],
         ["13306", "demo/mysql", "Admitted", "1"],
         ["6620", "demo/ottcache-002", "NoEndpoints", "0"],
         ["30002", "demo/partner", "Admitted", "1"],
