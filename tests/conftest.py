@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from by_host import MakeNamed, NamedServer
 from cli import ROOT, Process, Start
 from peers import MakeClient, MakePeer, clients, peers_in
 from stand import EchoServer, Stand
@@ -87,6 +88,18 @@ def make_server() -> Iterator[Callable[..., EchoServer]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def named(files: contextlib.ExitStack) -> MakeNamed:
+    """Makes HTTP servers that answer with their names."""
+
+    def make(name: str, *address: Any) -> NamedServer:
+        server = NamedServer(name, *address)
+        files.callback(server.close)
+        return server
+
+    return make
 
 
 @pytest.fixture

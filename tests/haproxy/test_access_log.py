@@ -1,16 +1,12 @@
 """HAProxy's access log of Routes by host: real lines of the real one, with the Route's name."""
 
-import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import pytest
-from by_host import NamedServer, WebStand, ask, host_app
+from by_host import MakeNamed, WebStand, ask, host_app
 from stand import MakeServer, MakeStand, await_, converged, running
 
 from sidecar.haproxy.web_files import WebFiles
-
-MakeNamed = Callable[..., NamedServer]
 
 #: As docs/reference.md has them, in this order.
 HTTP = re.compile(
@@ -25,16 +21,6 @@ TLS = re.compile(
     r" (?P<connections>\d+/\d+/\d+/\d+/\+?\d+) (?P<queues>\d+/\d+) (?P<received>\d+)"
     r' "(?P<sni>.*)" (?P<route>\S+)'
 )
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str) -> NamedServer:
-        server = NamedServer(name)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def lines(web: WebStand, form: re.Pattern[str] = HTTP) -> list[Mapping[str, str]]:

@@ -5,27 +5,15 @@ import hashlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from by_host import NamedServer, WebStand, ask_over, host_app
+from by_host import MakeNamed, NamedServer, WebStand, ask_over, host_app
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
-MakeNamed = Callable[..., NamedServer]
-
 ROOT = CA.root()
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str) -> NamedServer:
-        server = NamedServer(name)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def tls_of(issued: Issued) -> Mapping[str, str]:

@@ -1,27 +1,12 @@
 """What HAProxy counts of Routes by host, with the real one: in the status, `why` and the metrics,
 and never told of another Route than that whose it was."""
 
-import contextlib
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-from by_host import NamedServer, WebStand, ask, host_app
+from by_host import MakeNamed, WebStand, ask, host_app
 from cli import run_cli
 from stand import MakeServer, MakeStand, await_, converged, running
 from web import get
-
-MakeNamed = Callable[..., NamedServer]
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str) -> NamedServer:
-        server = NamedServer(name)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def traffic(web: WebStand, host: str) -> Any:

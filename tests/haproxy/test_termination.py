@@ -1,27 +1,12 @@
 """TLS that HAProxy ends: edge Routes, what becomes of requests in clear, and what the log says."""
 
-import contextlib
-from collections.abc import Callable
-
 import pytest
-from by_host import NamedServer, WebStand, ask, host_app
+from by_host import MakeNamed, NamedServer, WebStand, ask, host_app
 from stand import EchoServer, MakeServer, MakeStand, Stand, await_, converged, running
 
 from sidecar.haproxy.naming import web_backend_name
 
-MakeNamed = Callable[..., NamedServer]
-
 FLAGS, ROUTES = "flags.map", "routes.map"
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str) -> NamedServer:
-        server = NamedServer(name)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def shown(stand: Stand, name: str) -> dict[str, str]:

@@ -1,11 +1,10 @@
 """Routes by host, end to end: manifests in a folder, a daemon, the real HAProxy, real requests."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from by_host import NamedServer, WebStand, host_app
+from by_host import MakeNamed, WebStand, host_app
 from stand import (
     EchoServer,
     MakeServer,
@@ -19,18 +18,6 @@ from stand import (
 )
 
 from sidecar.haproxy.naming import web_backend_name
-
-MakeNamed = Callable[..., NamedServer]
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str) -> NamedServer:
-        server = NamedServer(name)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def test_a_request_reaches_its_route(make_stand: MakeStand, named: MakeNamed) -> None:

@@ -2,27 +2,14 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
-from by_host import NamedServer, WebStand, host_app
+from by_host import MakeNamed, NamedServer, WebStand, host_app
 from stand import MakeServer, MakeStand, await_, converged, fresh_ip, running
 
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.state import parse_servers_state
-
-MakeNamed = Callable[..., NamedServer]
-
-
-@pytest.fixture
-def named(files: contextlib.ExitStack) -> MakeNamed:
-    def make(name: str, *address: Any) -> NamedServer:
-        server = NamedServer(name, *address)
-        files.callback(server.close)
-        return server
-
-    return make
 
 
 def with_ports(app: tuple[dict[str, Any], ...], *ports: tuple[str, int]) -> tuple[Any, ...]:

@@ -90,6 +90,10 @@ def is_tls(reply: bytes) -> bool:
     return reply[:1] in (b"\x16", b"\x15")
 
 
+#: Makes one that is closed when the test ends: the fixture `named`.
+MakeNamed = Callable[..., NamedServer]
+
+
 class Reply(NamedTuple):
     status: int
     head: str
