@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from by_host import MakeNamed, NamedServer, WebStand, ask_over, host_app
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
@@ -256,3 +258,26 @@ def test_whoever_meddles_with_certificates_is_put_right(
             await_shown(web, "a.example", issued)
             await_(lambda: "# transaction" not in client.ask("show ssl cert"), "none is left open")
             assert web.ended("a.example") == "a"
+
+
+def test_a_certificate_whose_name_would_end_a_reply_is_refused(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x\n> y")])
+    bad, good = ROOT.leaf("bad.example", subject=name), ROOT.leaf("good.example")
+    web.stand.write(
+        "web.yaml",
+        *app("bad", "bad.example", server, bad),
+        *app("good", "good.example", server, good),
+    )
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "good.example", good)
+
+        def message() -> str:
+            (found,) = (item for item in daemon._routing.verdicts() if item.route.name == "bad")
+            return str(found.message)
+
+        await_(lambda: "control character" in message(), "its author is told")
+        assert web.ended("bad.example") == "503"
+        await_(lambda: web.ended("good.example") == "web", "nobody else notices")
