@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
@@ -10,6 +11,7 @@ from sidecar.common.errors import SettingsError
 from sidecar.common.files import SECRET, write_atomically
 from sidecar.common.text import reason_of
 from sidecar.haproxy import config as haproxy_config
+from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.settings.schema import Settings
 
@@ -42,7 +44,7 @@ def write_files(settings: Settings, path: Path) -> None:
         if not settings.haproxy.state_file.exists():
             write_atomically(settings.haproxy.state_file, _NO_STATE)
         if settings.pool().web:
-            _write_web_files(WebFiles.beside(settings.haproxy.state_file))
+            _write_web_files(WebFiles.beside(settings.haproxy.state_file), _verified(settings))
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -50,9 +52,16 @@ def write_files(settings: Settings, path: Path) -> None:
         raise SettingsError("haproxy", [problem]) from exc
 
 
-def _write_web_files(files: WebFiles) -> None:
+def _verified(settings: Settings) -> list[str]:
+    """The backends with a CA file."""
+    web = settings.pool().web
+    classes = [item for item in web.classes if item.name == "reencrypt"] if web else []
+    return [unit for item in classes for unit in web_backend_names(item.name, item.count)]
+
+
+def _write_web_files(files: WebFiles, verified: Collection[str]) -> None:
     """The page is ours, and replaced; what is in the maps, and the certificates, are HAProxy's
-    memory, and stay."""
+    memory, and stay. ``verified``: backends with a CA file."""
     page = haproxy_config.unavailable_page_path().read_bytes().decode("ascii")
     write_atomically(files.unavailable_page, page)
     for path in files.maps:
@@ -66,6 +75,26 @@ def _write_web_files(files: WebFiles) -> None:
 
         made = self_signed(_DEFAULT_HOST, time.time())
         write_atomically(files.default_certificate, made.pem.decode("ascii"), SECRET)
+    if verified:
+        _write_authorities(files, verified)
+
+
+def _write_authorities(files: WebFiles, verified: Iterable[str]) -> None:
+    """With one that is not good HAProxy would not start, so it is replaced by one that trusts
+    nobody."""
+    from sidecar.control.certificate_files import read_authority
+    from sidecar.haproxy.own_certificates import placeholder_authority, self_signed
+
+    nobody = read_authority(files.no_authority)
+    if nobody is None:
+        nobody = placeholder_authority(time.time())
+        write_atomically(files.no_authority, nobody.text)
+    for path in map(files.authority, verified):
+        if read_authority(path) is None:
+            write_atomically(path, nobody.text)
+    if not files.client_certificate.exists():
+        made = self_signed(_DEFAULT_HOST, time.time())
+        write_atomically(files.client_certificate, made.pem.decode("ascii"), SECRET)
 
 
 def _text(settings: Settings) -> str:

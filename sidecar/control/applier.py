@@ -27,7 +27,7 @@ Failure = CommandRefusedError | LocalProtocolError | AddressNotShownError
 
 #: Before servers that were added get their addresses, then before the barrier, behind it, and when
 #: all units are served.
-_ADD, _PREPARE, _SERVE, _TIDY = PHASES[:3], PHASES[3:4], PHASES[4:7], PHASES[7:]
+_ADD, _PREPARE, _SERVE, _TIDY = PHASES[:4], PHASES[4:5], PHASES[5:8], PHASES[8:]
 
 
 class Applied(NamedTuple):

@@ -17,6 +17,9 @@ from sidecar.common.errors import LocalProtocolError
 from sidecar.common.files import SECRET, KeptFile, cannot_write
 from sidecar.haproxy.certificates import ListEntry, Stored
 from sidecar.haproxy.pem import Pem
+from sidecar.model.certificate_rules import judge_authority
+from sidecar.model.certificates import CertificateAuthority
+from sidecar.model.verdicts import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,36 @@ class CertificateFiles:
             return False
         self._problem = ""
         return True
+
+
+def read_authority(path: Path) -> CertificateAuthority | None:
+    """The CAs in a file, if HAProxy would start with it as far as we can tell."""
+    try:
+        found = judge_authority(str(path), path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if isinstance(found, Refusal) else found
+
+
+class AuthorityFiles:
+    """CA files, one for each backend, which are public, and always there."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, KeptFile] = {}
+        # as far as this process knows: file -> the mark of what is in it
+        self._written: dict[str, str] = {}
+
+    def save(self, shown: Mapping[str, CertificateAuthority]) -> bool:
+        """Make them hold what HAProxy has; whether they do."""
+        for name, authority in shown.items():
+            if self._written.get(name) == authority.mark:
+                continue
+            self._written.pop(name, None)
+            file = self._files.setdefault(name, KeptFile(Path(name)))
+            written = read_authority(Path(name))
+            if (written and written.mark == authority.mark) or file.write(authority.text):
+                self._written[name] = authority.mark
+        return self._written.keys() >= shown.keys()
 
 
 def _read(path: Path) -> Pem | None:

@@ -3,26 +3,36 @@
 Owns which setting goes where; the parts themselves do not know that there are settings.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.common.errors import SettingsError
 from sidecar.common.metrics import Metrics
+from sidecar.common.text import reason_of
+from sidecar.control.certificate_files import read_authority
 from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import web_backend_names
+from sidecar.haproxy.own_certificates import placeholder_authority
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
 from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
+from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ENDED, key_of_entry
-from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.certificate_rules import judge_authority
+from sidecar.model.certificates import CertificateAuthority
+from sidecar.model.desired import BackendClass, ClaimKey, Unit
+from sidecar.model.pool import TLSBackend, WebPool
+from sidecar.model.verdicts import Refusal
 from sidecar.routing.endpoints import denier
 from sidecar.routing.table import Routing
-from sidecar.routing.web import FLAGS, HOSTS, PORTS, ROUTES, SNI, Web
+from sidecar.routing.web import AUTHORITY, FLAGS, HOSTS, PORTS, ROUTES, SERVER_NAME, SNI, Web
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
@@ -59,15 +69,48 @@ def make_listeners(settings: Settings) -> Listeners:
         )
         if used
     ]
-    classes = {
-        unit: item for item in pool.classes for unit in web_backend_names(item.name, item.count)
-    }
+    classes: dict[Unit, BackendClass] = {}
+    for item in pool.classes:
+        for unit in web_backend_names(item.name, item.count):
+            verified = item.name == "reencrypt"
+            classes[unit] = TLSBackend(item.slots, files.server_tls(unit)) if verified else item
     attributes = [
         AttributeMap(ROUTES, str(files.routes_map), needed=False),
         AttributeMap(FLAGS, str(files.flags_map), needed=True),
     ]
-    web = MappedBackends(maps, classes, attributes if kinds else ())
+    trust = None
+    if pool.ends_tls:
+        attributes.append(AttributeMap(SERVER_NAME, str(files.server_names_map), needed=True))
+        trust = _make_trust(files, pool)
+    web = MappedBackends(maps, classes, attributes if kinds else (), trust)
     return Listeners(ports, web, Kinds(ports, web))
+
+
+def _make_trust(files: WebFiles, pool: WebPool) -> TrustFiles:
+    units = (
+        unit
+        for item in pool.classes
+        if item.name == "reencrypt"
+        for unit in web_backend_names(item.name, item.count)
+    )
+    nobody = read_authority(files.no_authority) or placeholder_authority(time.time())
+    return TrustFiles(AUTHORITY, {unit: str(files.authority(unit)) for unit in units}, nobody)
+
+
+def _service_ca(settings: Settings) -> CertificateAuthority | None:
+    """Raises SettingsError if there is to be one, and the file has none."""
+    path = settings.web.service_ca
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as exc:
+        problem = f"{path}: cannot be read: {reason_of(exc)}; write the PEM of the CA there"
+        raise SettingsError("web.service_ca", [problem]) from exc
+    found = judge_authority(str(path), text)
+    if isinstance(found, Refusal):
+        raise SettingsError("web.service_ca", [found.message])
+    return found
 
 
 def _host_title(entry: str) -> str:
@@ -90,7 +133,11 @@ def make_routing(
             settings.web.rules(),
             {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
             {item.kind for item in pool.listeners},
+            _service_ca(settings),
         )
+    if web and listeners.web and (trust := listeners.web.trust):
+        asked = web.trust
+        trust.wanted = lambda unit: found.authority if (found := asked(unit)) else None
     return Routing(
         listeners.ports,
         settings.router_name,

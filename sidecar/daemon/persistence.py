@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sidecar.common.errors import RuntimeAPIError
 from sidecar.common.files import KeptFile
+from sidecar.control.certificate_files import AuthorityFiles
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.maps import parse_map_file, render_map
@@ -50,6 +51,8 @@ class Persistence:
         self._attributes = (
             [(MapFile(Path(item.file)), item) for item in web.attribute_maps] if web else []
         )
+        self._trust = web.trust if web else None
+        self._authorities = AuthorityFiles()
         if routing.web:
             paths = [Path(item.file) for _, item in self._maps]
             routing.web.was_saved(unit for path in paths for unit in _saved_units(path))
@@ -114,6 +117,8 @@ class Persistence:
         if parse_info(info).stopping or not self._state_file.write(state.strip("\n") + "\n"):
             return
         files = [file.write(item.values) for file, item in self._attributes]
+        if self._trust:
+            files.append(self._authorities.save(self._trust.shown))
         files += [file.write(item.leads) for file, item in self._maps]
         if all(files):
             self._saved_changes = changes

@@ -14,7 +14,11 @@ _BACKEND = re.compile(r"be_tcp-([0-9]+)")
 _FRONTEND = re.compile(r"tcp-([0-9]+)")
 
 #: class -> how its backends' names begin.
-_PREFIXES: dict[WebClassName, str] = {"http": "be_http_", "passthrough": "be_pass_"}
+_PREFIXES: dict[WebClassName, str] = {
+    "http": "be_http_",
+    "reencrypt": "be_re_",
+    "passthrough": "be_pass_",
+}
 _CLASSES = {prefix: name for name, prefix in _PREFIXES.items()}
 _WEB_BACKEND = re.compile(rf"({'|'.join(_CLASSES)})([1-9][0-9]*)")
 

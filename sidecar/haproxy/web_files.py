@@ -9,15 +9,18 @@ from typing import Self
 class WebFiles:
     """Files that HAProxy reads at its start if it has anything for Routes by host, beside its
     state file: the maps, which must exist, and the page of its own answers; and, for TLS, the
-    folder of certificates, and the socket at which what is not passed through is handed over."""
+    folders of certificates and of what servers are trusted by, and the socket at which what is not
+    passed through is handed over."""
 
     hosts_map: Path
     sni_map: Path
     ports_map: Path
     routes_map: Path
     flags_map: Path
+    server_names_map: Path
     unavailable_page: Path
     certificates: Path
+    authorities: Path
     termination: Path
 
     @classmethod
@@ -30,8 +33,10 @@ class WebFiles:
             ports_map=maps / "ports.map",
             routes_map=maps / "routes.map",
             flags_map=maps / "flags.map",
+            server_names_map=maps / "server_names.map",
             unavailable_page=folder / "503.http",
             certificates=folder / "certificates",
+            authorities=folder / "authorities",
             termination=folder / "tls.sock",
         )
 
@@ -45,6 +50,28 @@ class WebFiles:
         """Which certificate is for which SNI."""
         return self.certificates / "crt-list"
 
+    def authority(self, backend: str) -> Path:
+        """The CAs by which the servers of a backend are verified; HAProxy does not start without
+        any."""
+        return self.authorities / f"{backend}.pem"
+
+    @property
+    def no_authority(self) -> Path:
+        """What a backend without a Route has there: it trusts nobody."""
+        return self.authorities / "nobody.pem"
+
+    @property
+    def client_certificate(self) -> Path:
+        """What servers are shown that ask for a certificate. It is there only since HAProxy
+        changes a CA file that runs for no server without one; and never changes (haproxy #3165)."""
+        return self.authorities / "client.pem"
+
+    def server_tls(self, backend: str) -> tuple[str, ...]:
+        """What servers of a backend whose Route is re-encrypted have, pre-rendered or added. The
+        variable has the name that is verified, and without one none is."""
+        verified = ("ssl", "verify", "required", "ca-file", str(self.authority(backend)))
+        return (*verified, "crt", str(self.client_certificate), "sni", "var(txn.sni)")
+
     @property
     def maps(self) -> tuple[Path, ...]:
         return self.hosts_map, self.sni_map, self.ports_map, *self.attribute_maps
@@ -52,4 +79,4 @@ class WebFiles:
     @property
     def attribute_maps(self) -> tuple[Path, ...]:
         """Whose keys are backends."""
-        return self.routes_map, self.flags_map
+        return self.routes_map, self.flags_map, self.server_names_map

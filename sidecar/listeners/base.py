@@ -5,7 +5,7 @@ Claims, slots, the planner, the schedule, the loop and the reports handle the va
 stands behind `ListenerKind`. Kinds do not know each other. Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,10 +49,14 @@ class ListenerKind(Protocol):
     def takes(self, attribute: str) -> bool:
         """Whether HAProxy is to be told of this attribute."""
 
-    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+    def guards(self, attribute: str) -> bool:
+        """Whether a server of a unit may take connections only while HAProxy shows the value of
+        this attribute that the unit should have, and none made with another value."""
+
+    def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         """Tell HAProxy that ``unit`` has this value of an attribute."""
 
-    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+    def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
         """Tell HAProxy that it has none."""
 
     def questions(

@@ -1,6 +1,6 @@
 """Several kinds of listeners as one: who has a unit or a key, answers for it. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
@@ -35,10 +35,13 @@ class Kinds:
     def takes(self, attribute: str) -> bool:
         return any(kind.takes(attribute) for kind in self._kinds)
 
-    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+    def guards(self, attribute: str) -> bool:
+        return any(kind.guards(attribute) for kind in self._kinds)
+
+    def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         return self._of[unit].describe(unit, attribute, value)
 
-    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+    def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
         return self._of[unit].forget(unit, attribute)
 
     def questions(

@@ -9,7 +9,7 @@ Must not know what an entry's key is made of (`sidecar.listeners.web_keys`). Doe
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import counted
 from sidecar.haproxy.dialect import MAP_UNKNOWN
@@ -17,6 +17,7 @@ from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry, is_key, parse_
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.base import ExposureRules
+from sidecar.listeners.trust import TrustFiles
 from sidecar.model.desired import Attributes, BackendClass, BackendName, ClaimKey, Unit
 
 #: An entry stands without a server, too: HAProxy answers 503, and does not look for a shorter path.
@@ -125,12 +126,12 @@ class AttributeMap:
         self.exists = True
         self.values: dict[str, str] = {}
 
-    def change(self, unit: Unit, value: str) -> KeyOperation:
+    def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
         change = SetEntry if unit in self.values else AddEntry
-        return change(unit, ClaimKey(self.name, unit), self.file, unit, value)
+        return (change(unit, ClaimKey(self.name, unit), self.file, unit, value),)
 
-    def remove(self, unit: Unit) -> KeyOperation:
-        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, unit)
+    def remove(self, unit: Unit) -> Sequence[KeyOperation]:
+        return (DeleteEntry(unit, ClaimKey(self.name, unit), self.file, unit),)
 
     def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
         """What shows the ``touched`` values; None: all."""
@@ -152,19 +153,26 @@ class AttributeMap:
 
 class MappedBackends:
     """The backends of ``classes``, to which entries of ``maps`` lead, and of which HAProxy is told
-    ``attributes``; a `ListenerKind`."""
+    ``attributes``, and whom it is to trust; a `ListenerKind`. ``trust``: None where nobody is
+    verified."""
 
     def __init__(
         self,
         maps: Iterable[EntryMap],
         classes: Mapping[Unit, BackendClass],
         attributes: Iterable[AttributeMap] = (),
+        trust: TrustFiles | None = None,
     ) -> None:
         self.classes = classes
         self.maps = tuple(maps)
         self.attribute_maps = tuple(attributes)
+        self.trust = trust
+        self._attributes: Sequence[AttributeMap | TrustFiles] = (
+            *self.attribute_maps,
+            *([trust] if trust else []),
+        )
         self._map = {item.name: item for item in self.maps}
-        self._attribute = {item.name: item for item in self.attribute_maps}
+        self._attribute = {item.name: item for item in self._attributes}
 
     @property
     def names(self) -> Collection[str]:
@@ -187,17 +195,20 @@ class MappedBackends:
         found = self._attribute.get(attribute)
         return found is not None and (found.exists or found.needed)
 
-    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+    def guards(self, attribute: str) -> bool:
+        return self.trust is not None and attribute == self.trust.name
+
+    def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         return self._attribute[attribute].change(unit, value)
 
-    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+    def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
         return self._attribute[attribute].remove(unit)
 
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
         lines: list[str] = []
-        maps: list[EntryMap | AttributeMap] = [*self.maps, *self.attribute_maps]
+        maps: list[EntryMap | AttributeMap | TrustFiles] = [*self.maps, *self._attributes]
         for item in maps:
             own = [key for key in touched if key.listener == item.name]
             lines += item.questions(None if units is None else own)
@@ -208,14 +219,14 @@ class MappedBackends:
     ) -> dict[Unit, frozenset[ClaimKey]]:
         for item in self.maps:
             item.parse(answers, self.classes)
-        for attribute in self.attribute_maps:
+        for attribute in self._attributes:
             attribute.parse(answers)
         if not any(item.exists for item in self.maps):
             return {}
         return {unit: self._leading(unit) for unit in units}
 
     def attributes(self, unit: Unit) -> Attributes:
-        known = ((item.name, item.values.get(unit)) for item in self.attribute_maps)
+        known = ((item.name, item.values.get(unit)) for item in self._attributes)
         return {name: value for name, value in known if value is not None}
 
     def absence(self, unit: Unit) -> str:

@@ -7,7 +7,7 @@ Services or endpoints. Pure.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import shown
 from sidecar.haproxy.naming import (
@@ -103,10 +103,13 @@ class TCPPorts:
     def takes(self, _attribute: str, /) -> bool:
         return False
 
-    def describe(self, unit: Unit, attribute: str, value: str) -> KeyOperation:
+    def guards(self, _attribute: str, /) -> bool:
+        return False
+
+    def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         raise NotImplementedError(f"{unit}: {attribute} {value}: a port has no attributes")
 
-    def forget(self, unit: Unit, attribute: str) -> KeyOperation:
+    def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
         raise NotImplementedError(f"{unit}: {attribute}: a port has no attributes")
 
     def questions(

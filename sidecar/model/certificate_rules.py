@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -69,6 +70,15 @@ def judge_tls(tls: RouteTLS) -> GoodTLS | Refusal:
         _Given("spec.tls.destinationCACertificate", tls.destination_ca_certificate), problems
     )
     return _refusal(problems) if problems else GoodTLS(certificate, authority)
+
+
+def judge_authority(field: str, text: str) -> CertificateAuthority | Refusal:
+    """The CAs in ``text``, which is at ``field``, or all that is wrong with it."""
+    problems: list[str] = []
+    found = _authority(_Given(field, SecretText(text)), problems)
+    if found is None and not problems:
+        problems.append(f"{field}: empty; write the PEM of the CA's certificates")
+    return found if found and not problems else _refusal(problems)
 
 
 def judge_secret(kind: str, data: Mapping[str, object]) -> ServerCertificate | Refusal:
@@ -264,6 +274,14 @@ def _authority(given: _Given, problems: list[str]) -> CertificateAuthority | Non
     if not found or not given.text:
         return None
     _judge_authorities(given, found, problems)
+    keys = [item.public_key() for item in found.certificates]
+    if len(keys) > 1 and any(isinstance(key, Ed25519PublicKey) for key in keys):
+        problems.append(
+            given.problem(
+                "a CA with an Ed25519 key cannot stand beside others, of which HAProxy then does"
+                " not show all; use it alone, or CAs with ECDSA or RSA keys"
+            )
+        )
     made = CertificateAuthority.of(found.certificates)
     if len(made.pem) > PEM_MAX_BYTES:
         problems.append(given.problem(_too_big(len(made.pem))))

@@ -12,7 +12,10 @@ from typing import Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -77,12 +80,14 @@ class CertificateAuthority:
     """The certificates that HAProxy trusts on its way to a Route's servers.
 
     ``name``: by content, in the letters of hex. ``count``: as ``show ssl ca-file`` has it.
+    ``mark``: by what that shows of them, see `mark_of`.
     """
 
     name: str
     pem: bytes = field(repr=False, compare=False)
     count: int
     subjects: tuple[str, ...]
+    mark: str
 
     @classmethod
     def of(cls, certificates: Iterable[x509.Certificate]) -> Self:
@@ -90,7 +95,25 @@ class CertificateAuthority:
         distinct = tuple(dict.fromkeys(certificates))
         pem = _encoded(distinct)
         subjects = tuple(_shown(certificate.subject) for certificate in distinct)
-        return cls(_name(pem), pem, len(distinct), subjects)
+        mark = mark_of(map(_shown_by, distinct))
+        return cls(_name(pem), pem, len(distinct), subjects, mark)
+
+    @property
+    def text(self) -> str:
+        """The PEM, as a file has it."""
+        return self.pem.decode("ascii")
+
+
+def mark_of(shown: Iterable[str]) -> str:
+    """By what HAProxy shows of authorities, in any order: the SHA-1 fingerprint of each, in
+    upper-case hex, or the serial number of one that has no fingerprint there."""
+    return _name(" ".join(sorted(shown)).encode())
+
+
+def _shown_by(certificate: x509.Certificate) -> str:
+    if isinstance(certificate.public_key(), Ed25519PublicKey):
+        return _hex(certificate.serial_number)
+    return certificate.fingerprint(SHA1()).hex().upper()  # noqa: S303  # HAProxy's
 
 
 def _encoded(certificates: Iterable[x509.Certificate]) -> bytes:

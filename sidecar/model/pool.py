@@ -104,9 +104,10 @@ class PortPool(_Slots):
         return format_ports(self.ports)
 
 
-#: The classes of backends behind listeners: for Routes found by host and path, and for those with
-#: TLS passthrough, found by SNI, on a port of a pool, too.
-WebClassName = Literal["http", "passthrough"]
+#: The classes of backends behind listeners: for Routes found by host and path, whose servers speak
+#: HTTP in clear or over TLS; and for those with TLS passthrough, found by SNI, on a port of a pool,
+#: too.
+WebClassName = Literal["http", "reencrypt", "passthrough"]
 
 #: How the servers of a Route by host are chosen; ``source`` by a consistent hash.
 WebBalance = Literal["roundrobin", "leastconn", "random", "source"]
@@ -118,7 +119,7 @@ ListenerProtocol = Literal["http", "tls"]
 #: not pass it through.
 CLASSES_OF: Mapping[ListenerProtocol, tuple[WebClassName, ...]] = {
     "http": ("http",),
-    "tls": ("http", "passthrough"),
+    "tls": ("http", "reencrypt", "passthrough"),
 }
 
 
@@ -148,6 +149,8 @@ class WebClass(_Slots):
 
     #: Readiness comes from Kubernetes.
     check: ClassVar[HealthCheck | None] = None
+    #: What servers of all its backends have; those of a ``reencrypt`` one have their backend's own
+    #: beside, see `TLSBackend`.
     server_options: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -155,6 +158,16 @@ class WebClass(_Slots):
         """The weight of slots that nobody uses. In a hash a server has 16 entries for each unit of
         weight, at 64 bytes."""
         return 1 if self.balance in ("random", "source") else WEIGHT_MAX
+
+
+@dataclass(frozen=True)
+class TLSBackend(_Slots):
+    """A backend of the class ``reencrypt``. ``server_options``: those of its servers' TLS."""
+
+    slots: int
+    server_options: tuple[str, ...]
+
+    check: ClassVar[HealthCheck | None] = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sidecar.haproxy.authorities import SetAuthority
 from sidecar.haproxy.maps import AddEntry, SetEntry
 from sidecar.haproxy.operations import (
     AddServer,
@@ -44,7 +45,7 @@ def after(observed: ObservedUnit, plan: Plan) -> ObservedUnit:
     exposed = observed.exposed - concealed | {operation.key for operation in plan.expose}
     attributes = dict(observed.attributes)
     for operation in plan.describe:
-        if isinstance(operation, AddEntry | SetEntry):
+        if isinstance(operation, AddEntry | SetEntry | SetAuthority):
             attributes[operation.key.listener] = operation.value
     for operation in plan.forget:
         attributes.pop(operation.key.listener, None)

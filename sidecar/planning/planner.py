@@ -6,7 +6,10 @@ else's, and a unit that had a usable server keeps one. Plans of several units ar
 by phase; the order that gives it:
 
 1. ``conceal``: a key that is to lead nowhere, goes first.
-2. ``describe``: HAProxy is told what the rules that all units share are to know of this one.
+2. ``rest`` and ``describe``: HAProxy is told what the rules that all units share are to know of
+   this one. What guards its servers, as the CAs that they are verified by, is told while all of
+   them are in ``maint``, where no connection outlives it, and the plan ends with it: nobody is made
+   ready before HAProxy was looked at, and shows it.
 3. ``add``: where no slot is free, or a server speaks another protocol than slots do, the backend
    gets more, which lead nowhere yet.
 4. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
@@ -113,6 +116,8 @@ class Plan:
     handed: frozenset[ClaimKey] = frozenset()
     #: Servers that the backend gets before ``prepare``.
     add: tuple[AddServer, ...] = ()
+    #: Servers that wait for what guards them.
+    rest: tuple[Operation, ...] = ()
     describe: tuple[KeyOperation, ...] = ()
     forget: tuple[KeyOperation, ...] = ()
 
@@ -144,7 +149,7 @@ class Plan:
 PHASES: tuple[Callable[[Plan], tuple[Operation, ...]], ...] = tuple(
     attrgetter(phase)
     for phase in (
-        *("conceal", "describe", "add", "prepare"),
+        *("conceal", "rest", "describe", "add", "prepare"),
         *("activate", "retire", "expose"),
         *("tidy", "forget"),
     )
@@ -168,6 +173,14 @@ def plan(
         can_add=can_add,
         unfit=_unfit(its_class, slots),
     )
+    has = observed.attributes
+    wants = {name: value for name, value in desired.attributes.items() if kind.takes(name)}
+    news = sorted(wants.items() - has.items())
+    describe = tuple(part for item in news for part in kind.describe(unit, *item))
+    gone = observed.exposed - desired.exposed - desired.handed
+    conceal = tuple(kind.conceal(key, unit) for key in sorted(gone))
+    if any(kind.guards(name) for name, _ in news):
+        return _unguarded(observed, conceal, describe, assignment, desired.handed)
     waits = its_class.check is not None and _others_serve(assignment.placed, slots)
     add: list[AddServer] = []
     prepare: list[Operation] = []
@@ -195,12 +208,9 @@ def plan(
     if its_class.check is not None and not any(isinstance(op, SetState) for op in activate):
         activate += _trust(unit, assignment.placed, slots, retire)
     tidy, ending = _tidy(desired, observed, its_class, assignment)
-    gone = observed.exposed - desired.exposed - desired.handed
-    has = observed.attributes
-    wants = {name: value for name, value in desired.attributes.items() if kind.takes(name)}
     return Plan(
         unit,
-        tuple(kind.conceal(key, unit) for key in sorted(gone)),
+        conceal,
         tuple(prepare),
         readback,
         tuple(activate),
@@ -211,8 +221,42 @@ def plan(
         assignment,
         desired.handed,
         tuple(add),
-        describe=tuple(kind.describe(unit, *item) for item in sorted(wants.items() - has.items())),
-        forget=tuple(kind.forget(unit, name) for name in sorted(has.keys() - wants.keys())),
+        describe=describe,
+        forget=tuple(
+            part for name in sorted(has.keys() - wants.keys()) for part in kind.forget(unit, name)
+        ),
+    )
+
+
+def _unguarded(
+    observed: ObservedUnit,
+    conceal: tuple[KeyOperation, ...],
+    describe: tuple[KeyOperation, ...],
+    assignment: Assignment,
+    handed: frozenset[ClaimKey],
+) -> Plan:
+    """What guards the servers is not as it should be: that comes first, and alone."""
+    rest: list[Operation] = []
+    for name, slot in observed.servers.items():
+        if slot.state != "maint":
+            rest.append(SetState(observed.unit, name, "maint"))
+        if slot.address != PARKED:
+            # Else its connection would be kept for others, once the server is ready again.
+            rest.append(EndSessions(observed.unit, name))
+    return Plan(
+        unit=observed.unit,
+        conceal=conceal,
+        prepare=(),
+        readback={},
+        activate=(),
+        retire=(),
+        expose=(),
+        tidy=(),
+        ending=None,
+        assignment=assignment,
+        handed=handed,
+        rest=tuple(rest),
+        describe=describe,
     )
 
 

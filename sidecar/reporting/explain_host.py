@@ -11,7 +11,7 @@ from sidecar.model.objects import Key, Route
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Link
 from sidecar.routing.table import Routing
-from sidecar.routing.web import Web
+from sidecar.routing.web import Trust, Web
 
 #: Of a backend in HAProxy.
 _STATES = ("has its entries", "has no entry yet")
@@ -103,11 +103,19 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
         return
     keys = sorted(key.name for key in web.keys(unit))
     yield Link("backend", "ok", f"it has {unit}, found by {', '.join(keys)}")
+    if trust := web.trust(unit):
+        yield _trust_link(trust)
     seen = (world.observed or {}).get(unit)
     yield from service_links(route, seen, world)
     yield from haproxy_links(
         unit, f"backend {unit}", world, claimed=True, release="", states=_STATES
     )
+
+
+def _trust_link(trust: Trust) -> Link:
+    of = " + ".join(trust.authority.subjects)
+    name = f"the name {trust.server_name}" if trust.server_name else "any name"
+    return Link("CA", "ok", f"servers need a certificate by {of} ({trust.source}), for {name}")
 
 
 def _served(claim: WebClaim) -> str:

@@ -64,15 +64,17 @@ class Leases:
             self._give_back(unit)
             remove(self._holding, claim)
 
-    def renew(self, claim: Claim, entries: Sequence[ClaimKey]) -> set[Unit]:
-        """A Route's age or entries are others now; the backends that change hands by it."""
+    def renew(self, claim: Claim, entries: Sequence[ClaimKey], *, moves: bool = False) -> set[Unit]:
+        """A Route's age or entries are others now; the backends that change hands by it.
+        ``moves``: it is to have another backend, if one is free."""
         former, had = self._claims[claim.route]
         unit = self._unit.get(claim.route)
         ordered = self._waiting if unit is None else self._holding
         remove(ordered, former)
         bisect.insort(ordered, claim)
         self._claims[claim.route] = claim, entries
-        if unit is None or set(had) <= set(entries) or (other := self._free()) is None:
+        stays = set(had) <= set(entries) and not moves
+        if unit is None or stays or (other := self._free()) is None:
             return set()
         self._give_back(unit)
         self._take(claim, other)

@@ -12,6 +12,7 @@ from sidecar.listeners.host_rules import Asked
 from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.certificate_rules import GoodTLS, judge_tls
+from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
@@ -31,26 +32,48 @@ HOSTS, SNI, PORTS = "hosts", "sni", "ports"
 #: its requests, a letter each.
 ROUTES, FLAGS = "routes", "flags"
 
+#: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
+AUTHORITY, SERVER_NAME = "authority", "server_name"
+
+_UNTRUSTED = (
+    "spec.tls.destinationCACertificate: missing, and without it nobody could tell the Route's"
+    " servers from others; write the PEM of the CA that signed their certificates, or set"
+    " web.service_ca of the router to the CA of all Services"
+)
+
 #: A request in clear is sent to where TLS is.
 _REDIRECTS = "r"
 
 
+class Trust(NamedTuple):
+    """By which CAs a Route's servers are verified, and by which name in their certificates: "" for
+    any. ``source``: where the CAs come from, for a person."""
+
+    authority: CertificateAuthority
+    server_name: str
+    source: str
+
+
 class Place(NamedTuple):
-    """Where a Route is served: by a backend of the class ``of``, to which ``entries`` lead."""
+    """Where a Route is served: by a backend of the class ``of``, to which ``entries`` lead.
+    ``trust``: None where its servers are not verified."""
 
     of: WebClassName
     entries: tuple[ClaimKey, ...]
+    trust: Trust | None = None
 
 
 class Web:
     """``classes``: the backends of each class; one that nothing leads to is absent.
-    ``listeners``: what their clients speak; ports may be shared without any."""
+    ``listeners``: what their clients speak; ports may be shared without any. ``service_ca``: of
+    the servers of Routes that are re-encrypted and bring no CA."""
 
     def __init__(
         self,
         rules: HostRules,
         classes: Mapping[WebClassName, Sequence[Unit]],
         listeners: Collection[ListenerProtocol] = ("http", "tls"),
+        service_ca: CertificateAuthority | None = None,
     ) -> None:
         #: Where an entry leads, as HAProxy was last seen.
         self.leads_to: Callable[[ClaimKey], Unit | None] = lambda _: None
@@ -62,6 +85,7 @@ class Web:
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
         self._hosts = HostSpaces(rules)
         self._listeners = frozenset(listeners)
+        self._service_ca = service_ca
         self._leases = {name: Leases(units, self._may_take) for name, units in classes.items()}
         # backends that lost their Route since HAProxy's state and maps were saved: from what is
         # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
@@ -162,7 +186,14 @@ class Web:
         """What HAProxy is to know of ``unit``; its listeners use it."""
         owner = self.owner(unit) if self._listeners else None
         claim = self._hosts.active(owner) if owner else None
-        return _attributes(owner, claim) if owner and claim else NO_ATTRIBUTES
+        return _attributes(owner, claim, self.trust(unit)) if owner and claim else NO_ATTRIBUTES
+
+    def trust(self, unit: Unit) -> Trust | None:
+        """By whom the servers of ``unit`` are verified; None where they are not, or nobody has
+        it."""
+        owner = self.owner(unit)
+        placed = self._placed.get(owner) if owner else None
+        return placed.trust if placed else None
 
     def granted(self, key: ClaimKey) -> Unit | None:
         """Where ``key`` should lead."""
@@ -198,6 +229,9 @@ class Web:
             return judged
         placed = self._placed.get(route)
         if placed is None:
+            trusts = found is None or self._trust(route, found) is not None
+            if "tls" in self._listeners and found and not trusts:
+                return Refusal(Reason.EXTENDED_VALIDATION_FAILED, _UNTRUSTED)
             return Refusal(Reason.UNSUPPORTED_TERMINATION, _unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
@@ -243,7 +277,10 @@ class Web:
             self._placed[key] = now
             leases = self._leases[now.of]
             if before and before.of == now.of:
-                touched |= leases.renew(claim_of(route), now.entries)
+                # Those who are verified by other CAs are not served beside those who were by
+                # the former ones: while they come, these serve.
+                moves = _authority(before) != _authority(now)
+                touched |= leases.renew(claim_of(route), now.entries, moves=moves)
                 self._changed_hands(touched)
             else:
                 leases.enter(claim_of(route), now.entries)
@@ -265,8 +302,21 @@ class Web:
         if port is not None:
             entry = port_entry(web_key(claim.host, wildcard=claim.wildcard), port)
             return Place("passthrough", (ClaimKey(PORTS, entry),))
-        place = _place(claim, self._listeners)
+        trust = self._trust(key, claim)
+        if claim.termination == "reencrypt" and trust is None:
+            return None
+        place = _place(claim, self._listeners, trust)
         return place if place and place.of in self._leases else None
+
+    def _trust(self, key: Key, claim: WebClaim) -> Trust | None:
+        """By whom the servers of a Route are to be verified; None where nobody says it."""
+        route, good = self._routes.get(key), self._good(key)
+        if claim.termination != "reencrypt" or route is None or isinstance(good, Refusal):
+            return None
+        if good.destination_ca:
+            return Trust(good.destination_ca, "", "spec.tls.destinationCACertificate")
+        name = f"{route.targets[0].name}.{key.namespace}.svc"
+        return Trust(self._service_ca, name, "web.service_ca") if self._service_ca else None
 
     def _changed_hands(self, units: Iterable[Unit]) -> None:
         """Of these backends, those whom nobody has now are not to be another's at once."""
@@ -314,28 +364,40 @@ def _is_ended(entry: ClaimKey) -> bool:
     return entry.listener == HOSTS and entry.name.startswith(ENDED)
 
 
-def _attributes(route: Key, claim: WebClaim) -> Attributes:
+def _authority(place: Place) -> str:
+    """By what its CAs are known; "" without any."""
+    return place.trust.authority.mark if place.trust else ""
+
+
+def _attributes(route: Key, claim: WebClaim, trust: Trust | None) -> Attributes:
     """What HAProxy is to know of the backend of a Route by host."""
-    who = {ROUTES: f"{route.namespace}/{route.name}"}
-    return {**who, FLAGS: _REDIRECTS} if claim.insecure == "Redirect" else who
+    found = {ROUTES: f"{route.namespace}/{route.name}"}
+    if claim.insecure == "Redirect":
+        found[FLAGS] = _REDIRECTS
+    if trust:
+        found[AUTHORITY] = trust.authority.mark
+    if trust and trust.server_name:
+        found[SERVER_NAME] = trust.server_name
+    return found
 
 
-def _place(claim: WebClaim, listeners: Collection[ListenerProtocol]) -> Place | None:
+def _place(
+    claim: WebClaim, listeners: Collection[ListenerProtocol], trust: Trust | None
+) -> Place | None:
     """Where a Route that has ``claim`` is served; None where nothing of it is."""
     key = web_key(claim.host, claim.path, wildcard=claim.wildcard)
-    if claim.termination == "reencrypt":
-        return None
     passes = claim.termination == "passthrough"
     prefixes: list[str] = []
     if "http" in listeners and (claim.termination == "http" or claim.insecure != "None"):
         prefixes.append(CLEAR)
-    if "tls" in listeners and claim.termination == "edge":
+    if "tls" in listeners and claim.termination in ("edge", "reencrypt"):
         prefixes.append(ENDED)
     found = (entry for prefix in prefixes for entry in hosts_entries(key, prefix))
     entries = tuple(ClaimKey(HOSTS, entry) for entry in found)
     if "tls" in listeners and passes:
         entries += (ClaimKey(SNI, sni_entry(key)),)
-    return Place("passthrough" if passes else "http", entries) if entries else None
+    of: WebClassName = "passthrough" if passes else "reencrypt" if trust else "http"
+    return Place(of, entries, trust) if entries else None
 
 
 def _unserved(claim: WebClaim | None) -> str:

@@ -17,6 +17,7 @@ from sidecar.settings.types import (
     Count,
     Domain,
     DomainOrNone,
+    FilePath,
     HostnameTemplate,
     PlainName,
     PositiveDuration,
@@ -44,6 +45,8 @@ class BackendSettings(Section):
     """How many Routes of each class there can be at a time."""
 
     http: _Backends = 500
+    #: A slot of these takes HAProxy some 15 kB more.
+    reencrypt: _Backends = 50
     passthrough: _Backends = 100
 
 
@@ -54,6 +57,7 @@ class BalanceSettings(Section):
     #: at the first server; here nothing does, and it gives every server exactly its share, without
     #: the memory of a hash.
     http: WebBalance = "roundrobin"
+    reencrypt: WebBalance = "roundrobin"
     #: As OpenShift's router: no cookie can keep a client on its server.
     passthrough: WebBalance = "source"
 
@@ -96,6 +100,9 @@ class WebSettings(Section):
     unmatched_status: Literal[503, 404] = 503
     #: Whether the oldest Route of a host keeps other namespaces off all of its paths.
     namespace_ownership: StrictBool = True
+    #: A PEM file of the CAs that sign the certificates of Services, for reencrypt Routes without a
+    #: destinationCACertificate; their servers are verified as SERVICE.NAMESPACE.svc.
+    service_ca: FilePath | None = None
     timeouts: WebTimeoutSettings = WebTimeoutSettings()
 
     def rules(self) -> HostRules:
@@ -117,6 +124,13 @@ class WebSettings(Section):
         timeouts = self.timeouts.server, self.timeouts.tunnel
         classes = (
             WebClass("http", self.backends.http, self.slots, *timeouts, self.balance.http),
+            WebClass(
+                "reencrypt",
+                self.backends.reencrypt,
+                self.slots,
+                *timeouts,
+                self.balance.reencrypt,
+            ),
             WebClass(
                 "passthrough",
                 self.backends.passthrough,

@@ -7,10 +7,12 @@ import re
 import socket
 import socketserver
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pki import Issued
 from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
 
 from sidecar.haproxy.operations import SetAddress, SetState
@@ -21,10 +23,15 @@ from sidecar.model.pool import Address
 
 class NamedServer:
     """An HTTP server that answers every request with ``name``, in HTTP/1.1 or in HTTP/2 without
-    TLS, as it is asked. ``heads``: what was asked in HTTP/1.1; ``protos``: ``h1`` or ``h2``, of
-    each request in order."""
+    TLS, as it is asked; or over TLS with the certificate ``issued``. ``heads``: what was asked in
+    HTTP/1.1; ``protos``: ``h1`` or ``h2``, of each request in order. ``names``: the SNI of each
+    handshake that was completed."""
 
-    def __init__(self, name: str, ip: str | None = None, port: int = 9000) -> None:
+    def __init__(
+        self, name: str, ip: str | None = None, port: int = 9000, issued: Issued | None = None
+    ) -> None:
+        self.names: list[str | None] = []
+        self._context = None if issued is None else self._secured(issued)
         self.name = name
         self.heads: list[str] = []
         self.protos: list[str] = []
@@ -48,12 +55,34 @@ class NamedServer:
             allow_reuse_address = True
             daemon_threads = True
 
+            def finish_request(self, request: Any, client_address: Any) -> None:
+                if outer._context is None:
+                    super().finish_request(request, client_address)
+                    return
+                with contextlib.suppress(OSError):
+                    secured = outer._context.wrap_socket(request, server_side=True)
+                    super().finish_request(secured, client_address)
+                    secured.close()
+
         self._server = Server((ip or fresh_ip(), port), Handler)
         self.address = Address(*self._server.server_address)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
         self._thread.start()
+
+    def _secured(self, issued: Issued) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(issued.pem + issued.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+
+        def hear(_: object, name: str | None, __: object) -> None:
+            self.names.append(name)
+
+        context.sni_callback = hear
+        return context
 
     def speak_h2(self, read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
         """What comes behind the first lines of RFC 9113, 3.4, for requests without a body."""
@@ -269,7 +298,7 @@ class WebStand(NamedTuple):
             {"name": "http", "kind": "http", "bind": [f"{ip}:8081"]},
             {"name": "tls", "kind": "tls", "bind": [f"{ip}:8443"]},
         ]
-        backends = {"http": 6, "passthrough": 3}
+        backends = {"http": 6, "reencrypt": 3, "passthrough": 3}
         section = {"backends": backends, "slots": 3, **web}
         timing = {"resync": "1s"}
         stand = make_stand(listeners=listeners, web=section, timing=timing, **settings)

@@ -155,7 +155,7 @@ def test_a_route_that_works() -> None:
     [
         ((by_host("web", "www.denied.test"),), "host", "RouteNotAdmitted: host in list of denied"),
         ((by_host("web", path="/a;b"),), "host", "InvalidPath: spec.path: '/a;b'"),
-        ((by_host("web", termination="reencrypt"), *GOOD[1:]), "backend", "no listener"),
+        ((by_host("web", termination="reencrypt"), *GOOD[1:]), "backend", "web.service_ca"),
         (GOOD[:1], "Service", "ServiceNotFound"),
         (GOOD[:2], "endpoints", "0 of 0"),
     ],

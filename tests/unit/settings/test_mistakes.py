@@ -234,10 +234,10 @@ WEB: list[tuple[str, str, list[str]]] = [
     ),
     ("web: {route: all}", "web.route", ["did you mean routes?"]),
     ("web: {routes: some}", "web.routes", ["'some'", "'all' or 'annotated'"]),
-    ("web: {backends: 500}", "web.backends", ["500", "http, passthrough"]),
+    ("web: {backends: 500}", "web.backends", ["500", "http, reencrypt, passthrough"]),
     ("web: {backends: {http: 0}}", "web.backends.http", ["0", "at least 1"]),
-    ("web: {backends: {edge: 1}}", "web.backends.edge", ["http, passthrough"]),
-    ("web: {balance: random}", "web.balance", ["'random'", "http, passthrough"]),
+    ("web: {backends: {edge: 1}}", "web.backends.edge", ["http, reencrypt, passthrough"]),
+    ("web: {balance: random}", "web.balance", ["'random'", "http, reencrypt, passthrough"]),
     ("web: {balance: {http: first}}", "web.balance.http", ["'first'", "'roundrobin'", "'source'"]),
     (
         "web: {balance: {passthrough: static-rr}}",
@@ -323,7 +323,7 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
         ),
         (
             listener("kind: tls") + "\nweb: {backends: {passthrough: 100000}, slots: 16}",
-            ["pools, web: 1609648 slots", "fewer ports, backends or slots, 1048576 at most"],
+            ["pools, web: 1610448 slots", "fewer ports, backends or slots, 1048576 at most"],
         ),
         (
             "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",

@@ -92,9 +92,9 @@ listeners:
   - {name: sni, kind: tls, bind: ["127.0.0.1:443"]}
 web:
   routes: annotated
-  backends: {http: 5, passthrough: 7}
+  backends: {http: 5, reencrypt: 6, passthrough: 7}
   slots: 3
-  balance: {http: leastconn, passthrough: random}
+  balance: {http: leastconn, reencrypt: source, passthrough: random}
   cookie_name: SRV
   domain: apps.example.com
   hostname_template: "${name}-${namespace}.apps.example.com"
@@ -103,6 +103,7 @@ web:
   wildcards: true
   unmatched_status: 404
   namespace_ownership: false
+  service_ca: run/service-ca.crt
   timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
@@ -189,9 +190,9 @@ def test_every_key_means_what_it_says() -> None:
         ),
         "web": {
             "routes": "annotated",
-            "backends": {"http": 5, "passthrough": 7},
+            "backends": {"http": 5, "reencrypt": 6, "passthrough": 7},
             "slots": 3,
-            "balance": {"http": "leastconn", "passthrough": "random"},
+            "balance": {"http": "leastconn", "reencrypt": "source", "passthrough": "random"},
             "cookie_name": "SRV",
             "domain": "apps.example.com",
             "hostname_template": "${name}-${namespace}.apps.example.com",
@@ -200,6 +201,7 @@ def test_every_key_means_what_it_says() -> None:
             "wildcards": True,
             "unmatched_status": 404,
             "namespace_ownership": False,
+            "service_ca": Path("run/service-ca.crt"),
             "timeouts": {
                 "client": 1.0,
                 "server": 2.0,
@@ -235,6 +237,7 @@ def test_every_key_means_what_it_says() -> None:
         ),
         classes=(
             WebClass("http", 5, 3, 2.0, 3.0, "leastconn"),
+            WebClass("reencrypt", 6, 3, 2.0, 3.0, "source"),
             WebClass("passthrough", 7, 3, 2.0, 3.0, "random"),
         ),
         cookie_name="SRV",
@@ -251,13 +254,14 @@ WEB_DESIGN = """\
 listeners: []
 web:
   routes: all
-  backends: {http: 500, passthrough: 100}
+  backends: {http: 500, reencrypt: 50, passthrough: 100}
   slots: 8
   domain: ""
   allowed_domains: []
   denied_domains: []
   wildcards: false
   namespace_ownership: true
+  service_ca: null
   timeouts: {client: 30s, server: 30s, tunnel: 1h, http_request: 10s, keep_alive: 300s, inspect: 5s}
 """
 
@@ -267,7 +271,9 @@ def test_routes_by_host_have_the_designs_defaults_and_need_a_listener() -> None:
     assert Settings().pool().web is None
 
 
-@pytest.mark.parametrize(("kind", "of"), [("http", ["http"]), ("tls", ["http", "passthrough"])])
+@pytest.mark.parametrize(
+    ("kind", "of"), [("http", ["http"]), ("tls", ["http", "reencrypt", "passthrough"])]
+)
 def test_only_backends_that_a_listener_leads_to(kind: str, of: list[str]) -> None:
     web = parse(f'listeners: [{{name: l, kind: {kind}, bind: ["127.0.0.1:80"]}}]').pool().web
     assert web is not None
