@@ -15,6 +15,7 @@ from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
+from sidecar.haproxy.authorities import fault
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.own_certificates import placeholder_authority
@@ -110,6 +111,8 @@ def _service_ca(settings: Settings) -> CertificateAuthority | None:
     found = judge_authority(str(path), text)
     if isinstance(found, Refusal):
         raise SettingsError("web.service_ca", [found.message])
+    if problem := fault(str(path), found):
+        raise SettingsError("web.service_ca", [problem])
     return found
 
 

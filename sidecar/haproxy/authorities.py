@@ -12,7 +12,7 @@ Pure.
 
 from dataclasses import dataclass
 
-from sidecar.common.errors import RemoteProtocolError
+from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
 from sidecar.haproxy.certificates import Abort, Commit, Set, is_locked
 from sidecar.haproxy.pem import Pem
 from sidecar.haproxy.protocol import Command
@@ -86,6 +86,15 @@ def change_authority(
     first = () if begun is None else (AbortAuthority(unit, key, begun),)
     last = CommitAuthority(unit, key, file), AbortAuthority(unit, key, file)
     return (*first, SetAuthority(unit, key, file, authority), *last)
+
+
+def fault(where: str, authority: CertificateAuthority) -> str:
+    """Why HAProxy cannot be given ``authority``, which is at ``where``; "" if it can."""
+    try:
+        Pem.of(where, authority.pem)
+    except LocalProtocolError as exc:
+        return str(exc)
+    return ""
 
 
 def parse_mark(text: str) -> str | None:

@@ -8,6 +8,7 @@ at Services or endpoints.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from sidecar.haproxy.authorities import fault
 from sidecar.listeners.host_rules import Asked
 from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
@@ -35,8 +36,10 @@ ROUTES, FLAGS = "routes", "flags"
 #: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
 AUTHORITY, SERVER_NAME = "authority", "server_name"
 
+_DESTINATION_CA = "spec.tls.destinationCACertificate"
+
 _UNTRUSTED = (
-    "spec.tls.destinationCACertificate: missing, and without it nobody could tell the Route's"
+    f"{_DESTINATION_CA}: missing, and without it nobody could tell the Route's"
     " servers from others; write the PEM of the CA that signed their certificates, or set"
     " web.service_ca of the router to the CA of all Services"
 )
@@ -314,7 +317,7 @@ class Web:
         if claim.termination != "reencrypt" or route is None or isinstance(good, Refusal):
             return None
         if good.destination_ca:
-            return Trust(good.destination_ca, "", "spec.tls.destinationCACertificate")
+            return Trust(good.destination_ca, "", _DESTINATION_CA)
         name = f"{route.targets[0].name}.{key.namespace}.svc"
         return Trust(self._service_ca, name, "web.service_ca") if self._service_ca else None
 
@@ -356,6 +359,9 @@ def _judge(tls: RouteTLS) -> GoodTLS | Refusal:
             "spec.tls.externalCertificate: this router reads no Secrets; use spec.tls.certificate"
             " and spec.tls.key",
         )
+    authority = found.destination_ca if isinstance(found, GoodTLS) else None
+    if authority and (problem := fault(_DESTINATION_CA, authority)):
+        return Refusal(Reason.EXTENDED_VALIDATION_FAILED, problem)
     return found
 
 

@@ -13,6 +13,7 @@ from stand import MakeStand, await_, converged, running
 
 from sidecar.cli.render import write_files
 from sidecar.haproxy.certificates import Commit, Set
+from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.verdicts import Verdict
@@ -321,3 +322,53 @@ def test_a_bad_file_of_a_ca_does_not_stop_haproxy(make_stand: MakeStand) -> None
     write_files(web.stand.settings, web.stand.settings.haproxy.config)
     assert {path.read_text() for path in bad} == {files.no_authority.read_text()}
     web.stand.start_haproxy()
+
+
+def test_a_ca_that_cannot_be_given_to_haproxy_is_refused(
+    make_stand: MakeStand, secured: MakeTLS
+) -> None:
+    """Its name would end HAProxy's reply, were it shown."""
+    bad = CA.root("x\n> y")
+    web = WebStand.make(make_stand)
+    web.stand.write(
+        "web.yaml",
+        *app("bad", "bad.example", [secured("bad", bad.leaf("x.test"))], bad),
+        *app("good", HOST, [secured("good", ONE.leaf("x.test"))], ONE),
+    )
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: web.ended(HOST) == "good", "the other one is served")
+        verdict = verdict_of(daemon, "bad")
+        assert verdict.reason == "ExtendedValidationFailed"
+        assert "destinationCACertificate" in verdict.message
+        assert web.ended("bad.example") == "503"
+        converged(daemon)
+
+
+def test_while_others_change_cas_nobody_else_notices(
+    make_stand: MakeStand, secured: MakeTLS
+) -> None:
+    """HAProxy has one transaction: with another client's in the way, none of ours can begin."""
+    web = WebStand.make(make_stand)
+    other = str(files_of(web).authority(web_backend_name("reencrypt", 3)))
+    stop = threading.Event()
+
+    def meddle() -> None:
+        with contextlib.closing(RuntimeClient(web.stand.settings.haproxy.socket, 5.0)) as client:
+            while not stop.is_set():
+                client.apply([Set("ca-file", other, TWO.pem.rstrip("\n").encode())])
+
+    thread = threading.Thread(target=meddle, daemon=True)
+    thread.start()
+    web.stand.write(
+        "web.yaml",
+        *app("web", HOST, [secured("web", ONE.leaf("x.test"))], ONE),
+        *host_app("edge", "edge.example", [secured("edge", None)], termination="edge"),
+    )
+    with running(web.stand.daemon()) as daemon:
+        try:
+            await_(lambda: web.ended("edge.example") == "edge", "the other one is served")
+        finally:
+            stop.set()
+            thread.join(10)
+        await_(lambda: web.ended(HOST) == "web", "it is served, once it can be")
+        converged(daemon)
