@@ -6,9 +6,11 @@ At all times: an answer comes from a pod of a Route that has the host and path, 
 HAProxy was last seen to be right; an unchanged Route with a ready pod answers; downloads and
 connections end only by their clients, or with HAProxy. At quiet points each host and path is
 served by exactly whom `web_world` says, and HAProxy's maps, and their files, have its entries.
+A certificate that a client is shown is its host's, or was since then; HAProxy's crt-list, what it
+stores, and the files, have those and no others.
 
 Meanwhile workers and sidecars are killed, in the middle of a batch, too, HAProxy is killed, and
-somebody changes its maps and servers by hand.
+somebody changes its maps, servers and certificates by hand.
 """
 
 import contextlib
@@ -29,8 +31,16 @@ from processes import Sidecar
 from rig import Tripwire
 from sources import Feed
 from stand import Stand
-from web_rig import HTTPLine, Pod, WebClients
+from web_certificates import (
+    CertificateClients,
+    handshake,
+    problems_of,
+    tamper,
+    tls_of,
+)
+from web_rig import HTTPLine, Pod
 from web_world import (
+    HOSTS,
     NAMES,
     PODS,
     QUESTIONS,
@@ -76,10 +86,10 @@ class Run:
             "passthrough": self.files.sni_map,
         }
         self.feed = WebFeed(self.stand.folder, {**ips, DEAD: stand.fresh_ip()})
-        self.world = WebWorld(ips, backends)
+        self.world = WebWorld(ips, backends, tls_of)
         self.relay = Tripwire(self.stand.folder / "relay.sock", self.stand.settings.haproxy.socket)
         self.sidecar = Sidecar(self.stand, self.relay.path, self.feed)
-        self.clients = WebClients(web.http, web.tls, SEED)
+        self.clients = CertificateClients(web.http, web.tls, SEED)
         self.mark = 10_000
         self.last: deque[str] = deque(maxlen=25)
 
@@ -143,7 +153,34 @@ class Run:
             answer = self.answer(question)
             right = answer in served.ready or (answer == "(503)" and not usable)
             assert right, f"alone, {question}: {answer}, not {served}"
+        for host in self.ended_hosts():
+            label = self.shown_certificate(host)
+            assert label == self.world.certificate(host), f"alone, {host} has {label!r}"
         self.be_quiet(thorough=False)
+
+    def tamper_certificates(self, roll: float, then: Mapping[str, WebRoute | None]) -> None:
+        """Somebody else's commands about certificates: all is put right."""
+        self.be_quiet(thorough=False)
+        self.clients.tamper()
+        self.note(f"by hand: {tamper(self.stand.client, self.files, random.Random(roll))}")
+        if then:
+            self.tell(then, {})
+        # A list and names that look right may have other contents, or a transaction that is open:
+        # only the full look, each second, sees that.
+        self.until_no(lambda: next(self.problems(thorough=True), ""))
+        self.be_quiet(thorough=False)
+
+    def ended_hosts(self) -> Iterator[str]:
+        """Whose TLS no pod ends."""
+        for host in HOSTS:
+            if self.world.served[Question(host, None)].route is None:
+                yield host
+
+    def shown_certificate(self, host: str) -> str:
+        try:
+            return handshake(self.web.tls, host)
+        except OSError as exc:
+            return f"({exc!r})"
 
     def tamper(self, roll: float, then: Mapping[str, WebRoute | None]) -> None:
         """Somebody else's commands to HAProxy, and maybe a change at once: all is put right."""
@@ -253,6 +290,11 @@ class Run:
                 left = [item for item in slots.values() if item.state != "maint"]
                 if left:
                     yield f"nobody has {unit}, and it has {left}"
+        yield from problems_of(self.stand.client, self.files, self.world, thorough=thorough)
+        for host in self.ended_hosts():
+            shown, right = self.shown_certificate(host), self.world.certificate(host)
+            if shown != right:
+                yield f"{host} has certificate {shown!r}, not {right!r}"
         for question in QUESTIONS:
             served = self.world.served[question]
             if question.target is not None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from by_host import NamedServer, client_hello, is_tls
 from web_world import HOSTS, NOBODY, QUESTIONS, Question, Served, WebWorld
@@ -102,23 +103,21 @@ class WebClients:
         self.counts: dict[str, int] = {}
         self._stop = threading.Event()
         self._hello = {host: client_hello(host) for host in HOSTS}
-        self._threads = [
-            threading.Thread(target=self._again, args=(what, number), daemon=True)
-            for number, what in enumerate(
-                [
-                    self._short,
-                    self._short,
-                    self._keep_alive,
-                    self._keep_alive,
-                    self._keep_alive,
-                    self._download,
-                    self._download,
-                    self._download,
-                    self._pass,
-                    self._stay,
-                ]
-            )
-        ]
+        self._threads: list[threading.Thread] = []
+        for what, count in (
+            (self._short, 2),
+            (self._keep_alive, 3),
+            (self._download, 3),
+            (self._pass, 1),
+            (self._stay, 1),
+        ):
+            for _ in range(count):
+                self.add(what)
+
+    def add(self, what: Callable[[random.Random], None]) -> None:
+        """One more who does that again and again."""
+        number = len(self._threads)
+        self._threads.append(threading.Thread(target=self._again, args=(what, number), daemon=True))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -189,12 +188,16 @@ class WebClients:
         for promise in self.promises.values():
             promise.steady_since = promise.fluent_since = None
 
+    def trusts(self, started: float, era: int) -> bool:
+        """Whether HAProxy was nobody else's, and alive, since then."""
+        trusted_since = self._tamperings[-1][1]
+        return not self.tampered and started >= trusted_since and era == self.era and not era % 2
+
     def judge(self, question: Question, answer: str, started: float, era: int, how: str) -> None:
         """``answer``: a pod, or in parentheses why there is none."""
         with self.lock:
             promise = self.promises[question]
-            trusted_since = self._tamperings[-1][1]
-            if self.tampered or started < trusted_since or era != self.era or era % 2:
+            if not self.trusts(started, era):
                 return
             self.counts[how] = self.counts.get(how, 0) + 1
             at = f"{time.time():.3f}: {how} {question} since {started:.3f}"
@@ -342,15 +345,17 @@ class WebClients:
 
 
 class HTTPLine:
-    """A client's connection. Raises OSError when it ends."""
+    """A client's connection. Raises OSError when it ends. ``sni``: no passthrough Route has it.
+    ``certificate``: that it was shown, in DER."""
 
-    def __init__(self, address: tuple[str, int], *, secured: bool) -> None:
+    def __init__(self, address: tuple[str, int], *, secured: bool, sni: str = "ended.test") -> None:
+        self.certificate = b""
         self._socket = socket.create_connection(address, 10)
         if secured:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            # No passthrough Route has it.
-            self._socket = context.wrap_socket(self._socket, server_hostname="ended.test")
+            self._socket = context.wrap_socket(self._socket, server_hostname=sni)
+            self.certificate = self._socket.getpeercert(binary_form=True) or b""
         self._stream = self._socket.makefile("rb")
         self._left = 0
         #: Whether HAProxy said that it closes it now.
@@ -394,3 +399,9 @@ class HTTPLine:
     def close(self) -> None:
         self._stream.close()
         self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -5,7 +5,7 @@ OpenShift's own patterns (`by_host`). Of HAProxy it knows nothing.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ NAMES = tuple(f"r{number}" for number in range(8))
 #: A Route leads to one of two Services, which have no pod in common.
 VERSIONS = ("a", "b")
 PODS_EACH = 3
+#: A Route has none, or one of those of its name.
+CERTIFICATES = (0, 1, 2, 3)
 RULES = HostRules(wildcards=True)
 
 
@@ -68,6 +70,14 @@ class WebRoute:
     termination: str
     born: int
     version: str
+    #: Which of the certificates of its name it brings; 0: none.
+    certificate: int
+
+    @property
+    def label(self) -> str:
+        """Of its own certificate; "" where it has none."""
+        has_one = self.certificate and self.termination == "edge"
+        return f"{self.name}.{self.certificate}" if has_one else ""
 
     @property
     def service(self) -> str:
@@ -105,10 +115,12 @@ _MANY = 1000
 
 @dataclass
 class WebWorld:
-    """``backends``: how many Routes of a class can be served at a time."""
+    """``backends``: how many Routes of a class can be served at a time. ``tls_of``: a certificate's
+    label -> what a Route has of it."""
 
     ips: Mapping[str, str]
     backends: Mapping[str, int]
+    tls_of: Callable[[str], Mapping[str, str]]
     routes: dict[str, WebRoute] = field(default_factory=dict)
     ends: dict[str, Ends] = field(default_factory=dict)
     #: What is so now.
@@ -141,6 +153,7 @@ class WebWorld:
             namespace=route.namespace,
             termination=route.termination or None,
             wildcard=route.wildcard,
+            tls=self.tls_of(route.label),
             created=f"2024-01-01T{route.born // 60:02d}:{route.born % 60:02d}:00Z",
         )
         data["metadata"]["uid"] = f"{route.namespace}-{route.name}"
@@ -187,6 +200,20 @@ class WebWorld:
             }
             found |= {entry: keys[key] for entry, key in holders(keys, prefix).items()}
         return found
+
+    def certificates(self) -> Mapping[str, str]:
+        """Host, or ``*.domain`` -> the label of its certificate: its oldest Route's that has one,
+        whether there is a backend for that or not."""
+        found: dict[str, str] = {}
+        for route, claim in self.claims(limited=False)["http"].items():
+            if route.label:
+                found.setdefault(claim.pattern, route.label)
+        return found
+
+    def certificate(self, host: str) -> str:
+        """The label of what its clients are shown; "" for the default one."""
+        found = self.certificates()
+        return found.get(host) or found.get(f"*.{host.partition('.')[2]}") or ""
 
     def _think(self) -> None:
         limited, everybody = self.claims(), self.claims(limited=False)
@@ -264,6 +291,7 @@ class WebDice(random.Random):
                 "passthrough" if passthrough else self.choice(("", "", "edge", "edge")),
                 self.randrange(600),
                 self.choice(VERSIONS),
+                self.choice(CERTIFICATES),
             )
         changes: dict[str, Any] = {}
         if self.random() < 0.3:
@@ -276,6 +304,7 @@ class WebDice(random.Random):
             ("born", range(600)),
             ("wildcard", (False, False, True)),
             ("version", VERSIONS),
+            ("certificate", CERTIFICATES),
         ):
             if self.random() < 0.25:
                 changes[what] = self.choice(values)
@@ -322,6 +351,7 @@ class WebDice(random.Random):
             Step("relay.fault", ("slow",)): 3,
             Step("relay.fault", ("pass",)): 3,
             Step("tamper", (roll, self.choice(({}, routes)))): 2,
+            Step("tamper_certificates", (roll, self.choice(({}, routes)))): 2,
             Step("kill_haproxy"): 1,
             Step("restart_alone"): 0.4,
         }
