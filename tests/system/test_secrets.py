@@ -162,9 +162,12 @@ def test_a_private_key_is_said_nowhere(
     ask_all("restarted")
 
     # By hand: what is put there is refused, and not said.
-    payload = f"set ssl cert x <<\n{bad.key_pem}\n"
-    done = spawn_cli("shell", "-e", payload, "-c", str(stand.settings_file))
-    said["shell"] = done.out + done.err
+    for number, payload in enumerate((f"\n{bad.key_pem}\n", bad.key_pem.replace("\n", " "))):
+        line = f"set ssl cert x <<{payload}"
+        done = spawn_cli("shell", "-e", line, "-c", str(stand.settings_file))
+        assert done.code == 2
+        assert "payloads (<<) are not supported" in done.err
+        said[f"shell {number}"] = done.out + done.err
     shown = spawn_cli("shell", "-e", "show ssl cert", "-c", str(stand.settings_file))
     said["shell show"] = shown.out + shown.err
 

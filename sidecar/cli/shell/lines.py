@@ -39,7 +39,9 @@ def split_line(line: str) -> list[str]:
     commands = [command for command in commands if command]
     for command in commands:
         if "<<" in command:
-            raise UsageError(f"payloads (<<) are not supported, only single lines: {command}")
+            # What is behind it may be a private key.
+            begun = command.partition("<<")[0]
+            raise UsageError(f"payloads (<<) are not supported, only single lines: {begun}<<")
         if split_target(command)[1].split(" ")[0] == "prompt":
             raise UsageError("'prompt' is not sent: the shell already uses that mode")
         try:
