@@ -77,6 +77,8 @@ class View:
             text = "not converged"
             text += f"; failing ports: {ports}" if ports else ""
             return text + (f"; failing backends: {others}" if others else "")
+        if not self._routing.has_shown_certificates:
+            return "not converged: certificates are being loaded"
         return ""
 
     def facts(self) -> Facts:

@@ -38,6 +38,7 @@ class HostCertificates:
         #: How often what is wanted changed.
         self.changes = 0
         self._shown = Shown()
+        self._shown_changes = 0
         # pattern -> its Routes whose TLS ends here, with the certificate that each brings
         self._routes: dict[str, dict[Claim, ServerCertificate | None]] = {}
         self._of: dict[Key, tuple[str, Claim]] = {}
@@ -74,6 +75,7 @@ class HostCertificates:
     def show(self, shown: Shown) -> set[Key]:
         """HAProxy was looked at; the Routes of which something else is so."""
         before, self._shown = self._shown, shown
+        self._shown_changes = self.changes
         changed = {
             pattern
             for former, latter in (
@@ -104,6 +106,11 @@ class HostCertificates:
     def failure(self, route: Key) -> str:
         """Why HAProxy has not the certificate of the Route's host; "" where it has, or may soon."""
         return self._shown.failures.get(self._of.get(route, ("", None))[0], "")
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether HAProxy was looked at since what is wanted changed last; for any thread."""
+        return self._shown_changes == self.changes
 
     @property
     def missing(self) -> Iterator[str]:

@@ -289,6 +289,12 @@ class Routing:
         granted = self.web.granted(key) if self.web else None
         return granted is not None and granted != unit and takes(granted)
 
+    @property
+    def has_shown_certificates(self) -> bool:
+        """Whether HAProxy was seen since the certificates that are wanted changed; a host with
+        another one is led anywhere only then."""
+        return self.web is None or self.web.certificates.is_shown
+
     def serve(self, shown: Shown) -> Changed:
         """HAProxy serves these certificates; see `Web.serve`."""
         units, routes = self.web.serve(shown) if self.web else (set[Unit](), set[Key]())

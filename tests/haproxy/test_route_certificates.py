@@ -281,3 +281,19 @@ def test_a_certificate_whose_name_would_end_a_reply_is_refused(
         await_(lambda: "control character" in message(), "its author is told")
         assert web.ended("bad.example") == "503"
         await_(lambda: web.ended("good.example") == "web", "nobody else notices")
+
+
+def test_a_sidecar_is_not_ready_before_its_certificates_are_served(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    count = 40
+    web, server = (
+        WebStand.make(make_stand, backends={"http": count, "passthrough": 1}),
+        named("web"),
+    )
+    hosts = [f"h{number}.example" for number in range(count)]
+    apps = [item for host in hosts for item in app(host[:-8], host, server, ROOT.leaf(host))]
+    web.stand.write("all.yaml", *apps)
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: not daemon.ready(), "it is ready", every_seconds=0.0002)
+        assert [web.ended(host) for host in hosts] == ["web"] * count
