@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sidecar.cli.context import load_settings
-from sidecar.common.errors import SettingsError
+from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.files import SECRET, write_atomically
 from sidecar.common.text import reason_of
+from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.web_files import WebFiles
+from sidecar.model.certificates import ServerCertificate, is_for
 from sidecar.settings.schema import Settings
 
 #: In the certificate that is served where no other is.
@@ -36,15 +38,17 @@ def render(config: Path | None, output: str | None) -> None:
 def write_files(settings: Settings, path: Path) -> None:
     """haproxy.cfg to ``path``, the files that it needs if there are none, and the socket's folder.
 
-    Raises SettingsError if they cannot be written.
+    Raises SettingsError if they cannot be written, or web.default_certificate is bad.
     """
     text = _text(settings)
+    default = _default_certificate(settings)
     try:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
             write_atomically(settings.haproxy.state_file, _NO_STATE)
         if settings.pool().web:
-            _write_web_files(WebFiles.beside(settings.haproxy.state_file), _verified(settings))
+            files = WebFiles.beside(settings.haproxy.state_file)
+            _write_web_files(files, _verified(settings), default)
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -59,7 +63,20 @@ def _verified(settings: Settings) -> list[str]:
     return [unit for item in classes for unit in web_backend_names(item.name, item.count)]
 
 
-def _write_web_files(files: WebFiles, verified: Collection[str]) -> None:
+def _default_certificate(settings: Settings) -> ServerCertificate | None:
+    """The one that the settings name."""
+    path, pool = settings.web.default_certificate, settings.pool().web
+    if path is None or not (pool and pool.ends_tls):
+        return None
+    try:
+        return read_certificate(path)
+    except CertificateError as exc:
+        raise SettingsError("web", [f"web.default_certificate: {exc}"]) from None
+
+
+def _write_web_files(
+    files: WebFiles, verified: Collection[str], default: ServerCertificate | None
+) -> None:
     """The page is ours, and replaced; what is in the maps, and the certificates, are HAProxy's
     memory, and stay. ``verified``: backends with a CA file."""
     page = haproxy_config.unavailable_page_path().read_bytes().decode("ascii")
@@ -69,12 +86,15 @@ def _write_web_files(files: WebFiles, verified: Collection[str]) -> None:
             write_atomically(path, "")
     if not files.certificate_list.exists():
         write_atomically(files.certificate_list, "")
-    if not files.default_certificate.exists():
+    path = files.default_certificate
+    if default:
+        write_atomically(path, default.pem.decode("ascii"), SECRET)
+    elif not (path.exists() and is_for(_DEFAULT_HOST, path.read_bytes())):
         # Its making takes a moment that nobody else is to pay for.
         from sidecar.haproxy.own_certificates import self_signed
 
         made = self_signed(_DEFAULT_HOST, time.time())
-        write_atomically(files.default_certificate, made.pem.decode("ascii"), SECRET)
+        write_atomically(path, made.pem.decode("ascii"), SECRET)
     if verified:
         _write_authorities(files, verified)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sidecar.common.errors import CommandRefusedError
 from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
 from sidecar.planning.certificates import WantedEntry
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
@@ -30,7 +31,8 @@ _RETRY_SECONDS = 2.0
 class CertificateKeeper:
     """``folder``: of the certificates' files. ``exposed``: the hosts (or ``*.domain``) that entries
     lead anywhere for whose TLS ended here, as HAProxy was last seen. ``resync_seconds``: between
-    looks for what others changed."""
+    looks for what others changed. ``default``: what to make of the certificate for clients whose
+    SNI has none, which HAProxy has by the name of its file; None: it stays as it is."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class CertificateKeeper:
         resync_seconds: float,
         *,
         http2: bool = True,
+        default: tuple[Path, WatchedCertificate] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
@@ -49,6 +52,9 @@ class CertificateKeeper:
         self._exposed = exposed
         self._resync_seconds = resync_seconds
         self._http2 = http2
+        self._default = default
+        #: What is wrong with the default certificate, or "".
+        self.default_problem = ""
         self._clock = clock
         # what was written last, and its contents by name
         self._entries: dict[str, WantedEntry] = {}
@@ -68,6 +74,8 @@ class CertificateKeeper:
         Raises RuntimeAPIError when HAProxy goes away."""
         now, changes = self._clock(), self._certificates.changes
         is_due = now >= self._look_at or changes != self._changes
+        if self._default and self._default[1].look():
+            is_due = True
         if not is_due and not self._leaving:
             return None
         wanted = self._certificates.wanted
@@ -80,10 +88,13 @@ class CertificateKeeper:
         for pattern in exposed:
             entry = entries[pattern] = self._entries[pattern]
             pems.setdefault(entry.certificate, self._pems[entry.certificate])
+        if self._default and (certificate := self._default[1].certificate):
+            pems[str(self._default[0])] = certificate.pem
         try:
             written = self._writer.write(entries, pems, fully=now >= self._look_at)
         except CommandRefusedError as exc:
             self._say(dict.fromkeys(wanted, f"{exc}; {_OTHER_CONFIG}"))
+            self._judge_default(f"{exc}; {_OTHER_CONFIG}")
             self._plan_next(now, fails=True)
             self._changes = changes
             return Shown({}, self._said)
@@ -96,7 +107,9 @@ class CertificateKeeper:
         }
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
         self._say(failures)
-        self._plan_next(now, fails=bool(failures) or not written.saved)
+        refused = written.failures.get(str(self._default[0])) if self._default else None
+        self._judge_default(str(refused or ""))
+        self._plan_next(now, fails=bool(failures or refused) or not written.saved)
         return Shown(served, failures)
 
     @property
@@ -110,6 +123,18 @@ class CertificateKeeper:
             self._retry_seconds = min(2 * self._retry_seconds, self._resync_seconds)
         else:
             self._look_at, self._retry_seconds = now + self._resync_seconds, _RETRY_SECONDS
+
+    def _judge_default(self, failure: str) -> None:
+        """Say what is wrong with it, once, until it is over. ``failure``: HAProxy has it not."""
+        problem = (self._default[1].problem if self._default else "") or failure
+        if self._default and problem:
+            problem = f"web.default_certificate: {problem}; the former one is served"
+        if self._default and problem != self.default_problem:
+            if problem:
+                log.error("%s", problem)
+            else:
+                log.info("resolved: web.default_certificate")
+            self.default_problem = problem
 
     def _say(self, failures: Mapping[str, str]) -> None:
         """Each once, until it is over."""

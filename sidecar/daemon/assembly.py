@@ -13,6 +13,7 @@ from sidecar.common.text import reason_of
 from sidecar.control.certificate_files import read_authority
 from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
 from sidecar.haproxy.authorities import fault
@@ -167,6 +168,7 @@ def make_certificates(
         found = (key_of_entry(entry) for entry in entries if entry.startswith(ENDED))
         return {key.name for key in found if key}
 
+    configured = settings.web.default_certificate
     return CertificateKeeper(
         CertificateWriter(
             client, files.certificate_list, files.certificates, files.default_certificate
@@ -175,6 +177,7 @@ def make_certificates(
         files.certificates,
         exposed,
         settings.timing.resync,
+        default=(files.default_certificate, WatchedCertificate(configured)) if configured else None,
     )
 
 

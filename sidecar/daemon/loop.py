@@ -134,6 +134,7 @@ class Daemon:
             watching or settings.source.title,
             self._ending,
             lambda: self._heard_at,
+            lambda: self._certificates.default_problem if self._certificates else "",
         )
         self._count_on_scrape()
 

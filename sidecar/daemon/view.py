@@ -23,7 +23,8 @@ from sidecar.sources.inbox import Inbox
 
 class View:
     """``watching``: what the source watches, for a person. ``ending``: whether the sidecar is about
-    to stop. ``heard_at``: when the source last handed something over, monotonic."""
+    to stop. ``certificates``: what is wrong with the router's own, or "". ``heard_at``: when the
+    source last handed something over, monotonic."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class View:
         watching: str,
         ending: Callable[[], bool],
         heard_at: Callable[[], float | None],
+        certificates: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._ports = ports
@@ -46,6 +48,7 @@ class View:
         self._watching = watching
         self._ending = ending
         self._heard_at = heard_at
+        self._certificates = certificates
 
     def serving(self) -> bool:
         """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
@@ -59,6 +62,8 @@ class View:
         text = self.unready()
         if not text and (full := self._reconciler.sampler.full):
             text = f"ok; ports at their connection limit: {format_ports(full)}"
+        if (problem := self._certificates()) and self.serving():
+            text = f"{text or 'ok'}; {problem}"
         return Health(self.serving(), text)
 
     def unready(self) -> str:
@@ -99,7 +104,11 @@ class View:
             claims=self._routing.claimed,
             verdicts=self._routing.verdicts(),
             observed=dict(known.observed),
-            problems=(*self._problems.lines, *known.pool_problems),
+            problems=(
+                *self._problems.lines,
+                *known.pool_problems,
+                *filter(None, [self._certificates()]),
+            ),
             held=known.held,
             failures={unit: item.message for unit, item in known.failures.items()},
             changed_seconds_ago=reconciler.history.changed_seconds_ago(),

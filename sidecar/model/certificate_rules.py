@@ -1,5 +1,5 @@
-"""Whether the TLS of a Route, or a Secret, can be served: what OpenShift's router calls extended
-validation, and what HAProxy would find out too late.
+"""Whether the TLS of a Route, a Secret or files can be served: what OpenShift's router calls
+extended validation, and what HAProxy would find out too late.
 
 Owns which fields go together, which certificates and keys are good, and the words for what is not.
 All problems are said at once, each with its field and what would be right; never any of the data.
@@ -93,6 +93,20 @@ def judge_secret(kind: str, data: Mapping[str, object]) -> ServerCertificate | R
         if found and not problems:
             return found
     return _refusal(problems)
+
+
+def judge_files(
+    certificate: tuple[str, SecretText], key: tuple[str, SecretText] | None = None
+) -> ServerCertificate | Refusal:
+    """What HAProxy needs to serve a certificate out of files (name and content), or all that is
+    wrong with it. ``key``: None where the private key stands beside the certificate."""
+    held = _Given(*certificate)
+    problems: list[str] = []
+    if not held.text:
+        problems.append(held.problem(f"empty; write the PEM of {_CHAIN}"))
+    beside = _Given(*key) if key else _Given(held.field, NO_TEXT)
+    found = _server_certificate(held, beside, _Given("", NO_TEXT), problems)
+    return found if found and not problems else _refusal(problems)
 
 
 class _Given(NamedTuple):

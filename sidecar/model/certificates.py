@@ -116,6 +116,14 @@ def _shown_by(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA1()).hex().upper()  # noqa: S303  # HAProxy's
 
 
+def is_for(host_name: str, pem: bytes) -> bool:
+    """Whether the first certificate in ``pem`` is for this host alone."""
+    try:
+        return _alternative_names(x509.load_pem_x509_certificate(pem)) == (host_name,)
+    except ValueError:
+        return False
+
+
 def _encoded(certificates: Iterable[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 

@@ -103,6 +103,9 @@ class WebSettings(Section):
     #: A PEM file of the CAs that sign the certificates of Services, for reencrypt Routes without a
     #: destinationCACertificate; their servers are verified as SERVICE.NAMESPACE.svc.
     service_ca: FilePath | None = None
+    #: For clients whose SNI has none: a PEM file with certificate, chain and key, or a folder with
+    #: tls.crt and tls.key, as a Secret is mounted. None: a self-signed one, which `render` makes.
+    default_certificate: FilePath | None = None
     timeouts: WebTimeoutSettings = WebTimeoutSettings()
 
     def rules(self) -> HostRules:

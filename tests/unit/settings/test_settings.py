@@ -102,6 +102,7 @@ web:
   denied_domains: [internal.example.com]
   wildcards: true
   unmatched_status: 404
+  default_certificate: tls
   namespace_ownership: false
   service_ca: run/service-ca.crt
   timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
@@ -200,6 +201,7 @@ def test_every_key_means_what_it_says() -> None:
             "denied_domains": ("internal.example.com",),
             "wildcards": True,
             "unmatched_status": 404,
+            "default_certificate": Path("tls"),
             "namespace_ownership": False,
             "service_ca": Path("run/service-ca.crt"),
             "timeouts": {
