@@ -44,6 +44,7 @@ def test_it_is_replaced_while_running_and_the_last_good_one_stays(
         put(folder, 3, third, first)
         await_told(caplog, "web.default_certificate")
         assert asked(web, "any.example").fingerprint == fingerprint(second)
+        converged(daemon)
         text = daemon.view.readyz().text
         assert "tls.key: the private key does not belong" in text
         assert text.removeprefix("ok; ") in daemon.view.facts().problems
@@ -52,6 +53,7 @@ def test_it_is_replaced_while_running_and_the_last_good_one_stays(
     # The sidecar and HAProxy come back without a good file: the last good one serves.
     with running(web.stand.daemon()) as daemon:
         converged(daemon)
+        await_(lambda: daemon.view.facts().problems, "the problem is known")
         web.stand.stop_haproxy()
         web.stand.start_haproxy()
         assert asked(web, "any.example").fingerprint == fingerprint(second)
