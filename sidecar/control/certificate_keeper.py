@@ -80,7 +80,9 @@ class CertificateKeeper:
             return None
         wanted = self._certificates.wanted
         leaving = self._entries.keys() - wanted.keys()
-        exposed = leaving.intersection(self._exposed()) if leaving else leaving
+        # Of a host whose Routes bring none any more, it goes at once.
+        ended = leaving - self._certificates.hosts
+        exposed = ended.intersection(self._exposed()) if ended else ended
         if not is_due and exposed == leaving:
             return None
         entries, pems, failures = self._make(wanted)

@@ -6,6 +6,7 @@ says a path. So of the Routes of a host that bring one, the oldest decides. What
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,6 +96,11 @@ class HostCertificates:
             for pattern, certificate in found
             if certificate
         }
+
+    @property
+    def hosts(self) -> AbstractSet[str]:
+        """The patterns of all Routes whose TLS ends here, with a certificate or without."""
+        return self._routes.keys()
 
     def is_served(self, route: Key) -> bool:
         """Whether clients of the Route's host get the certificate that it should have; so it is

@@ -136,6 +136,22 @@ def test_a_certificate_is_renewed_without_a_gap(make_stand: MakeStand, named: Ma
         await_(lambda: len(list(folder.glob("*.pem"))) == 1, "and its certificate")
 
 
+def test_a_route_without_its_certificate_has_the_default_one(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web, server, issued = WebStand.make(make_stand), named("web"), ROOT.leaf("a.example")
+    default = asked(web, "unknown.example").fingerprint
+    with running(web.stand.daemon()) as daemon:
+        for _ in range(2):
+            web.stand.write("web.yaml", *app("web", "a.example", server, issued))
+            await_shown(web, "a.example", issued)
+            await_(lambda: web.ended("a.example") == "web", "it is served")
+            web.stand.write("web.yaml", *app("web", "a.example", server))
+            await_(lambda: asked(web, "a.example").fingerprint == default, "the default one")
+            assert web.ended("a.example") == "web"
+        converged(daemon)
+
+
 def test_a_bad_certificate_is_refused_and_nobody_else_notices(
     make_stand: MakeStand, named: MakeNamed, caplog: pytest.LogCaptureFixture
 ) -> None:
