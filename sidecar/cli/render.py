@@ -84,8 +84,7 @@ def _write_web_files(
     for path in files.maps:
         if not path.exists():
             write_atomically(path, "")
-    if not files.certificate_list.exists():
-        write_atomically(files.certificate_list, "")
+    _write_certificate_list(files.certificate_list)
     path = files.default_certificate
     if default:
         write_atomically(path, default.pem.decode("ascii"), SECRET)
@@ -97,6 +96,16 @@ def _write_web_files(
         write_atomically(path, made.pem.decode("ascii"), SECRET)
     if verified:
         _write_authorities(files, verified)
+
+
+def _write_certificate_list(path: Path) -> None:
+    """It stays, without lines that would keep HAProxy from starting."""
+    from sidecar.control.certificate_files import startable
+
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    kept = startable(text or "")
+    if kept != text:
+        write_atomically(path, kept, SECRET)
 
 
 def _write_authorities(files: WebFiles, verified: Iterable[str]) -> None:

@@ -134,6 +134,22 @@ class AuthorityFiles:
         return self._written.keys() >= shown.keys()
 
 
+def startable(text: str) -> str:
+    """The lines of a crt-list that HAProxy would start with, as far as we can tell: somebody may
+    have touched it, or the files that it names."""
+    return "".join(f"{line}\n" for line in text.splitlines() if _is_startable(line))
+
+
+def _is_startable(line: str) -> bool:
+    name, _, rest = line.partition(" ")
+    options, _, host = rest.rpartition(" ")
+    try:
+        whole = ListEntry(name, options.removeprefix("[").removesuffix("]"), (host,)).line
+    except LocalProtocolError:
+        return False
+    return whole == line and _read(Path(name)) is not None
+
+
 def _read(path: Path) -> Pem | None:
     """What is in a file, if HAProxy would start with it as far as we can tell."""
     try:

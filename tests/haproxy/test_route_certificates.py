@@ -15,6 +15,8 @@ from cryptography.x509.oid import NameOID
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
+from sidecar.cli.render import write_files
+
 ROOT = CA.root()
 
 
@@ -313,3 +315,41 @@ def test_a_sidecar_is_not_ready_before_its_certificates_are_served(
     with running(web.stand.daemon()) as daemon:
         await_(lambda: not daemon.ready(), "it is ready", every_seconds=0.0002)
         assert [web.ended(host) for host in hosts] == ["web"] * count
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "{file} a.example"),
+        ("", "{file} a.example"),
+        ("garbage", "{file} a.example"),
+        ("key", "{file} a.example"),
+        ("good", "{file} [nonsense x] a.example"),
+        ("good", "{file} [alpn h2 a.example"),
+        ("good", "{file}"),
+        ("good", "nonsense"),
+        ("good", "\xff\x00"),
+    ],
+)
+def test_a_line_that_would_keep_haproxy_from_starting_goes_when_it_is_rendered(
+    make_stand: MakeStand, named: MakeNamed, content: str | None, line: str
+) -> None:
+    web, good, bad = WebStand.make(make_stand), ROOT.leaf("good.example"), ROOT.leaf("a.example")
+    web.stand.write("web.yaml", *app("good", "good.example", named("good"), good))
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "good.example", good)
+        await_(lambda: web.ended("good.example") == "good", "it is served")
+        converged(daemon)
+        folder = web.stand.settings.haproxy.state_file.parent / "certificates"
+        await_(lambda: "good.example" in (folder / "crt-list").read_text(), "it is saved")
+    web.stand.stop_haproxy()
+    file = folder / "bad.pem"
+    texts = {"garbage": "garbage", "key": bad.key_pem, "good": bad.pem + bad.key_pem, "": ""}
+    if content is not None:
+        file.write_text(texts[content])
+    with (folder / "crt-list").open("a", encoding="latin-1") as crt_list:
+        crt_list.write(line.format(file=file))
+    write_files(web.stand.settings, web.stand.settings.haproxy.config)
+    web.stand.start_haproxy()
+    assert asked(web, "good.example").fingerprint == fingerprint(good)
+    assert web.ended("good.example") == "good"
