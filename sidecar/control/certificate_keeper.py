@@ -65,6 +65,8 @@ class CertificateKeeper:
         # whether some of that is wanted no more, and clients may still get to it
         self._leaving = False
         self._changes = -1
+        # host -> the name of what its clients are shown
+        self._served: Mapping[str, str] = {}
         self._look_at = float("-inf")
         self._retry_seconds = _RETRY_SECONDS
         self._said: Mapping[str, str] = {}
@@ -109,6 +111,7 @@ class CertificateKeeper:
         }
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
         self._say(failures)
+        self._tell(served, wanted)
         refused = written.failures.get(str(self._default[0])) if self._default else None
         self._judge_default(str(refused or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
@@ -144,6 +147,16 @@ class CertificateKeeper:
             if self._said.get(pattern) != problem:
                 log.error("host %s: %s; retrying until it succeeds", pattern, problem)
         self._said = failures
+
+    def _tell(self, served: Mapping[str, str], wanted: Mapping[str, HostCertificate]) -> None:
+        """What is new of what clients are shown."""
+        for pattern, name in served.items():
+            certificate = wanted[pattern].certificate if pattern in wanted else None
+            if certificate and certificate.name == name != self._served.get(pattern):
+                log.info("host %s: serves the certificate of %s", pattern, certificate.title)
+        for pattern in self._served.keys() - served.keys():
+            log.info("host %s: has no certificate of its own any more", pattern)
+        self._served = served
 
     def _make(
         self, wanted: Mapping[str, HostCertificate]

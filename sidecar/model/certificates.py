@@ -8,6 +8,7 @@ of belongs together already (`sidecar.model.certificate_rules`). Pure.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 from cryptography import x509
@@ -54,6 +55,13 @@ class ServerCertificate:
     serial: str
     sha1_fingerprint: str
     key_kind: KeyKind
+
+    @property
+    def title(self) -> str:
+        """For a person: whose it is, by whom, and until when."""
+        end = datetime.fromtimestamp(self.not_after_seconds, UTC).date().isoformat()
+        by = "itself" if self.issuer == self.subject else self.issuer
+        return f"{self.subject}, signed by {by}, valid until {end}"
 
     @classmethod
     def of(cls, chain: Sequence[x509.Certificate], key: ServerKey) -> Self:

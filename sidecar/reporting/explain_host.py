@@ -103,6 +103,8 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
         return
     keys = sorted(key.name for key in web.keys(unit))
     yield Link("backend", "ok", f"it has {unit}, found by {', '.join(keys)}")
+    if route.key in web.certificates:
+        yield _certificate_link(route, web)
     if trust := web.trust(unit):
         yield _trust_link(trust)
     seen = (world.observed or {}).get(unit)
@@ -110,6 +112,17 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
     yield from haproxy_links(
         unit, f"backend {unit}", world, claimed=True, release="", states=_STATES
     )
+
+
+def _certificate_link(route: Route, web: Web) -> Link:
+    """What clients of its host are shown, where TLS ends here."""
+    certificates = web.certificates
+    certificate = certificates.of(route.key)
+    title = certificate.title if certificate else "the default one"
+    if not certificates.is_known or certificates.is_served(route.key):
+        return Link("certificate", "ok", title)
+    failure = certificates.failure(route.key) or "it is being loaded"
+    return Link("certificate", "bad", f"{title}: not served yet", (), failure)
 
 
 def _trust_link(trust: Trust) -> Link:

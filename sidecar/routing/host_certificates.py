@@ -39,6 +39,8 @@ class HostCertificates:
         #: How often what is wanted changed.
         self.changes = 0
         self._shown = Shown()
+        #: Whether it is known what HAProxy serves.
+        self.is_known = False
         self._shown_changes = 0
         # pattern -> its Routes whose TLS ends here, with the certificate that each brings
         self._routes: dict[str, dict[Claim, ServerCertificate | None]] = {}
@@ -75,7 +77,7 @@ class HostCertificates:
 
     def show(self, shown: Shown) -> set[Key]:
         """HAProxy was looked at; the Routes of which something else is so."""
-        before, self._shown = self._shown, shown
+        before, self._shown, self.is_known = self._shown, shown, True
         self._shown_changes = self.changes
         changed = {
             pattern
@@ -101,6 +103,13 @@ class HostCertificates:
     def hosts(self) -> AbstractSet[str]:
         """The patterns of all Routes whose TLS ends here, with a certificate or without."""
         return self._routes.keys()
+
+    def of(self, route: Key) -> ServerCertificate | None:
+        """What clients of the Route's host should be shown; None: the default certificate."""
+        return self._wanted(self._of[route][0]) if route in self._of else None
+
+    def __contains__(self, route: Key) -> bool:
+        return route in self._of
 
     def is_served(self, route: Key) -> bool:
         """Whether clients of the Route's host get the certificate that it should have; so it is

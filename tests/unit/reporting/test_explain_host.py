@@ -9,12 +9,14 @@ from core import DENIED, POOL
 from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.errors import UsageError
+from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.own_certificates import self_signed
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.listeners.hosts import HostRules
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
-from sidecar.model.objects import Route
+from sidecar.model.objects import Route, RouteTLS
 from sidecar.model.pool import Address, WebClassName
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
@@ -22,6 +24,7 @@ from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Link, Why
 from sidecar.reporting.reports import HostReport, Report, SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
+from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
 from sidecar.routing.web import HOSTS, Web
 
@@ -287,3 +290,26 @@ def test_who_is_refused_is_found_by_the_host_that_it_names(
 def test_a_refused_host_is_shown_on_one_line() -> None:
     (item,) = report_of(routing_of(by_host("odd", "a\x1b[31m\nb.test", "/x\ty"))).waiting
     assert (item.host, item.path) == ("a?[31m b.test", "/x y")
+
+
+def test_which_certificate_clients_are_shown() -> None:
+    made = self_signed("a.test", 0.0)
+    tls = RouteTLS("edge", certificate=SecretText(made.pem.decode()))
+    edge = replace(by_host("web", termination="edge"), tls=tls)
+    routing = routing_of(edge, by_host("plain", "b.test", termination="edge"), *GOOD[1:])
+    web = routing.web
+    assert web
+
+    def link(host: str) -> Link:
+        (found,) = (item for item in why(routing, host).links if item.name == "certificate")
+        return found
+
+    assert link("b.test").text == "the default one"
+    # Where no HAProxy was looked at, it is what they should be shown.
+    assert (link("a.test").mark, link("a.test").text) == ("ok", made.title)
+    assert "CN=a.test, signed by itself, valid until 1980-" in made.title
+    routing.serve(Shown({}, {"a.test": "HAProxy refuses it"}))
+    assert link("a.test").mark == "bad"
+    assert link("a.test").remedy == "HAProxy refuses it"
+    routing.serve(Shown({"a.test": made.name}))
+    assert (link("a.test").mark, link("a.test").text) == ("ok", made.title)
