@@ -63,7 +63,7 @@ from sidecar.model.pool import PARKED, WebClassName
 
 pytestmark = pytest.mark.serial
 
-STEPS = int(os.environ.get("CHAOS_STEPS") or 400)
+STEPS = int(os.environ.get("CHAOS_STEPS") or 120)
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 
 
@@ -322,7 +322,7 @@ class Run:
 
 # Python's ssl leaves a socket to the garbage collector that was reset before its handshake.
 @pytest.mark.filterwarnings("default:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.timeout(120 + STEPS)
+@pytest.mark.timeout(120 + 3 * STEPS)
 @pytest.mark.parametrize(
     "backends",
     [{"http": 24, "passthrough": 12}, {"http": 3, "passthrough": 1}],
