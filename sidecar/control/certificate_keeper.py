@@ -42,7 +42,6 @@ class CertificateKeeper:
         exposed: Callable[[], Collection[str]],
         resync_seconds: float,
         *,
-        http2: bool = True,
         default: tuple[Path, WatchedCertificate] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,7 +50,6 @@ class CertificateKeeper:
         self._folder = folder
         self._exposed = exposed
         self._resync_seconds = resync_seconds
-        self._http2 = http2
         self._default = default
         #: What is wrong with the default certificate, or "".
         self.default_problem = ""
@@ -178,7 +176,7 @@ class CertificateKeeper:
                     entries[pattern] = former
                     pems[former.certificate] = self._pems[former.certificate]
                 continue
-            entries[pattern] = WantedEntry(name, _HTTP_2 if own and self._http2 else "")
+            entries[pattern] = WantedEntry(name, _HTTP_2 if own else "")
             pems[name] = certificate.pem
         self._checked = checked
         return entries, pems, failures

@@ -4,17 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import units
-from stand import ROUTER, MakeStand, changes, pool_of, route, service, slice_
+from stand import ROUTER, MakeStand, await_, changes, fresh_ip, pool_of, route, service, slice_
 
 from sidecar.common.metrics import Metrics
+from sidecar.common.secret_text import SecretText
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.assembly import make_listeners, make_reconciler, make_routing
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.own_certificates import self_signed
 from sidecar.listeners.tcp import TCPPorts
+from sidecar.model.objects import RouteTLS
 from sidecar.planning.schedule import Timing
 from sidecar.reporting.collector import Collector
+from sidecar.reporting.outcome import Outcome
 from sidecar.routing.endpoints import denier
-from sidecar.routing.table import Routing
+from sidecar.routing.host_certificates import Shown
+from sidecar.routing.table import Changed, Routing
 
 WEB = route().key
 
@@ -83,3 +88,34 @@ def test_who_shares_a_port_has_it_once_both_are_open(make_stand: MakeStand) -> N
         assert (outcome.port, outcome.verified, outcome.open) == (30000, True, True)
         assert outcome.subject == f"host {item.host} on port 30000"
         assert outcome.host == item.host
+
+
+def test_an_edge_route_is_verified_once_its_certificate_is_served(make_stand: MakeStand) -> None:
+    listener = {"name": "tls", "kind": "tls", "bind": [f"{fresh_ip()}:8443"]}
+    stand = make_stand(listeners=[listener])
+    listeners = make_listeners(stand.settings)
+    routing = make_routing(stand.settings, listeners, {})
+    reconciler = make_reconciler(stand.settings, listeners, routing, stand.client, Metrics())
+    collector = Collector(routing, reconciler.known)
+    made = self_signed("a.test", 0.0)
+    tls = RouteTLS("edge", certificate=SecretText(made.pem.decode()))
+    item = replace(route("a", None, router_name=None), host="a.test", tls=tls)
+    routing.apply(changes(item, service("a"), slice_("a", [])))
+
+    def settled() -> bool:
+        reconciler.step(routing.claim)
+        unit = routing.owned(item.key)
+        return unit is not None and reconciler.known.verified(unit)
+
+    def outcome() -> Outcome:
+        assert routing.verdict(item.key)
+        collector.mark(Changed(frozenset(), frozenset({item.key})), [])
+        found = collector.take()[item.key]
+        assert found
+        return found
+
+    await_(settled, "its backend is as desired")
+    assert (outcome().verified, outcome().open) == (False, False)
+    reconciler.mark(routing.serve(Shown({"a.test": made.name})).units)
+    await_(settled, "its entries are there")
+    assert (outcome().verified, outcome().open) == (True, True)

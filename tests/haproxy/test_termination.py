@@ -5,6 +5,7 @@ from by_host import MakeNamed, NamedServer, WebStand, ask, host_app
 from stand import EchoServer, MakeServer, MakeStand, Stand, await_, converged, running
 
 from sidecar.haproxy.naming import web_backend_name
+from sidecar.model.objects import Key
 
 FLAGS, ROUTES = "flags.map", "routes.map"
 
@@ -108,3 +109,25 @@ def test_what_haproxy_knows_of_a_backend_is_repaired_and_goes_with_its_route(
         web.stand.write("web.yaml")
         await_(lambda: shown(web.stand, ROUTES) == shown(web.stand, FLAGS) == {}, "all is gone")
         await_(lambda: file.read_text() == "", "that is saved")
+
+
+def test_a_haproxy_that_knows_no_redirects_does_not_serve_in_clear_instead(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web = WebStand.make(make_stand)
+    config = web.stand.settings.haproxy.config
+    web.stand.stop_haproxy()
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if FLAGS not in line))
+    web.stand.start_haproxy()
+    web.stand.write(
+        "web.yaml",
+        *host_app("a", "a.example", [named("a")], termination="edge", insecure="Redirect"),
+        *host_app("b", "b.example", [named("b")], termination="edge"),
+    )
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: web.ended("b.example") == "b", "who needs none is served")
+        unit = daemon._routing.owned(Key("Route", "demo", "a"))
+        assert unit
+        await_(lambda: unit in daemon.reconciler.known.failures, "who needs one is not")
+        assert web.served("a.example") == "503"

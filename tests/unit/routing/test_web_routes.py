@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand import ROUTER, changes, route, service, slice_
 
+from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.own_certificates import self_signed
 from sidecar.listeners.hosts import HostRules
 from sidecar.listeners.tcp import unit_of
+from sidecar.model.certificates import ServerCertificate
 from sidecar.model.change import Change
 from sidecar.model.desired import ClaimKey, Unit
-from sidecar.model.objects import Key, Route
+from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import WebClassName
 from sidecar.model.verdicts import Reason
+from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
 from sidecar.routing.web import HOSTS, Web, WebRoutes
 
@@ -219,6 +223,34 @@ def test_a_route_with_bad_tls_has_no_backend(termination: str, policy: str) -> N
     assert reason(web, bad) == Reason.EXTENDED_VALIDATION_FAILED
     assert web.unit(bad.key) is None
     assert web.unit(good.key) == ONE
+
+
+def test_an_entry_waits_for_the_certificate_of_its_host_and_then_stays() -> None:
+    made, renewed, other = (self_signed("a.test", 0.0) for _ in range(3))
+    first = with_certificate(by_host(termination="edge", namespace="one"), made)
+    web = fed(first)
+    unit, entries = web.unit(first.key), {"1a.test?", "1a.test/"}
+    assert unit
+    assert names(web, first) == set()
+    assert web.granted(entry("1a.test/")) is None
+    assert web.serve(Shown({"a.test": made.name})) == ({unit}, {first.key})
+    assert names(web, first) == entries
+    assert web.granted(entry("1a.test/")) == unit
+    # While it is renewed, those that lead there already do so still.
+    web.leads_to = lambda key: unit if key.name == "1a.test/" else None
+    first = with_certificate(first, renewed)
+    web.update({first.key: first})
+    assert names(web, first) == {"1a.test/"}
+    # Another Route's may not lead there before, and nobody hands anything over to it.
+    second = with_certificate(by_host("new", termination="edge", namespace="two"), other)
+    web.update({first.key: None, second.key: second})
+    assert names(web, second) == set()
+    assert web.granted(entry("1a.test/")) is None
+
+
+def with_certificate(item: Route, made: ServerCertificate) -> Route:
+    tls = RouteTLS("edge", certificate=SecretText(made.pem.decode()))
+    return replace(item, tls=tls)
 
 
 def test_a_route_with_a_certificate_in_a_secret_is_refused() -> None:

@@ -1,0 +1,103 @@
+"""`sidecar.control.certificate_keeper` on a real HAProxy: what comes and goes in which order."""
+
+from collections.abc import Callable
+
+import pytest
+from pki import CA
+from stand import Stand, await_
+from terminating import Terminating
+
+from sidecar.common.secret_text import SecretText
+from sidecar.control.certificate_keeper import CertificateKeeper
+from sidecar.model.certificate_rules import GoodTLS, judge_tls
+from sidecar.model.certificates import ServerCertificate
+from sidecar.model.objects import Key, RouteTLS
+from sidecar.routing.claims import Claim
+from sidecar.routing.host_certificates import HostCertificates
+
+HOST = "a.test"
+ROOT = CA.root()
+
+
+def certificate(*names: str) -> ServerCertificate:
+    issued = ROOT.leaf(*names)
+    tls = RouteTLS("edge", certificate=SecretText(issued.pem), key=SecretText(issued.key_pem))
+    good = judge_tls(tls)
+    assert isinstance(good, GoodTLS)
+    assert good.certificate
+    return good.certificate
+
+
+def claim(name: str) -> Claim:
+    return Claim(0.0, name, Key("Route", "demo", name))
+
+
+class Kept:
+    """A keeper, of hosts of which ``exposed`` have an entry that leads anywhere."""
+
+    def __init__(self, tls: Terminating) -> None:
+        self.tls = tls
+        self.hosts = HostCertificates()
+        self.exposed: set[str] = set()
+        self.keeper = CertificateKeeper(
+            tls.writer(), self.hosts, tls.folder, lambda: self.exposed, 3600.0
+        )
+
+    def step(self) -> None:
+        if shown := self.keeper.step():
+            self.hosts.show(shown)
+
+    def alpn(self, host: str) -> str | None:
+        with self.tls.handshake(host, ["h2", "http/1.1"]) as connection:
+            return connection.selected_alpn_protocol()
+
+
+@pytest.fixture
+def kept(make_stand: Callable[..., Stand]) -> Kept:
+    return Kept(Terminating(make_stand(pools=[{"ports": ["30000"], "slots": 1}])))
+
+
+def test_a_certificate_stays_until_no_entry_of_its_host_leads_anywhere(kept: Kept) -> None:
+    made, one = certificate(HOST), claim("one")
+    kept.hosts.put(one, HOST, made)
+    kept.step()
+    await_(lambda: kept.tls.served(HOST) == made.sha1_fingerprint, "it is served")
+    kept.exposed = {HOST}
+    kept.hosts.remove(one.route)
+    for _ in range(2):
+        kept.step()
+        assert kept.tls.served(HOST) == made.sha1_fingerprint
+    kept.exposed = set()
+    kept.step()
+    await_(lambda: kept.tls.served(HOST) == kept.tls.first.fingerprint, "it is gone")
+
+
+def test_of_a_host_whose_route_stays_it_goes_at_once(kept: Kept) -> None:
+    made, one = certificate(HOST), claim("one")
+    kept.hosts.put(one, HOST, made)
+    kept.step()
+    kept.exposed = {HOST}
+    kept.hosts.put(one, HOST, None)
+    kept.step()
+    assert kept.hosts.is_served(one.route)
+    assert kept.tls.served(HOST) == kept.tls.first.fingerprint
+
+
+def test_http_2_is_for_a_certificate_of_one_route_alone(kept: Kept) -> None:
+    made = certificate(HOST, "b.test")
+    kept.hosts.put(claim("one"), HOST, made)
+    kept.step()
+    assert kept.alpn(HOST) == "h2"
+    kept.hosts.put(claim("two"), "b.test", made)
+    kept.step()
+    assert {kept.alpn(host) for host in (HOST, "b.test")} <= {"http/1.1", None}
+    kept.hosts.remove(claim("one").route)
+    kept.step()
+    assert kept.alpn("b.test") == "h2"
+
+
+def test_nothing_is_done_while_nothing_is_due(kept: Kept) -> None:
+    kept.hosts.put(claim("one"), HOST, certificate(HOST))
+    assert kept.keeper.step() is not None
+    assert kept.keeper.step() is None
+    assert 3000 < kept.keeper.seconds <= 3600
