@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 from cli import command
-from stand import EchoServer, MakeServer, MakeStand, Stand, await_, await_leads_to, fresh_ip, held
+from stand import (
+    EchoServer,
+    MakeServer,
+    MakeStand,
+    Stand,
+    await_,
+    await_leads_to,
+    fill,
+    fresh_ip,
+    held,
+)
 
 from sidecar.common.hostport import split_host_port
 from sidecar.haproxy.capacity import files_for
@@ -54,26 +64,6 @@ def serving(stand: Stand, server: EchoServer) -> Stand:
         await_leads_to(stand, port, server)
         await_(lambda port=port: frontend(stand, f"tcp-{port}")["scur"] == "0", "it is left")
     return stand
-
-
-def fill(files: contextlib.ExitStack, stand: Stand, port: int, count: int) -> None:
-    """``count`` idle clients of ``port``, each with a session.
-
-    The last one may need to come again: while one thread of HAProxy looks whether there is one
-    more to accept, that one counts in ``fe_conn`` as another thread judges by it.
-    """
-
-    def is_in() -> bool:
-        try:
-            held(files, stand, port)
-        except ConnectionResetError:
-            return False
-        return True
-
-    for number in range(count - 1):
-        assert is_in(), f"client {number + 1} of {count}"
-    if count:
-        await_(is_in, f"client {count} of {count}")
 
 
 def is_closed_at_once(stand: Stand, port: int) -> bool:

@@ -559,3 +559,23 @@ def held(files: contextlib.ExitStack, stand: Stand, port: int) -> Client:
     client = stand.connect(port)
     files.callback(client.close)
     return client
+
+
+def fill(files: contextlib.ExitStack, stand: Stand, port: int, count: int) -> None:
+    """``count`` idle clients of ``port``, each with a session.
+
+    The last one may need to come again: while one thread of HAProxy looks whether there is one
+    more to accept, that one counts in ``fe_conn`` as another thread judges by it.
+    """
+
+    def is_in() -> bool:
+        try:
+            held(files, stand, port)
+        except ConnectionResetError:
+            return False
+        return True
+
+    for number in range(count - 1):
+        assert is_in(), f"client {number + 1} of {count}"
+    if count:
+        await_(is_in, f"client {count} of {count}")

@@ -17,7 +17,7 @@ from stand import (
     app,
     await_,
     converged,
-    held,
+    fill,
     running,
 )
 from web import get
@@ -170,8 +170,7 @@ def test_a_port_at_its_limit(
     stand.write("web.yaml", *app("web", 30000, [server]))
     with running(stand.daemon()) as daemon:
         converged(daemon)
-        for _ in range(3):
-            held(files, stand, 30000)
+        fill(files, stand, 30000, 3)
         fails(stand)
         port = get(stand, "/api/status").json["ports"][0]
         assert (port["connections"], port["connections_limit"]) == (3, 3)
