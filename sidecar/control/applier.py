@@ -84,7 +84,8 @@ class Applier:
             """What just went to maint is of interest to endpoints that found no room; else it is
             tidied when a later look finds it idle."""
             item = plans[seen.unit]
-            return leaving(seen) and (bool(item.assignment.left_out) or not _is_parked(item, seen))
+            needed = item.assignment.left_out or item.rest
+            return leaving(seen) and (bool(needed) or not _is_parked(item, seen))
 
         info, units = self._observer.seen(look, tables, counts)
         units = {unit: seen for unit, seen in units.items() if unit not in failed}

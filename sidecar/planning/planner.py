@@ -235,19 +235,26 @@ def _unguarded(
     assignment: Assignment,
     handed: frozenset[ClaimKey],
 ) -> Plan:
-    """What guards the servers is not as it should be: that comes first, and alone."""
+    """What guards the servers is not as it should be: that comes first, and alone; once nobody uses
+    them, since until then a connection made by the former rules may still become one that HAProxy
+    keeps for others. It keeps none to an address that the server does not have any more."""
+    unit, slots = observed.unit, observed.servers
     rest: list[Operation] = []
-    for name, slot in observed.servers.items():
-        if slot.state != "maint":
-            rest.append(SetState(observed.unit, name, "maint"))
-        if slot.address != PARKED:
-            # Else its connection would be kept for others, once the server is ready again.
-            rest.append(EndSessions(observed.unit, name))
+    for name, slot in slots.items():
+        if not is_idle(slot):
+            rest += [SetState(unit, name, "maint")] if slot.state != "maint" else []
+            rest += [EndSessions(unit, name)] if slot.address != PARKED else []
+    readback: dict[str, Address] = {}
+    if rest:
+        describe = ()
+    else:
+        readback = {name: PARKED for name, slot in slots.items() if slot.address != PARKED}
+        rest += [SetAddress(unit, name, PARKED) for name in readback]
     return Plan(
-        unit=observed.unit,
+        unit=unit,
         conceal=conceal,
         prepare=(),
-        readback={},
+        readback=readback,
         activate=(),
         retire=(),
         expose=(),

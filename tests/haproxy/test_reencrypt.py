@@ -185,7 +185,7 @@ def test_no_request_is_served_by_who_is_not_trusted_any_more(
             assert [web.ended(HOST) for _ in range(3)] == ["503"] * 3
         assert len(server.heads) == asked
         web.stand.write("web.yaml", *app("web", HOST, [server], ONE))
-        await_(lambda: web.ended(HOST) == "web", "it is trusted again")
+        await_(lambda: answer(web) == "web", "it is trusted again")
         converged(daemon)
 
 

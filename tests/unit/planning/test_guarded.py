@@ -1,9 +1,11 @@
 """What guards a backend's servers, as the CAs that they are verified by, comes before they do."""
 
+from dataclasses import replace
+
 from pki import CA
 
 from sidecar.haproxy.naming import web_backend_name
-from sidecar.haproxy.operations import EndSessions, SetState
+from sidecar.haproxy.operations import EndSessions, SetAddress, SetState
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.listeners.trust import TrustFiles
@@ -70,18 +72,24 @@ def test_no_server_comes_before_the_cas_are_shown() -> None:
 
 def test_servers_with_other_cas_rest_and_nothing_of_them_is_kept() -> None:
     seen = observed((POD, "ready"), (Address("10.0.0.2", 8443), "maint"), authority=TWO, led=True)
-    item = planned(desired(SERVER), seen)
-    assert item.rest == (
-        SetState(UNIT, "s1", "maint"),
-        EndSessions(UNIT, "s1"),
-        EndSessions(UNIT, "s2"),
-    )
-    assert words(item)[3:] == SET
-    assert not any((item.activate, item.expose, item.conceal))
+    first = planned(desired(SERVER), seen)
+    assert first.operations == (SetState(UNIT, "s1", "maint"), EndSessions(UNIT, "s1"))
+    # Whoever still uses them is waited for.
+    left = after(seen, first)
+    used = {**left.servers, "s1": left.servers["s1"]._replace(sessions=1)}
+    still = planned(desired(SERVER), replace(left, servers=used))
+    assert still.operations == (EndSessions(UNIT, "s1"),)
+    second = planned(desired(SERVER), left)
+    assert second.rest == (SetAddress(UNIT, "s1", PARKED), SetAddress(UNIT, "s2", PARKED))
+    assert second.readback == {"s1": PARKED, "s2": PARKED}
+    assert words(second)[2:] == SET
+    assert not any((second.activate, second.expose, second.conceal))
     # And then they come again.
-    again = planned(desired(SERVER), after(seen, item))
-    assert SetState(UNIT, "s1", "ready") in again.activate
-    lines = list(difference(seen, after(seen, item)))
+    trusted = after(left, second)
+    third = planned(desired(SERVER), trusted)
+    assert SetState(UNIT, "s1", "ready") in third.activate
+    assert third.readback == {"s1": POD}
+    lines = list(difference(left, trusted))
     assert f"- authority {TWO.mark}" in lines
     assert f"+ authority {ONE.mark}" in lines
 
