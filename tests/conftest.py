@@ -94,8 +94,8 @@ def make_server() -> Iterator[Callable[..., EchoServer]]:
 def named(files: contextlib.ExitStack) -> MakeNamed:
     """Makes HTTP servers that answer with their names."""
 
-    def make(name: str, *address: Any) -> NamedServer:
-        server = NamedServer(name, *address)
+    def make(name: str, *address: Any, **options: Any) -> NamedServer:
+        server = NamedServer(name, *address, **options)
         files.callback(server.close)
         return server
 

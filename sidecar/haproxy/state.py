@@ -229,13 +229,20 @@ def parse_frontends(text: str) -> dict[str, bool]:
 
 
 def parse_server_sessions(text: str) -> dict[BackendName, dict[str, int]]:
-    """``show stat`` of servers: backend -> server name -> sessions now (column ``scur``)."""
+    """``show stat`` of servers: backend -> server name -> sessions now (column ``scur``).
+
+    In HTTP one whose answer is all there is none any more to HAProxy 2.6, but its connection is
+    kept for others once the client has read it: there it counts for as long as it is used.
+    """
     found: dict[BackendName, dict[str, int]] = {}
-    for row in stat_rows(text, ("pxname", "svname", "scur")):
+    for row in stat_rows(text, ("pxname", "svname", "scur", "used_conn_cur", "mode")):
         own = own_backend(row["pxname"])
         if own is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
             try:
-                found.setdefault(own, {})[row["svname"]] = int(row["scur"] or 0)
+                sessions = int(row["scur"] or 0)
+                if row["mode"] == "http":
+                    sessions = max(sessions, int(row["used_conn_cur"] or 0))
+                found.setdefault(own, {})[row["svname"]] = sessions
             except ValueError as exc:
                 raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
     return found

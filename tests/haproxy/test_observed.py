@@ -265,7 +265,7 @@ def test_any_text_is_a_table_or_an_error(text: str) -> None:
 # -- show stat ---------------------------------------------------------------------------------
 
 
-def stat(*rows: str, header: str = "# pxname,svname,scur,status,-,") -> str:
+def stat(*rows: str, header: str = "# pxname,svname,scur,status,-,mode,used_conn_cur") -> str:
     return "\n".join([header, *rows])
 
 
@@ -278,11 +278,11 @@ def listening(text: str) -> dict[int, bool]:
 
 def test_frontends() -> None:
     text = stat(
-        "tcp-30000,FRONTEND,0,OPEN,-,",
-        "tcp-30001,FRONTEND,3,PAUSED,-,",
-        "tcp-30002,FRONTEND,9,FULL,-,",
-        "tcp-30003,FRONTEND,0,STOP,-,",
-        "tcp-30004,FRONTEND,0,,-,",
+        "tcp-30000,FRONTEND,0,OPEN,-,tcp,0",
+        "tcp-30001,FRONTEND,3,PAUSED,-,tcp,0",
+        "tcp-30002,FRONTEND,9,FULL,-,tcp,0",
+        "tcp-30003,FRONTEND,0,STOP,-,tcp,0",
+        "tcp-30004,FRONTEND,0,,-,tcp,0",
     )
     assert listening(text) == {
         30000: True,
@@ -295,22 +295,22 @@ def test_frontends() -> None:
 
 def test_only_our_frontends_and_nothing_else_of_them() -> None:
     text = stat(
-        "haproxy-metrics,FRONTEND,0,OPEN,-,",
-        "tcp-x,FRONTEND,0,OPEN,-,",
-        "be_tcp-30000,BACKEND,0,UP,-,",
-        "tcp-30001,sock-1,0,OPEN,-,",
+        "haproxy-metrics,FRONTEND,0,OPEN,-,tcp,0",
+        "tcp-x,FRONTEND,0,OPEN,-,tcp,0",
+        "be_tcp-30000,BACKEND,0,UP,-,tcp,0",
+        "tcp-30001,sock-1,0,OPEN,-,tcp,0",
     )
     assert listening(text) == {}
 
 
 def test_sessions() -> None:
     text = stat(
-        "be_tcp-30000,s1,2,UP,-,",
-        "be_tcp-30000,s2,0,MAINT,-,",
-        "be_tcp-30000,BACKEND,2,UP,-,",
-        "be_tcp-30001,s1,,no check,-,",
-        "tcp-30000,FRONTEND,2,OPEN,-,",
-        "other,s1,5,UP,-,",
+        "be_tcp-30000,s1,2,UP,-,tcp,0",
+        "be_tcp-30000,s2,0,MAINT,-,tcp,0",
+        "be_tcp-30000,BACKEND,2,UP,-,tcp,0",
+        "be_tcp-30001,s1,,no check,-,tcp,0",
+        "tcp-30000,FRONTEND,2,OPEN,-,tcp,0",
+        "other,s1,5,UP,-,tcp,0",
     )
     assert parse_server_sessions(text) == {
         unit_of(30000): {"s1": 2, "s2": 0},
@@ -318,25 +318,36 @@ def test_sessions() -> None:
     }
 
 
+def test_a_connection_that_is_used_is_a_session_in_http() -> None:
+    """And one that may be kept later; HAProxy counts those of TCP, too, but keeps none."""
+    text = stat(
+        "be_http_1,s1,0,UP,-,http,1",
+        "be_http_1,s2,3,UP,-,http,2",
+        "be_pass_1,s1,0,UP,-,tcp,1",
+        "be_http_1,BACKEND,3,UP,-,http,",
+    )
+    assert parse_server_sessions(text) == {"be_http_1": {"s1": 1, "s2": 3}, "be_pass_1": {"s1": 0}}
+
+
 def test_stat_columns_are_found_by_name() -> None:
-    header = "# pxname,new,status,scur,svname,"
-    assert parse_server_sessions(stat("be_tcp-30000,x,UP,4,s1,", header=header)) == {
+    header = "# pxname,new,status,scur,svname,mode,used_conn_cur"
+    assert parse_server_sessions(stat("be_tcp-30000,x,UP,4,s1,tcp,4", header=header)) == {
         unit_of(30000): {"s1": 4}
     }
-    assert listening(stat("tcp-30000,x,OPEN,4,FRONTEND,", header=header)) == {30000: True}
+    assert listening(stat("tcp-30000,x,OPEN,4,FRONTEND,tcp,", header=header)) == {30000: True}
 
 
 def test_stat_is_quoted_csv() -> None:
-    header = "# pxname,svname,last_chk,status,scur,"
+    header = "# pxname,svname,last_chk,status,scur,mode,used_conn_cur"
     text = stat(
-        'be_tcp-30000,s1,"a ""word"", and, more",UP,4,',
-        'be_tcp-30000,"s2",,"UP",5,',
+        'be_tcp-30000,s1,"a ""word"", and, more",UP,4,tcp,4',
+        'be_tcp-30000,"s2",,"UP",5,"tcp",5',
         header=header,
     )
     assert parse_server_sessions(text) == {unit_of(30000): {"s1": 4, "s2": 5}}
 
 
-@pytest.mark.parametrize("column", ["svname", "status", "scur"])
+@pytest.mark.parametrize("column", ["svname", "status", "scur", "mode", "used_conn_cur"])
 def test_a_stat_column_that_we_need_is_missed_by_name(column: str) -> None:
     header = stat().replace(column, "x")
     parse = parse_frontends if column == "status" else parse_server_sessions
@@ -350,13 +361,13 @@ def test_stat_without_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", ["be_tcp-30000,s1", "x", "be_tcp-30000,s1,many,UP,-,", 'be_tcp-30000,"s1,0,UP,-,']
+    "row", ["be_tcp-30000,s1", "x", "be_tcp-30000,s1,many,UP,-,tcp,0", 'be_tcp-30000,"s1,0,UP,-,']
 )
 def test_a_broken_stat_row_is_an_error_that_shows_it(row: str) -> None:
     with pytest.raises(
         RemoteProtocolError, match=f"'show stat' is broken: .*{row.partition(',')[0]}"
     ):
-        parse_server_sessions(stat("be_tcp-29999,s1,0,UP,-,", row))
+        parse_server_sessions(stat("be_tcp-29999,s1,0,UP,-,tcp,0", row))
 
 
 def test_a_field_without_end_is_an_error() -> None:

@@ -25,10 +25,15 @@ class NamedServer:
     """An HTTP server that answers every request with ``name``, in HTTP/1.1 or in HTTP/2 without
     TLS, as it is asked; or over TLS with the certificate ``issued``. ``heads``: what was asked in
     HTTP/1.1; ``protos``: ``h1`` or ``h2``, of each request in order. ``names``: the SNI of each
-    handshake that was completed."""
+    handshake that was completed. ``status``: of its answers in HTTP/1.1, with further lines."""
 
     def __init__(
-        self, name: str, ip: str | None = None, port: int = 9000, issued: Issued | None = None
+        self,
+        name: str,
+        ip: str | None = None,
+        port: int = 9000,
+        issued: Issued | None = None,
+        status: str = "200 OK",
     ) -> None:
         self.names: list[str | None] = []
         self._context = None if issued is None else self._secured(issued)
@@ -47,9 +52,8 @@ class NamedServer:
                         outer.heads.append(head)
                         outer.protos.append("h1")
                         body = outer.name.encode()
-                        self.wfile.write(
-                            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-                        )
+                        top = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
+                        self.wfile.write(top.encode() + body)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
