@@ -1,3 +1,3 @@
-"""haproxy-sidecar: a TCP router for OpenShift and Kubernetes that never reloads HAProxy."""
+"""haproxy-sidecar: the router for OpenShift and Kubernetes that never reloads HAProxy."""
 
 __version__ = "0.1.0"

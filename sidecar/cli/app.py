@@ -7,7 +7,8 @@ import typer
 
 app = typer.Typer(
     name="haproxy-sidecar",
-    help="The TCP router for OpenShift and Kubernetes that never reloads HAProxy.",
+    help="The router for OpenShift and Kubernetes that never reloads HAProxy: TCP by port, HTTP and"
+    " HTTPS by host and path, TLS passthrough by SNI.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,7 +63,11 @@ def render(
         ),
     ] = None,
 ) -> None:
-    """Render haproxy.cfg, with its pool of ports and server slots."""
+    """Render haproxy.cfg from the settings.
+
+    It has the pool of ports, the listeners and the backends, each with its server slots; the
+    files that HAProxy needs when it starts are made next to its state file.
+    """
     from sidecar.cli import render as command
 
     command.render(config, output)
@@ -104,7 +109,7 @@ def check(
     ],
     config: Config = None,
 ) -> None:
-    """Show offline which Route would get which port, and why not.
+    """Show offline which Route would get which port or host, and why not.
 
     Exits with 1 if any Route is refused or any file is invalid.
     """
@@ -136,7 +141,7 @@ def status(
         list[str] | None,
         typer.Argument(
             metavar="NAMES",
-            help="Show only these ports, Routes or NAMESPACE/ROUTEs; * is a wildcard.",
+            help="Show only these ports, hosts, Routes or NAMESPACE/ROUTEs; * is a wildcard.",
             show_default=False,
         ),
     ] = None,
@@ -152,7 +157,7 @@ def status(
         bool, typer.Option("-w", "--watch", help="Refresh every second until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show ports, Routes, servers and sessions.
+    """Show ports, hosts, their Routes, servers and sessions.
 
     Asks the running sidecar, or else HAProxy and the source. Exits with 3 if HAProxy is down.
     """
@@ -175,15 +180,23 @@ def ports(config: Config = None, json: JSON = False) -> None:
 @app.command()
 def why(
     subject: Annotated[
-        str, typer.Argument(metavar="PORT|NAMESPACE/ROUTE", help="What to explain.")
+        str,
+        typer.Argument(
+            metavar="PORT|NAMESPACE/ROUTE|URL",
+            help="What to explain; a URL is what a client asks for, e.g. https://shop.example/cart.",
+        ),
     ],
     config: Config = None,
     json: JSON = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Connect to each server and through the port.")
+        bool,
+        typer.Option(
+            "--probe",
+            help="Connect to each server and through the port; has no effect for Routes by host.",
+        ),
     ] = False,
 ) -> None:
-    """Explain why a port or Route works or not, step by step.
+    """Explain why a port, Route or URL works or not, step by step.
 
     Exits with 1 if it does not work.
     """

@@ -309,8 +309,17 @@ def test_rendering_is_deterministic(make_stand: MakeStand) -> None:
 
 def test_it_says_what_it_is_of() -> None:
     text = render(parse_settings('pools: [{ports: ["6620", "30000-30002"], slots: 5}]', {}, "test"))
-    assert "4 ports, 20 server slots" in text
+    assert "4 ports, 20 server slots.\n" in text
     assert "# Pool default: 6620, 30000-30002; 5 slots each." in text
+    text = render(
+        parse_settings(
+            'listeners: [{name: web, kind: http, bind: ["127.0.0.1:80"]}]\n'
+            "web: {backends: {http: 7}}",
+            {},
+            "test",
+        )
+    )
+    assert "; 7 backends for Routes by host.\n" in text
 
 
 @pytest.mark.parametrize(
