@@ -19,7 +19,7 @@ COMPILE  = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
-run: $(VENV)/run haproxy   ## run HAProxy, the sidecar and two demo servers on this machine
+run: $(VENV)/run haproxy   ## run HAProxy, the sidecar and some demo servers on this machine
 	@$(VENV)/bin/python examples/servers.py $(SIDECAR) up -c $(CONFIG)
 
 test: $(VENV)/dev          ## run all tests on a real HAProxy (HAPROXY=path: another one, ONLY=haproxy: only those that use it)
@@ -92,7 +92,7 @@ build: $(VENV)/dev         ## build the wheel in dist/
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:                     ## remove everything that make created
-	@rm -rf $(VENV) dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) dist run .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 .PHONY: haproxy
 haproxy:
