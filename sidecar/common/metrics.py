@@ -40,7 +40,7 @@ class Metrics:
         )
         self.drift = Counter(
             "haproxy_sidecar_drift_repaired",
-            "Ports found changed in HAProxy by somebody else, and repaired.",
+            "Ports or hosts found changed in HAProxy by somebody else, and repaired.",
             registry=self.registry,
         )
         self.restarts = Counter(

@@ -64,7 +64,7 @@ class Gauges(Collector):
         )
         slots = GaugeMetricFamily(
             "haproxy_sidecar_pool_slots",
-            "Server slots of each pool: used by an endpoint (or its remaining sessions), or free.",
+            "Slots of each pool's ports: used by an endpoint (or its remaining sessions), or free.",
             labels=["pool", "state"],
         )
         claimed = Counter(item.pool for item in report.ports if item.claimed)
@@ -83,7 +83,7 @@ class Gauges(Collector):
 def _claims(report: Report) -> Metric:
     family = GaugeMetricFamily(
         "haproxy_sidecar_claims",
-        "Routes that name this router: serving, empty (a port and no server), waiting, refused.",
+        "Routes of this router, by port or host: serving, empty (no server), waiting, refused.",
         labels=["state"],
     )
     counts = Counter(
@@ -145,7 +145,7 @@ def _ports(report: Report) -> Iterator[Metric]:
 #: Of a Route by host: what is counted, by the name of its metric.
 _ROUTE_COUNTS: Mapping[str, tuple[str, Callable[[TrafficReport], int]]] = {
     "sessions": (
-        "Requests, or connections of TLS passthrough, that came for the Route.",
+        "Requests, or connections of TLS passthrough, that came to the Route's backend.",
         lambda it: it.sessions_total,
     ),
     "received_bytes": ("Bytes from the Route's clients.", lambda it: it.bytes_in),
@@ -210,7 +210,7 @@ def _slots(report: Report) -> Metric:
     """1 for each used slot, to join HAProxy's own metrics by ``proxy`` and ``server``."""
     family = GaugeMetricFamily(
         "haproxy_sidecar_slot_info",
-        "The Route and endpoint of a server in HAProxy; always 1.",
+        "The Route and endpoint of a server of a port in HAProxy; always 1.",
         labels=list(SLOT_LABELS),
     )
     for item in report.ports:
