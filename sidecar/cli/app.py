@@ -109,7 +109,7 @@ def check(
     ],
     config: Config = None,
 ) -> None:
-    """Show offline which Route would get which port or host, and why not.
+    """Show offline which Route gets which port or host, and why not.
 
     Exits with 1 if any Route is refused or any file is invalid.
     """
