@@ -189,11 +189,7 @@ def why(
     config: Config = None,
     json: JSON = False,
     probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="Connect to each server and through the port; has no effect for Routes by host.",
-        ),
+        bool, typer.Option("--probe", help="Connect to each server and through the port.")
     ] = False,
 ) -> None:
     """Explain why a port, Route or URL works or not, step by step.
