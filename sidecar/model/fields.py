@@ -29,7 +29,7 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 class Field:
     """A value and its path in the object, so that every message can name the place.
 
-    ``secret``: no message shows the value.
+    ``secret``: no message shows the value, nor any that is within it.
     """
 
     path: str
@@ -49,10 +49,10 @@ class Field:
         # Keys of labels and annotations have dots of their own.
         step = f'["{name}"]' if "." in name else f".{name}" if self.path else name
         if self.value is None:
-            return Field(self.path + step, None)
+            return replace(self, path=self.path + step, value=None)
         if not isinstance(self.value, Mapping):
             raise self.wrong("write a mapping")
-        return Field(self.path + step, self.value.get(name))
+        return replace(self, path=self.path + step, value=self.value.get(name))
 
     def each(self) -> Iterator["Field"]:
         """The items of this list; none when it is absent."""
@@ -61,7 +61,7 @@ class Field:
         if not isinstance(self.value, list):
             raise self.wrong("write a list")
         for index, value in enumerate(self.value):
-            yield Field(f"{self.path}[{index}]", value)
+            yield replace(self, path=f"{self.path}[{index}]", value=value)
 
     def text(self, rule: str) -> str:
         """Text, possibly empty; ``rule`` says in an error what belongs here."""
@@ -75,7 +75,7 @@ class Field:
         return None if self.value is None else self.text(rule)
 
     def hidden(self) -> "Field":
-        """The same place, whose value no message shows."""
+        """The same place, of whose value no message shows any."""
         return replace(self, secret=True)
 
     def secret_text(self, rule: str) -> SecretText:

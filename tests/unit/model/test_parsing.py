@@ -299,14 +299,14 @@ def test_only_our_annotations_must_be_right() -> None:
         (route({"port": {"targetPort": True}}), "spec.port.targetPort: True is a boolean;"),
         (route({"port": {"targetPort": 65536}}), "spec.port.targetPort: 65536 is out of range;"),
         (route({"port": {"targetPort": 80.5}}), "spec.port.targetPort: 80.5 is a number;"),
-        (route({"tls": {"termination": 5}}), "spec.tls.termination: 5 is a number;"),
+        (route({"tls": {"termination": 5}}), "spec.tls.termination: the value is a number;"),
         (
             route({"tls": {"termination": "edge", "key": 12345}}),
             "spec.tls.key: the value is a number; write it as PEM, in a string",
         ),
         (
             route({"tls": {"externalCertificate": {"name": 5}}}),
-            "spec.tls.externalCertificate.name: 5 is a number; a name of a Secret must be",
+            "spec.tls.externalCertificate.name: the value is a number; a name of a Secret",
         ),
         (route({"tls": "edge"}), "spec.tls: the value is text; write a mapping"),
         (route(uid=7), 'metadata.uid: 7 is a number; a uid must be a string, write "7"'),
@@ -388,11 +388,14 @@ def test_no_error_shows_a_private_key(name: str, wrap: Any) -> None:
         route({"tls": SECRET}),
         route({"tls": [SECRET]}),
         route({"tls": {"termination": [SECRET]}}),
+        # The base64 of a key without its BEGIN line, which nothing tells from other text.
+        route({"tls": {"externalCertificate": "MIGHmarked"}}),
+        route({"tls": {"externalCertificate": {"name": ["MIGHmarked"]}}}),
         route({"host": [SECRET]}),
         route() | {"spec": SECRET},
         route({"to": {"name": f"x: {SECRET}"}}),
     ],
-    ids=["tls", "list", "termination", "host", "spec", "name"],
+    ids=["tls", "list", "termination", "external", "external name", "host", "spec", "name"],
 )
 def test_nor_of_one_in_the_wrong_place(data: dict[str, Any]) -> None:
     assert "marked" not in refused(data)
