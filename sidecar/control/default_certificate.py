@@ -1,20 +1,18 @@
 """A certificate in files that somebody else replaces: the one for clients whose SNI has none.
 
 Owns which files these are, when they are read again, and that one that became bad changes nothing
-but a message: the last good one goes on. Whether it is good, `sidecar.model.certificate_rules` and
-OpenSSL say; how it gets into HAProxy, `sidecar.control.certificate_keeper` knows. What is in the
-files may be a private key, and is in no message.
+but a message: the last good one goes on. How a file is read, `sidecar.control.pem_files` knows;
+whether it is good, `sidecar.model.certificate_rules` and OpenSSL say; how it gets into HAProxy,
+`sidecar.control.certificate_keeper` knows. What is in the files may be a private key, and is in no
+message.
 """
 
-import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.common.errors import CertificateError
-from sidecar.common.secret_text import SecretText
-from sidecar.common.text import reason_of
+from sidecar.control.pem_files import read_pem
 from sidecar.haproxy.last_check import python_loads
 from sidecar.model.certificate_rules import judge_files
 from sidecar.model.certificates import ServerCertificate
@@ -23,8 +21,7 @@ from sidecar.model.verdicts import Refusal
 #: Of a Secret of the type kubernetes.io/tls, as it is mounted.
 _CERTIFICATE, _KEY = "tls.crt", "tls.key"
 
-#: HAProxy takes far less; what is bigger is something else.
-_READ_MAX_BYTES = 2**20
+_WANTED = f"a PEM file, or of a folder with {_CERTIFICATE} and {_KEY}"
 
 #: How often files are looked at that tell nobody when they change.
 _LOOK_SECONDS = 1.0
@@ -39,7 +36,7 @@ def read_certificate(path: Path) -> ServerCertificate:
     Raises CertificateError, which names the file and says what would be right.
     """
     files = _files(path)
-    texts = [(str(file), _text(file)) for file in files]
+    texts = [(str(file), read_pem(file, _WANTED)) for file in files]
     found = judge_files(*texts)
     if isinstance(found, Refusal):
         raise CertificateError(found.message)
@@ -97,26 +94,3 @@ def _stamp_of(file: Path) -> tuple[int, int, int, int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _text(file: Path) -> SecretText:
-    """Raises CertificateError."""
-    try:
-        # Of a named pipe, without waiting for who writes to it.
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
-            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise CertificateError(
-                    f"{file}: not a file; write the path of a PEM file, or of a folder with"
-                    f" {_CERTIFICATE} and {_KEY}"
-                )
-            content = opened.read(_READ_MAX_BYTES + 1)
-    except OSError as exc:
-        raise CertificateError(
-            f"{file}: cannot be read: {reason_of(exc)}; write the path of a PEM file, or of a"
-            f" folder with {_CERTIFICATE} and {_KEY}, that the sidecar may read"
-        ) from exc
-    if len(content) > _READ_MAX_BYTES:
-        raise CertificateError(
-            f"{file}: more than {_READ_MAX_BYTES} bytes; write a certificate, its chain and key"
-        )
-    return SecretText(content.decode(errors="replace"))

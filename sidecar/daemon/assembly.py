@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.common.errors import SettingsError
+from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.metrics import Metrics
-from sidecar.common.text import reason_of
 from sidecar.control.certificate_files import read_authority
 from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
+from sidecar.control.pem_files import read_pem
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
 from sidecar.haproxy.authorities import fault
@@ -105,15 +105,13 @@ def _service_ca(settings: Settings) -> CertificateAuthority | None:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as exc:
-        problem = f"{path}: cannot be read: {reason_of(exc)}; write the PEM of the CA there"
-        raise SettingsError("web.service_ca", [problem]) from exc
+        text = read_pem(path, "a PEM file with the CAs that sign certificates of Services").text
+    except CertificateError as exc:
+        raise SettingsError("web", [f"web.service_ca: {exc}"]) from exc
     found = judge_authority(str(path), text)
-    if isinstance(found, Refusal):
-        raise SettingsError("web.service_ca", [found.message])
-    if problem := fault(str(path), found):
-        raise SettingsError("web.service_ca", [problem])
+    problem = found.message if isinstance(found, Refusal) else fault(str(path), found)
+    if isinstance(found, Refusal) or problem:
+        raise SettingsError("web", [f"web.service_ca: {problem}"])
     return found
 
 

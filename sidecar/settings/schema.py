@@ -63,8 +63,11 @@ DENIED_BY_DEFAULT = (
 )
 
 
-#: Of all ports: 4 kB each. Every port may have the default of slots.
+#: Of all ports and backends: 4 kB each. Every port may have the default of slots.
 SLOTS_MAX = 2**20
+
+#: How many slots one of class reencrypt counts as: with what its TLS needs it takes 18 to 23 kB.
+REENCRYPT_WEIGHT = 5
 
 
 class HAProxySettings(Section):
@@ -320,15 +323,37 @@ class Settings(Section):
                 if overlap(listen, other) and not (key == of and _families_differ(listen, other)):
                     raise ValueError(f"{key}: {listen!r} is also used by {of}; choose another")
             taken.append((key, listen))
-        slots = sum(len(pool.ports) * pool.slots for pool in self.pools)
-        if web := self._web_pool():
-            slots += sum(item.count * item.slots for item in web.classes)
-        if slots > SLOTS_MAX:
+        return self
+
+    @model_validator(mode="after")
+    def _slots_fit_into_memory(self) -> Self:
+        slots = weight = sum(len(pool.ports) * pool.slots for pool in self.pools)
+        web = self._web_pool()
+        for item in web.classes if web else ():
+            more = item.count * item.slots
+            slots += more
+            weight += more * (REENCRYPT_WEIGHT if item.name == "reencrypt" else 1)
+        if weight > SLOTS_MAX:
             of, fewer = ("pools, web", "ports, backends") if web else ("pools", "ports")
+            note = (
+                f", where one of reencrypt counts as {REENCRYPT_WEIGHT}" if weight > slots else ""
+            )
             raise ValueError(
                 f"{of}: {slots} slots in total, for which HAProxy would need"
-                f" {slots * 4 // 10**6} GB; use fewer {fewer} or slots, {SLOTS_MAX} at most"
+                f" {weight * 4 // 10**6} GB; use fewer {fewer} or slots, {SLOTS_MAX} at most{note}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_have_a_use(self) -> Self:
+        if any(listener.kind == "tls" for listener in self.listeners):
+            return self
+        for key in ("service_ca", "default_certificate"):
+            if path := getattr(self.web, key):
+                raise ValueError(
+                    f"web.{key}: {str(path)!r} is of no use without a listener of kind tls; add"
+                    " one to listeners, or leave the key out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -251,8 +251,12 @@ def _cookie_name(value: str) -> str:
 
 
 def _hostname_template(value: str) -> str:
-    if value and not _is_domain(value.replace("${name}", "n").replace("${namespace}", "n")):
-        raise ValueError("write a host name, like ${name}-${namespace}.apps.example.com")
+    filled = value.replace("${name}", "n").replace("${namespace}", "n")
+    # Without the name, many Routes would have one host, and the oldest would serve it alone.
+    if value and not ("${name}" in value and _is_domain(filled)):
+        raise ValueError(
+            "write a host name with ${name} in it, like ${name}-${namespace}.apps.example.com"
+        )
     return value
 
 

@@ -253,6 +253,13 @@ WEB: list[tuple[str, str, list[str]]] = [
     ("web: {denied_domains: ['*.a.com']}", "web.denied_domains[0]", ["'*.a.com'", "a domain"]),
     ("web: {allowed_domains: ['']}", "web.allowed_domains[0]", ["''", "a domain"]),
     ("web: {hostname_template: '${nmae}.a'}", "web.hostname_template", ["${name}-${namespace}"]),
+    # One host for all Routes of a namespace that have none, or even for all of them.
+    (
+        "web: {hostname_template: '${namespace}.a.com'}",
+        "web.hostname_template",
+        ["'${namespace}.a.com'", "${name} in it"],
+    ),
+    ("web: {hostname_template: apps.a.com}", "web.hostname_template", ["${name}-${namespace}"]),
     ("web: {wildcards: 'yes'}", "web.wildcards", ["'yes'", "true or false"]),
     ("web: {timeouts: {inspect: 0s}}", "web.timeouts.inspect", ["'0s'", "at least 1ms"]),
 ]
@@ -325,6 +332,11 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
             listener("kind: tls") + "\nweb: {backends: {passthrough: 100000}, slots: 16}",
             ["pools, web: 1610448 slots", "fewer ports, backends or slots, 1048576 at most"],
         ),
+        # A slot whose server speaks TLS takes HAProxy 18 to 23 kB.
+        (
+            listener("kind: tls") + "\nweb: {backends: {reencrypt: 30000}}",
+            ["pools, web: 246448 slots", "4 GB", "of reencrypt counts as 5"],
+        ),
         (
             "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",
             ["pools: 1114095 slots", "1048576 at most"],
@@ -334,6 +346,15 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
 def test_ports_belong_to_one_thing(text: str, words: list[str]) -> None:
     for word in words:
         assert word in problem(text)
+
+
+@pytest.mark.parametrize("key", ["service_ca", "default_certificate"])
+@pytest.mark.parametrize("listeners", ["listeners: []", listener("kind: http")])
+def test_a_certificate_that_nothing_would_use_is_a_mistake(key: str, listeners: str) -> None:
+    line = problem(f"{listeners}\nweb: {{{key}: ca.pem}}")
+    assert line.startswith(f"web.{key}: 'ca.pem'")
+    assert "listener of kind tls" in line
+    assert told(f"{listener('kind: tls')}\nweb: {{{key}: ca.pem}}") == ()
 
 
 @pytest.mark.parametrize(
