@@ -41,7 +41,7 @@ from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.pool import Address
 from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Timing
-from sidecar.routing.endpoints import denier
+from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
 
 FIRST_PORT = 20000

@@ -32,9 +32,18 @@ from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
 from sidecar.model.pool import TLSBackend, WebPool
 from sidecar.model.verdicts import Refusal
-from sidecar.routing.endpoints import denier
+from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
-from sidecar.routing.web import AUTHORITY, FLAGS, HOSTS, PORTS, ROUTES, SERVER_NAME, SNI, Web
+from sidecar.routing.web import Web
+from sidecar.routing.web_places import (
+    AUTHORITY,
+    FLAGS,
+    HOSTS,
+    PORTS,
+    ROUTES,
+    SERVER_NAME,
+    SNI,
+)
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox

@@ -5,14 +5,12 @@ name or number), KEP-1672 (ready, serving, terminating) and KEP-752 (EndpointSli
 the store, decides nothing about ports or slots.
 """
 
-import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
-from sidecar.common.hostport import IPS_KEPT, canonical_ip
+from sidecar.common.hostport import canonical_ip
 from sidecar.common.text import counted, few, shown
 from sidecar.listeners.host_rules import Termination, termination_of
 from sidecar.model.desired import DesiredServer, Proto
@@ -31,8 +29,6 @@ from sidecar.model.verdicts import Reason
 from sidecar.routing.external_names import outside_name, outside_set
 from sidecar.routing.own_addresses import Denial, Denied, OwnAddresses
 from sidecar.routing.weights import server_weights
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # More left-out endpoints or Services than this are only counted in a message, and more ports.
 _EXAMPLES_MAX = 3
@@ -402,25 +398,3 @@ def _udp_only(what: str) -> Refusal:
 def _left_out_message(left_out: Iterable[str]) -> str:
     left_out = sorted(set(left_out))
     return f"{counted(len(left_out), 'endpoint')} skipped: {few(left_out, _EXAMPLES_MAX, '; ')}"
-
-
-def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
-    """A function that tells whether a canonical IP is in one of ``networks``."""
-    forbidden = tuple(_unmapped(network) for network in networks)
-
-    @lru_cache(IPS_KEPT)
-    def denied(ip: str) -> bool:
-        address = ipaddress.ip_address(ip)
-        return any(address in network for network in forbidden)
-
-    return denied
-
-
-def _unmapped(network: IPNetwork) -> IPNetwork:
-    """``::ffff:10.0.0.0/104`` as ``10.0.0.0/8``, since that is what `canonical_ip` makes of all
-    that is in it."""
-    address = network.network_address
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if mapped is None or network.prefixlen < 96:
-        return network
-    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))

@@ -1,18 +1,22 @@
-"""Which addresses are the router itself: a server there would be HAProxy connecting to HAProxy.
+"""Which addresses no server may have: the router itself, since a server there would be HAProxy
+connecting to HAProxy, and the networks that the settings deny.
 
-Owns how listeners, interfaces, the Service in front of the router and its replicas make up those
-addresses. Must not know how any of them is found out, nor who asks. Pure.
+Owns how listeners, interfaces, the Service in front of the router and its replicas make up the
+router's addresses. Must not know how any of them is found out, nor who asks. Pure.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import NamedTuple, Protocol
 
-from sidecar.common.hostport import canonical_ip
+from sidecar.common.hostport import IPS_KEPT, canonical_ip
 from sidecar.model.objects import DNSAnswer, EndpointSet, LocalAddresses, ServiceAddresses
 from sidecar.model.pool import Address
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 Ports = frozenset[int]
 
@@ -92,6 +96,28 @@ class Denied:
         if address in self.own:
             return Denial.ROUTER
         return Denial.NETWORK if self.network(address.ip) else None
+
+
+def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:
+    """A function that tells whether a canonical IP is in one of ``networks``."""
+    forbidden = tuple(_unmapped(network) for network in networks)
+
+    @lru_cache(IPS_KEPT)
+    def denied(ip: str) -> bool:
+        address = ipaddress.ip_address(ip)
+        return any(address in network for network in forbidden)
+
+    return denied
+
+
+def _unmapped(network: IPNetwork) -> IPNetwork:
+    """``::ffff:10.0.0.0/104`` as ``10.0.0.0/8``, since that is what `canonical_ip` makes of all
+    that is in it."""
+    address = network.network_address
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
 
 
 class Lookup(Protocol):

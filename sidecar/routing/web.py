@@ -1,69 +1,42 @@
 """Web Routes: those by host, at the listeners or on a port that they share. Which of them is
 served, and by which backend. Pure.
 
-Joins the admission of hosts (`sidecar.listeners.hosts`) and the leases of backends. Must not look
-at Services or endpoints.
+Joins the admission of hosts (`sidecar.listeners.hosts`), the place of each Route
+(`sidecar.routing.web_places`) and the leases of backends. Must not look at Services or endpoints.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from sidecar.haproxy.authorities import fault
-from sidecar.listeners.host_rules import Asked
-from sidecar.listeners.hosts import HostRules, Refusal, WebClaim
-from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
-from sidecar.model.certificate_rules import GoodTLS, judge_tls
+from sidecar.listeners.host_rules import Asked, HostRules, WebClaim
+from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
-from sidecar.model.verdicts import Reason, Verdict
+from sidecar.model.verdicts import Reason, Refusal, Verdict
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_certificates import HostCertificates, Shown
 from sidecar.routing.host_spaces import HostSpaces
 from sidecar.routing.leases import Leases
+from sidecar.routing.web_places import (
+    UNTRUSTED,
+    Place,
+    Trust,
+    attributes_of,
+    authority_of,
+    is_ended,
+    judge_web_tls,
+    place_at_listeners,
+    place_on_port,
+    trust_of,
+    unserved,
+)
+
+__all__ = ["Trust", "Web", "WebRoutes"]
 
 #: Which Routes without a port are ours, if they name no router.
 WebRoutes = Literal["all", "annotated"]
-
-#: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
-HOSTS, SNI, PORTS = "hosts", "sni", "ports"
-
-#: What HAProxy is told of a Route's backend: who it is, for its log; and what rules are to do with
-#: its requests, a letter each.
-ROUTES, FLAGS = "routes", "flags"
-
-#: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
-AUTHORITY, SERVER_NAME = "authority", "server_name"
-
-_DESTINATION_CA = "spec.tls.destinationCACertificate"
-
-_UNTRUSTED = (
-    f"{_DESTINATION_CA}: missing, and without it nobody could tell the Route's"
-    " servers from others; write the PEM of the CA that signed their certificates, or set"
-    " web.service_ca of the router to the CA of all Services"
-)
-
-#: A request in clear is sent to where TLS is.
-_REDIRECTS = "r"
-
-
-class Trust(NamedTuple):
-    """By which CAs a Route's servers are verified, and by which name in their certificates: "" for
-    any. ``source``: where the CAs come from, for a person."""
-
-    authority: CertificateAuthority
-    server_name: str
-    source: str
-
-
-class Place(NamedTuple):
-    """Where a Route is served: by a backend of the class ``of``, to which ``entries`` lead.
-    ``trust``: None where its servers are not verified."""
-
-    of: WebClassName
-    entries: tuple[ClaimKey, ...]
-    trust: Trust | None = None
 
 
 class Web:
@@ -189,7 +162,7 @@ class Web:
         """What HAProxy is to know of ``unit``; its listeners use it."""
         owner = self.owner(unit) if self._listeners else None
         claim = self._hosts.active(owner) if owner else None
-        return _attributes(owner, claim, self.trust(unit)) if owner and claim else NO_ATTRIBUTES
+        return attributes_of(owner, claim, self.trust(unit)) if owner and claim else NO_ATTRIBUTES
 
     def trust(self, unit: Unit) -> Trust | None:
         """By whom the servers of ``unit`` are verified; None where they are not, or nobody has
@@ -234,8 +207,8 @@ class Web:
         if placed is None:
             trusts = found is None or self._trust(route, found) is not None
             if "tls" in self._listeners and found and not trusts:
-                return Refusal(Reason.EXTENDED_VALIDATION_FAILED, _UNTRUSTED)
-            return Refusal(Reason.UNSUPPORTED_TERMINATION, _unserved(found))
+                return Refusal(Reason.EXTENDED_VALIDATION_FAILED, UNTRUSTED)
+            return Refusal(Reason.UNSUPPORTED_TERMINATION, unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
             return Refusal(Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
@@ -247,7 +220,7 @@ class Web:
     def _judge(self, key: Key, tls: RouteTLS | None) -> None:
         judged = self._judged.pop(key, None)
         if tls is not None:
-            self._judged[key] = judged if judged and judged[0] == tls else (tls, _judge(tls))
+            self._judged[key] = judged if judged and judged[0] == tls else (tls, judge_web_tls(tls))
 
     def _good(self, route: Key) -> GoodTLS | Refusal:
         """What HAProxy needs for the Route's TLS."""
@@ -257,7 +230,7 @@ class Web:
         """Whether an entry of the Route may lead to its ``unit``: where TLS ends here, not before
         its host has its certificate; but one that leads there already goes on while that is
         renewed."""
-        if not _is_ended(key) or self.certificates.is_served(route):
+        if not is_ended(key) or self.certificates.is_served(route):
             return True
         return self.leads_to(key) == unit
 
@@ -282,14 +255,14 @@ class Web:
             if before and before.of == now.of:
                 # Those who are verified by other CAs are not served beside those who were by
                 # the former ones: while they come, these serve.
-                moves = _authority(before) != _authority(now)
+                moves = authority_of(before) != authority_of(now)
                 touched |= leases.renew(claim_of(route), now.entries, moves=moves)
                 self._changed_hands(touched)
             else:
                 leases.enter(claim_of(route), now.entries)
             for entry in self._entries(key):
                 self._wanting.setdefault(entry, {})[key] = len(claim.path)
-        if now and route and claim and any(map(_is_ended, now.entries)):
+        if now and route and claim and any(map(is_ended, now.entries)):
             good = self._good(key)
             own = good.certificate if isinstance(good, GoodTLS) else None
             self.certificates.put(claim_of(route), claim.pattern, own)
@@ -303,23 +276,19 @@ class Web:
         if claim is None or isinstance(self._good(key), Refusal):
             return None
         if port is not None:
-            entry = port_entry(web_key(claim.host, wildcard=claim.wildcard), port)
-            return Place("passthrough", (ClaimKey(PORTS, entry),))
+            return place_on_port(claim, port)
         trust = self._trust(key, claim)
         if claim.termination == "reencrypt" and trust is None:
             return None
-        place = _place(claim, self._listeners, trust)
+        place = place_at_listeners(claim, self._listeners, trust)
         return place if place and place.of in self._leases else None
 
     def _trust(self, key: Key, claim: WebClaim) -> Trust | None:
         """By whom the servers of a Route are to be verified; None where nobody says it."""
         route, good = self._routes.get(key), self._good(key)
-        if claim.termination != "reencrypt" or route is None or isinstance(good, Refusal):
+        if route is None or isinstance(good, Refusal):
             return None
-        if good.destination_ca:
-            return Trust(good.destination_ca, "", _DESTINATION_CA)
-        name = f"{route.targets[0].name}.{key.namespace}.svc"
-        return Trust(self._service_ca, name, "web.service_ca") if self._service_ca else None
+        return trust_of(route, claim, good, self._service_ca)
 
     def _changed_hands(self, units: Iterable[Unit]) -> None:
         """Of these backends, those whom nobody has now are not to be another's at once."""
@@ -348,69 +317,6 @@ class Web:
             for other in self._wanting.get(entry, {})
         }
         return {unit for route in beside if (unit := self.unit(route)) is not None}
-
-
-def _judge(tls: RouteTLS) -> GoodTLS | Refusal:
-    """What HAProxy needs for it, or why it cannot be had."""
-    found = judge_tls(tls)
-    if isinstance(found, GoodTLS) and tls.external_certificate:
-        return Refusal(
-            Reason.EXTERNAL_CERTIFICATE_VALIDATION_FAILED,
-            "spec.tls.externalCertificate: this router reads no Secrets; use spec.tls.certificate"
-            " and spec.tls.key",
-        )
-    authority = found.destination_ca if isinstance(found, GoodTLS) else None
-    if authority and (problem := fault(_DESTINATION_CA, authority)):
-        return Refusal(Reason.EXTENDED_VALIDATION_FAILED, problem)
-    return found
-
-
-def _is_ended(entry: ClaimKey) -> bool:
-    """Whether it is for requests whose TLS ended here."""
-    return entry.listener == HOSTS and entry.name.startswith(ENDED)
-
-
-def _authority(place: Place) -> str:
-    """By what its CAs are known; "" without any."""
-    return place.trust.authority.mark if place.trust else ""
-
-
-def _attributes(route: Key, claim: WebClaim, trust: Trust | None) -> Attributes:
-    """What HAProxy is to know of the backend of a Route by host."""
-    found = {ROUTES: f"{route.namespace}/{route.name}"}
-    if claim.insecure == "Redirect":
-        found[FLAGS] = _REDIRECTS
-    if trust:
-        found[AUTHORITY] = trust.authority.mark
-    if trust and trust.server_name:
-        found[SERVER_NAME] = trust.server_name
-    return found
-
-
-def _place(
-    claim: WebClaim, listeners: Collection[ListenerProtocol], trust: Trust | None
-) -> Place | None:
-    """Where a Route that has ``claim`` is served; None where nothing of it is."""
-    key = web_key(claim.host, claim.path, wildcard=claim.wildcard)
-    passes = claim.termination == "passthrough"
-    prefixes: list[str] = []
-    if "http" in listeners and (claim.termination == "http" or claim.insecure != "None"):
-        prefixes.append(CLEAR)
-    if "tls" in listeners and claim.termination in ("edge", "reencrypt"):
-        prefixes.append(ENDED)
-    found = (entry for prefix in prefixes for entry in hosts_entries(key, prefix))
-    entries = tuple(ClaimKey(HOSTS, entry) for entry in found)
-    if "tls" in listeners and passes:
-        entries += (ClaimKey(SNI, sni_entry(key)),)
-    of: WebClassName = "passthrough" if passes else "reencrypt" if trust else "http"
-    return Place(of, entries, trust) if entries else None
-
-
-def _unserved(claim: WebClaim | None) -> str:
-    """Of a Route that no listener is for."""
-    termination = claim.termination if claim else "http"
-    what = "HTTP without TLS" if termination == "http" else f"TLS termination {termination!r}"
-    return f"{what} is not served by this router: it has no listener for it"
 
 
 def _exhausted(of: WebClassName, leases: Leases) -> str:

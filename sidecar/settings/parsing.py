@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.errors import SettingsError
 from sidecar.common.text import shown
-from sidecar.settings.schema import PoolSettings, Settings
+from sidecar.settings.pools import PoolSettings
+from sidecar.settings.schema import Settings
 from sidecar.settings.section import Section
 from sidecar.settings.types import control_characters
 from sidecar.settings.web import ListenerSettings

@@ -1,7 +1,8 @@
 """The settings: their shape, defaults, reasons and validation.
 
-Owns every default, and which values may be combined; `sidecar.settings.types` owns the individual
-values, and `sidecar.settings.parsing` how they are read from text. Frozen.
+Owns the defaults but those of pools (`sidecar.settings.pools`) and of Routes by host
+(`sidecar.settings.web`), and which values may be combined. Must not judge a value by itself, which
+`sidecar.settings.types` does, nor read text, as `sidecar.settings.parsing` does. Frozen.
 """
 
 import ipaddress
@@ -15,16 +16,16 @@ from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split
 from sidecar.haproxy.capacity import Capacity, share_out
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.parsing import AnnotationKeys
-from sidecar.model.pool import HealthCheck, Pool, PortPool, WebPool, format_ports
+from sidecar.model.pool import Pool, WebPool, format_ports
 from sidecar.planning.schedule import Timing
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.policies.registry import annotation_keys
 from sidecar.routing.own_addresses import Listener, Listening
+from sidecar.settings.pools import PoolSettings
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
     AnnotationKey,
     AtLeast1s,
-    BindAddresses,
     Count,
     DNSServer,
     DomainOrNone,
@@ -37,11 +38,8 @@ from sidecar.settings.types import (
     MetricsAddress,
     Namespace,
     NamespacedName,
-    NamespaceOrAll,
     Network,
     ObjectName,
-    PlainName,
-    Ports,
     PositiveDuration,
     RuntimeAddress,
 )
@@ -127,68 +125,6 @@ class AnnotationSettings(Section):
     def keys(self) -> AnnotationKeys:
         own = {DRAIN_DEADLINE.name: self.drain_deadline}
         return AnnotationKeys(self.router_name, self.port, self.kept_port, annotation_keys(own))
-
-
-class TimeoutSettings(Section):
-    """A pool's timeouts. Connect is short, because a dead endpoint costs it once per try; client
-    and server are long, because databases and brokers keep idle connections."""
-
-    connect: PositiveDuration = 0.5
-    client: PositiveDuration = 3600.0
-    server: PositiveDuration = 3600.0
-
-
-class CheckSettings(Section):
-    """HAProxy's own health checks; off, because readiness comes from Kubernetes."""
-
-    enabled: StrictBool = False
-    interval: PositiveDuration = 5.0
-    rise: Annotated[Count, Field(le=1000)] = 1
-    fall: Annotated[Count, Field(le=1000)] = 3
-
-
-class PoolSettings(Section):
-    """One class of ports."""
-
-    name: PlainName = "default"
-    ports: Ports
-    bind: BindAddresses = ("127.0.0.1",)
-    slots: Annotated[Count, Field(le=4096)] = 16
-    #: Algorithms that support changing weights at run time; ``source`` uses a consistent hash.
-    balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
-    namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
-    #: None: a quarter of the ports, at least one, so that some are left for other namespaces.
-    auto_ports_per_namespace: Count | None = None
-    timeouts: TimeoutSettings = TimeoutSettings()
-    check: CheckSettings = CheckSettings()
-    accept_proxy: StrictBool = False
-    send_proxy: Literal["none", "v1", "v2"] = "none"
-    #: Concurrent connections per port; None is a tenth of HAProxy's, or an even share if there are
-    #: fewer ports. Further connections are closed at once.
-    maxconn: Count | None = None
-    #: Whether several Routes with TLS passthrough may share a port, each for its own spec.host.
-    #: Costs each port of the pool up to 10 kB.
-    shared_by_sni: StrictBool = False
-
-    def port_pool(self) -> PortPool:
-        check = self.check
-        return PortPool(
-            name=self.name,
-            ports=self.ports,
-            bind=self.bind,
-            slots=self.slots,
-            balance=self.balance,
-            namespaces=self.namespaces,
-            auto_ports_per_namespace=self.auto_ports_per_namespace or max(1, len(self.ports) // 4),
-            connect_timeout_seconds=self.timeouts.connect,
-            client_timeout_seconds=self.timeouts.client,
-            server_timeout_seconds=self.timeouts.server,
-            check=HealthCheck(check.interval, check.rise, check.fall) if check.enabled else None,
-            accept_proxy=self.accept_proxy,
-            send_proxy=self.send_proxy,
-            maxconn=self.maxconn,
-            shared_by_sni=self.shared_by_sni,
-        )
 
 
 class DrainSettings(Section):
@@ -314,9 +250,14 @@ class Settings(Section):
                         f" {format_ports(both)}; a port belongs to one pool"
                     )
                 owners[port] = pool
+        return self
+
+    @model_validator(mode="after")
+    def _listens_are_apart(self) -> Self:
+        ports = {port for pool in self.pools for port in pool.ports}
         taken: list[tuple[str, str]] = []
         for key, listen in self._listens():
-            if split_host_port(listen)[1] in owners:
+            if split_host_port(listen)[1] in ports:
                 raise ValueError(f"{key}: {listen!r} is a port of a pool; choose another")
             for of, other in taken:
                 # One listener may have all IPv4 addresses and all IPv6 ones.

@@ -15,7 +15,7 @@ from sidecar.model.change import Change
 from sidecar.model.objects import Object
 from sidecar.planning.schedule import Timing
 from sidecar.reporting.change_log import LINES_AT_ONCE, LINES_PER_SECOND, LOOKS, ChangeLog
-from sidecar.routing.endpoints import denier
+from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
 
 PORT = 30000

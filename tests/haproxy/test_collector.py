@@ -17,8 +17,8 @@ from sidecar.model.objects import RouteTLS
 from sidecar.planning.schedule import Timing
 from sidecar.reporting.collector import Collector
 from sidecar.reporting.outcome import Outcome
-from sidecar.routing.endpoints import denier
 from sidecar.routing.host_certificates import Shown
+from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Changed, Routing
 
 WEB = route().key

@@ -20,7 +20,7 @@ from sidecar.model.desired import ClaimKey
 from sidecar.model.pool import PARKED
 from sidecar.planning.planner import Plan
 from sidecar.planning.slots import Assignment
-from sidecar.routing.web import HOSTS
+from sidecar.routing.web_places import HOSTS
 
 
 @pytest.fixture

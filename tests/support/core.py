@@ -12,9 +12,9 @@ from sidecar.model.desired import Unit
 from sidecar.model.objects import Endpoint, EndpointSet, Key, Route, Service
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Verdict
-from sidecar.routing.endpoints import Resolution, denier, resolve
+from sidecar.routing.endpoints import Resolution, resolve
 from sidecar.routing.ledger import Ledger
-from sidecar.routing.own_addresses import Denied
+from sidecar.routing.own_addresses import Denied, denier
 from sidecar.routing.store import Store
 from sidecar.settings.schema import DENIED_BY_DEFAULT
 

@@ -45,7 +45,7 @@ from sidecar.model.change import Change, Sink
 from sidecar.model.objects import Endpoint, EndpointSet, Key, Object, Route, Service
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.schedule import REST_SECONDS, Timing
-from sidecar.routing.endpoints import denier
+from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import HTTPSettings
 

@@ -16,8 +16,8 @@ from sidecar.planning.schedule import (
     Schedule,
     Timing,
 )
-from sidecar.routing.endpoints import denier, resolve
-from sidecar.routing.own_addresses import Denied
+from sidecar.routing.endpoints import resolve
+from sidecar.routing.own_addresses import Denied, denier
 from sidecar.routing.store import Store
 from sidecar.routing.table import Claimed
 

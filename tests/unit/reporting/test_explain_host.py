@@ -26,7 +26,8 @@ from sidecar.reporting.reports import HostReport, Report, SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, Web
+from sidecar.routing.web import Web
+from sidecar.routing.web_places import HOSTS
 
 UNITS: dict[WebClassName, list[Unit]] = {
     "http": [web_backend_name("http", number) for number in range(1, 7)],

@@ -23,7 +23,8 @@ from sidecar.reporting.port_usage import ClaimedPort, build_register
 from sidecar.reporting.reports import SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
 from sidecar.routing.table import Routing
-from sidecar.routing.web import PORTS, Web
+from sidecar.routing.web import Web
+from sidecar.routing.web_places import PORTS
 
 POOL = pool_of({"ports": ["30000-30003"], "shared_by_sni": True})
 ONE, TWO = web_backend_names("passthrough", 2)

@@ -14,7 +14,7 @@ from stand import route, service, slice_
 from sidecar.common.hostport import canonical_ip, is_unix_socket, split_host_port
 from sidecar.common.text import shown
 from sidecar.model.verdicts import Reason
-from sidecar.routing.endpoints import denier
+from sidecar.routing.own_addresses import denier
 
 
 def test_doubles_count_once_however_they_are_written() -> None:

@@ -18,7 +18,7 @@ from sidecar.reporting.explain_parts import World
 from sidecar.routing.auto_ports import AutoQueue
 from sidecar.routing.claims import Claim, claim_of
 from sidecar.routing.table import Routing
-from sidecar.settings.schema import PoolSettings
+from sidecar.settings.pools import PoolSettings
 
 POOL = pool_of({"ports": ["30000-30005"], "auto_ports_per_namespace": 2})
 A, B, C, D = (route(name, "auto", created_seconds=n) for n, name in enumerate("abcd"))

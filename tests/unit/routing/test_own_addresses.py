@@ -18,8 +18,7 @@ from sidecar.model.objects import DNSAnswer, Key, LocalAddresses, Object, Servic
 from sidecar.model.parsing import project_addresses
 from sidecar.model.pool import Address
 from sidecar.model.verdicts import Reason
-from sidecar.routing.endpoints import denier
-from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, own_addresses
+from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, denier, own_addresses
 from sidecar.routing.store import Store
 from sidecar.routing.table import Changed, Routing
 from sidecar.settings.parsing import parse_settings

@@ -18,7 +18,8 @@ from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Object, Route
 from sidecar.model.verdicts import Reason
 from sidecar.routing.table import Routing
-from sidecar.routing.web import PORTS, Web
+from sidecar.routing.web import Web
+from sidecar.routing.web_places import PORTS
 
 #: Two ports that may be shared, and one that may not.
 SHAREABLE = pool_of({"ports": ["30000-30001"], "shared_by_sni": True}, {"ports": ["31000"]})

@@ -24,8 +24,7 @@ from sidecar.model.objects import (
 )
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.routing.endpoints import denier
-from sidecar.routing.own_addresses import Listener, Listening
+from sidecar.routing.own_addresses import Listener, Listening, denier
 from sidecar.routing.table import Changed, Routing
 
 POOL = pool_of({"ports": ["30000-30002"]})

@@ -23,7 +23,8 @@ from sidecar.model.pool import WebClassName
 from sidecar.model.verdicts import Reason
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
-from sidecar.routing.web import HOSTS, Web, WebRoutes
+from sidecar.routing.web import Web, WebRoutes
+from sidecar.routing.web_places import HOSTS
 
 UNITS: dict[WebClassName, list[Unit]] = {
     "http": [web_backend_name("http", number) for number in (1, 2, 3)],

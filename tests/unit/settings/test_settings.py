@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sidecar.model.pool import Address, HealthCheck, WebClass, WebListener, WebPool
 from sidecar.routing.own_addresses import Listener
 from sidecar.settings.parsing import parse_settings
-from sidecar.settings.schema import DENIED_BY_DEFAULT, PoolSettings, Settings
+from sidecar.settings.pools import PoolSettings
+from sidecar.settings.schema import DENIED_BY_DEFAULT, Settings
 
 #: The settings of the design, word for word.
 DESIGN = """\
