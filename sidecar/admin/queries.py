@@ -16,7 +16,7 @@ from sidecar.control.history import History
 from sidecar.control.loop_calls import LoopCalls
 from sidecar.control.observer import Observer
 from sidecar.haproxy.client import RuntimeClient
-from sidecar.haproxy.lease_counts import Base
+from sidecar.haproxy.lease_counts import LeaseBase
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.tcp import TCPPorts, ports_of, unit_of
 from sidecar.model.desired import Unit
@@ -61,7 +61,7 @@ class Queries:
         world: Callable[[], World],
         history: History,
         still: Callable[[Mapping[Unit, ObservedUnit]], Collection[Unit]],
-        leases: Callable[[], Mapping[Unit, Base]],
+        leases: Callable[[], Mapping[Unit, LeaseBase]],
     ) -> None:
         self._settings = settings
         self._calls = calls
@@ -169,7 +169,7 @@ class Queries:
             # An open CLI connection would hold HAProxy's soft stop up, and take one of its ten.
             self._client.close()
 
-    def _kept(self, leases: Mapping[Unit, Base]) -> Mapping[Unit, Base]:
+    def _kept(self, leases: Mapping[Unit, LeaseBase]) -> Mapping[Unit, LeaseBase]:
         """Those that are as they were: no other Route had the backend before it was counted."""
         now = self._ask(self._leases)
         return {unit: base for unit, base in leases.items() if now.get(unit) == base}

@@ -44,7 +44,7 @@ class Sampler:
         self.connections: Mapping[int, Connections] = {}
         #: What backends for Routes by host count, as last noted, whoever had them.
         self.web: Mapping[Unit, BackendCounts] = {}
-        self._leases: dict[Unit, lease_counts.Base] = {}
+        self._leases: dict[Unit, lease_counts.LeaseBase] = {}
 
     def begin(self, process: ProcessInfo, owners: Mapping[Unit, Key]) -> None:
         """Of backends for Routes by host, these are about to be programmed for ``owners``, or have
@@ -69,7 +69,7 @@ class Sampler:
         for unit in new:
             self._leases.pop(unit, None)
             if counts := found.get(unit):
-                self._leases[unit] = lease_counts.Base(
+                self._leases[unit] = lease_counts.LeaseBase(
                     owners[unit], now, counts.counters, counts.most
                 )
 
@@ -95,7 +95,7 @@ class Sampler:
             self.web = {}
 
     @property
-    def leases(self) -> Mapping[Unit, lease_counts.Base]:
+    def leases(self) -> Mapping[Unit, lease_counts.LeaseBase]:
         """unit -> what to compare its figures with, and whose they are since."""
         return dict(self._leases)
 

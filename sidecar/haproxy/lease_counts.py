@@ -65,7 +65,7 @@ class BackendCounts(NamedTuple):
     most: Times
 
 
-class Base(NamedTuple):
+class LeaseBase(NamedTuple):
     """What a backend's figures were before anything of ``route`` was programmed there, or when the
     sidecar met it; ``at``: seconds, monotonic."""
 
@@ -89,7 +89,7 @@ class LeaseCounts(NamedTuple):
     most: Times
 
     @classmethod
-    def since(cls, base: Base, found: BackendCounts, now: float) -> Self | None:
+    def since(cls, base: LeaseBase, found: BackendCounts, now: float) -> Self | None:
         """Of the Route of ``base``; None if ``found`` was read before that began."""
         if any(later < sooner for later, sooner in zip(found.counters, base.counters, strict=True)):
             return None

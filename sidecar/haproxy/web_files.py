@@ -1,4 +1,8 @@
-"""Where HAProxy finds what it needs for Routes by host when it starts."""
+"""Where HAProxy finds what it needs for Routes by host when it starts.
+
+Owns the names of these files, and the options by which a server refers to them. Must not know what
+is in them, nor read or write any.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

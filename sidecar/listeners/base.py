@@ -1,8 +1,8 @@
 """The seam: what a kind of listener is to everybody else.
 
 Claims, slots, the planner, the schedule, the loop and the reports handle the values of
-`sidecar.model.desired` only; what is peculiar to a kind (a TCP port; later a host with a path)
-stands behind `ListenerKind`. Kinds do not know each other. Pure: no I/O, no clock.
+`sidecar.model.desired` only; what is peculiar to a kind (a TCP port; a host with a path, or an
+SNI) stands behind `ListenerKind`. Kinds do not know each other. Pure: no I/O, no clock.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

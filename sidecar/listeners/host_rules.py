@@ -126,7 +126,8 @@ def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:
 
 
 def _insecure(route: Route, termination: Termination) -> InsecurePolicy:
-    """As OpenShift's router, which takes what it does not know for None."""
+    """As OpenShift's router: what it does not know is None, and so is Allow of passthrough, whose
+    servers speak nothing that a request in clear could be sent to."""
     policy = route.tls.insecure_policy if route.tls else ""
     if policy == "Redirect":
         return "Redirect"

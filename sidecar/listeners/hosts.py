@@ -21,7 +21,7 @@ from sidecar.listeners.seniority import Age, Queues, Seniority, replace
 from sidecar.model.objects import Key, Route
 from sidecar.model.verdicts import Reason, Refusal
 
-__all__ = ["HostIndex", "HostRules", "Refusal", "WebClaim", "judge"]
+__all__ = ["HostIndex", "Refusal", "WebClaim"]
 
 #: Most of a path that a message shows, in characters.
 _PATH_SHOWN_MAX = 80

@@ -1,8 +1,9 @@
 """What HAProxy should be, free of Kubernetes and of any kind of listener: the words between the
 packages that decide.
 
-A *claim key* is what a client asks for: a port now, a host with a path later. A *unit* is what
-converges, fails, is held and is explained by itself: a backend. Which keys lead to which unit, a
+A *claim key* is what a client asks for: a port, or what it is found by in one of HAProxy's maps,
+such as a host with a path. A *unit* is what converges, fails, is held and is explained by itself: a
+backend. Which keys lead to which unit, a
 kind of listener knows (`sidecar.listeners.base`). Pure values.
 """
 
@@ -24,8 +25,8 @@ Unit = BackendName
 
 
 class ClaimKey(NamedTuple):
-    """What a Route may claim, and clients ask for. ``listener``: the kind's name, ``tcp``;
-    ``name``: of that kind only, ``30000``."""
+    """What leads clients to a Route. ``listener``: ``tcp`` for a port, else the name of one of
+    HAProxy's maps, ``hosts``. ``name``: the port, ``30000``, or the entry of the map."""
 
     listener: str
     name: str

@@ -17,7 +17,7 @@ from sidecar.haproxy.lease_counts import BackendCounts, LeaseCounts
 from sidecar.haproxy.naming import port_of_backend
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.haproxy.stats import Connections
-from sidecar.listeners.hosts import WebClaim
+from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Problem
 from sidecar.model.desired import DesiredServer, Unit
@@ -76,7 +76,7 @@ class Facts:
     reachable: bool = True
     web: Mapping[Unit, WebClaim] = field(default_factory=dict)
     counts: Mapping[Unit, BackendCounts] = field(default_factory=dict)
-    leases: Mapping[Unit, lease_counts.Base] = field(default_factory=dict)
+    leases: Mapping[Unit, lease_counts.LeaseBase] = field(default_factory=dict)
     at: float = 0.0
 
 

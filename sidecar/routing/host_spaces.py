@@ -7,10 +7,11 @@ whatever name they use. Must not know when a port is shared (`sidecar.routing.le
 
 from collections.abc import Mapping
 
-from sidecar.listeners.host_rules import Asked, asked
-from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim
+from sidecar.listeners.host_rules import Asked, HostRules, WebClaim, asked
+from sidecar.listeners.hosts import HostIndex
 from sidecar.listeners.tcp import port_number
 from sidecar.model.objects import Key, Route
+from sidecar.model.verdicts import Refusal
 
 
 class HostSpaces:

@@ -8,7 +8,7 @@ not know of HAProxy, slots or time, and imports no I/O.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.listeners.hosts import HostRules, WebClaim
+from sidecar.listeners.host_rules import HostRules, WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit

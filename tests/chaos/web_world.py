@@ -13,7 +13,8 @@ import stand
 from by_host import OriginalRoute, host_app, originals_choice
 from shapes import KEYS
 
-from sidecar.listeners.hosts import HostIndex, HostRules, WebClaim
+from sidecar.listeners.host_rules import HostRules, WebClaim
+from sidecar.listeners.hosts import HostIndex
 from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, holders, sni_entry, web_key
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project

@@ -8,8 +8,8 @@ from sidecar.common.errors import RemoteProtocolError
 from sidecar.haproxy.lease_counts import (
     AVERAGED,
     BackendCounts,
-    Base,
     Counters,
+    LeaseBase,
     LeaseCounts,
     Times,
 )
@@ -25,12 +25,12 @@ counters = st.builds(Counters, *[st.integers(0, 10**6)] * 14)
 times = st.builds(Times, *[st.integers(0, 1000)] * 4)
 
 
-def base(before: Counters = NOTHING, most: Times = NO_TIMES) -> Base:
-    return Base(SHOP, 100.0, before, most)
+def base(before: Counters = NOTHING, most: Times = NO_TIMES) -> LeaseBase:
+    return LeaseBase(SHOP, 100.0, before, most)
 
 
 def after(
-    before: Base, sessions: int, *, most: Times = SOME_TIMES, now: float = 160.0
+    before: LeaseBase, sessions: int, *, most: Times = SOME_TIMES, now: float = 160.0
 ) -> LeaseCounts:
     sums = before.counters._replace(sessions=before.counters.sessions + sessions)
     row = BackendCounts(True, 2, 5, sums, Times(0, 1, 2, 3), most)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand import route
 
-from sidecar.listeners.hosts import HostIndex, HostRules, Refusal, WebClaim, judge
+from sidecar.listeners.host_rules import HostRules, WebClaim, judge
+from sidecar.listeners.hosts import HostIndex
 from sidecar.model.objects import AGE_UNKNOWN, Key, Route, RouteTLS
-from sidecar.model.verdicts import Reason
+from sidecar.model.verdicts import Reason, Refusal
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "cases" / "hosts.yaml").read_text())
 

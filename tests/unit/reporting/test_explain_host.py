@@ -13,7 +13,7 @@ from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.own_certificates import self_signed
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
-from sidecar.listeners.hosts import HostRules
+from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route, RouteTLS

@@ -10,7 +10,7 @@ from stand import ROUTER, changes, pool_of, route, service, slice_
 from sidecar.common.errors import UsageError
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
-from sidecar.listeners.hosts import HostRules
+from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stand import ROUTER, changes, pool_of, route, service, slice_
 
 from sidecar.haproxy.naming import web_backend_names
-from sidecar.listeners.hosts import HostRules
+from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts, is_for_host, key_of, unit_of
 from sidecar.model.change import Change
 from sidecar.model.desired import ClaimKey

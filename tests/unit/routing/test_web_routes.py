@@ -13,7 +13,7 @@ from stand import ROUTER, changes, route, service, slice_
 from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.own_certificates import self_signed
-from sidecar.listeners.hosts import HostRules
+from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.certificates import ServerCertificate
 from sidecar.model.change import Change
