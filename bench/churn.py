@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
 from core import closing
 from figures import haproxy_version, machine, percentile, show
+from parts import routing_for
 from probe import ips_of
 from rich.console import Console
 from rich.progress import track
@@ -41,8 +42,6 @@ from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Change
 from sidecar.model.pool import Address
 from sidecar.planning.schedule import REST_SECONDS, TIDY_SECONDS, Timing
-from sidecar.routing.own_addresses import denier
-from sidecar.routing.table import Routing
 
 FIRST_PORT = 20000
 
@@ -93,7 +92,7 @@ class Bench:
         self.client = Counted(self.stand.settings.haproxy.socket)
         self.stand.client = self.client
         self.stand.start()
-        self.routing = Routing(self.stand.ports, "wzh-router-1", denier(()), {})
+        self.routing = routing_for(self.stand.ports)
         for port in self.ports:
             self.routing.apply(route_of(port, endpoints))
         self.reconciler = self.new_reconciler()

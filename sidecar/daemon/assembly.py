@@ -157,7 +157,6 @@ def make_routing(
         settings.listening(),
         web,
         settings.web.routes,
-        settings.web.rules(),
     )
 
 

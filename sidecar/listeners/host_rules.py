@@ -51,12 +51,12 @@ class HostRules:
     ``namespace_ownership``: a host belongs to one namespace at a time.
     """
 
-    domain: str = ""
-    hostname_template: str = ""
-    allowed_domains: tuple[str, ...] = ()
-    denied_domains: tuple[str, ...] = ()
-    wildcards: bool = False
-    namespace_ownership: bool = True
+    domain: str
+    hostname_template: str
+    allowed_domains: tuple[str, ...]
+    denied_domains: tuple[str, ...]
+    wildcards: bool
+    namespace_ownership: bool
 
 
 class WebClaim(NamedTuple):

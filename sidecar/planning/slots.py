@@ -50,7 +50,7 @@ def assign(
     reusable: Collection[str],
     at_most: int,
     can_add: bool,
-    unfit: Collection[str] = (),
+    unfit: Collection[str],
 ) -> Assignment:
     """Give each of ``servers`` a slot, or a server of its own where HAProxy can add some; always
     the latter if it speaks another protocol than the slots.

@@ -25,7 +25,7 @@ class Ledger:
     """All claims, and who owns what. An update costs what changed, not how many wait.
 
     ``router_name``: whose Routes are ours. ``kept``: see `PortAllocator`. ``rules``: for the hosts
-    of those that share a port.
+    of those that share a port; None: none is shared.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Ledger:
         router_name: str,
         pool: Pool,
         kept: Mapping[str, int] | None,
-        rules: HostRules = HostRules(),  # noqa: B008
+        rules: HostRules | None,
     ) -> None:
         self._router_name = router_name
         self._pool = pool
@@ -200,7 +200,7 @@ class Ledger:
         if not isinstance(judged, int):
             port = self.autos.join(route, judged, had)
             return set() if port is None else {port}
-        if is_for_host(route, judged, self._pool):
+        if self._rules and is_for_host(route, judged, self._pool):
             asked = judge_host(route, self._rules)
             if isinstance(asked, Refusal):
                 self._refused[route.key] = Verdict(route.key, judged, asked.reason, asked.message)

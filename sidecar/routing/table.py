@@ -8,7 +8,7 @@ not know of HAProxy, slots or time, and imports no I/O.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.listeners.host_rules import HostRules, WebClaim
+from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
@@ -20,7 +20,7 @@ from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.ledger import Ledger
-from sidecar.routing.own_addresses import NOWHERE, Denied, Listening, own_addresses
+from sidecar.routing.own_addresses import Denied, Listening, own_addresses
 from sidecar.routing.store import Store
 from sidecar.routing.users import Users
 from sidecar.routing.web import Web, WebRoutes
@@ -69,16 +69,15 @@ class Routing:
         router_name: str,
         denied: Callable[[str], bool],
         kept: Mapping[str, int] | None,
-        listening: Listening = NOWHERE,
-        web: Web | None = None,
-        web_routes: WebRoutes = "all",
-        host_rules: HostRules = HostRules(),  # noqa: B008
+        listening: Listening,
+        web: Web | None,
+        web_routes: WebRoutes,
     ) -> None:
         #: For who explains; nobody else may change it.
         self.store = Store()
         self._ports = ports
         self._router_name = router_name
-        self._ledger = Ledger(router_name, ports.pool, kept, host_rules)
+        self._ledger = Ledger(router_name, ports.pool, kept, web.rules if web else None)
         #: Those by host, to read; None where no listener is configured for them.
         self.web = web
         self._web_routes = web_routes

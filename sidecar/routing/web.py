@@ -48,9 +48,11 @@ class Web:
         self,
         rules: HostRules,
         classes: Mapping[WebClassName, Sequence[Unit]],
-        listeners: Collection[ListenerProtocol] = ("http", "tls"),
-        service_ca: CertificateAuthority | None = None,
+        listeners: Collection[ListenerProtocol],
+        service_ca: CertificateAuthority | None,
     ) -> None:
+        #: Which hosts Routes may have, at listeners and on ports that they share.
+        self.rules = rules
         #: Where an entry leads, as HAProxy was last seen.
         self.leads_to: Callable[[ClaimKey], Unit | None] = lambda _: None
         self.certificates = HostCertificates()

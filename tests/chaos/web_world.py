@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import stand
 from by_host import OriginalRoute, host_app, originals_choice
+from parts import host_rules
 from shapes import KEYS
 
-from sidecar.listeners.host_rules import HostRules, WebClaim
+from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.hosts import HostIndex
 from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, holders, sni_entry, web_key
 from sidecar.model.objects import Route
@@ -30,7 +31,7 @@ VERSIONS = ("a", "b")
 PODS_EACH = 3
 #: A Route has none, or one of those of its name.
 CERTIFICATES = (0, 1, 2, 3)
-RULES = HostRules(wildcards=True)
+RULES = host_rules(wildcards=True)
 
 
 class Question(NamedTuple):

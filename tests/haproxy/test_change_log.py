@@ -6,7 +6,8 @@ import re
 
 import pytest
 from core import units
-from stand import ROUTER, MakeStand, Stand, changes, route, service, slice_
+from parts import routing_for
+from stand import MakeStand, Stand, changes, route, service, slice_
 
 from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
@@ -15,8 +16,6 @@ from sidecar.model.change import Change
 from sidecar.model.objects import Object
 from sidecar.planning.schedule import Timing
 from sidecar.reporting.change_log import LINES_AT_ONCE, LINES_PER_SECOND, LOOKS, ChangeLog
-from sidecar.routing.own_addresses import denier
-from sidecar.routing.table import Routing
 
 PORT = 30000
 
@@ -26,7 +25,7 @@ class Told:
 
     def __init__(self, stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "sidecar.reporting.change_log")
-        self.routing = Routing(stand.ports, ROUTER, denier(()), {})
+        self.routing = routing_for(stand.ports)
         self.reconciler = Reconciler(
             stand.client, stand.ports, Metrics(), Timing(), lambda: self.now
         )

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import units
-from stand import ROUTER, MakeStand, await_, changes, fresh_ip, pool_of, route, service, slice_
+from parts import routing_for
+from stand import MakeStand, await_, changes, fresh_ip, pool_of, route, service, slice_
 
 from sidecar.common.metrics import Metrics
 from sidecar.common.secret_text import SecretText
@@ -18,15 +19,14 @@ from sidecar.planning.schedule import Timing
 from sidecar.reporting.collector import Collector
 from sidecar.reporting.outcome import Outcome
 from sidecar.routing.host_certificates import Shown
-from sidecar.routing.own_addresses import denier
-from sidecar.routing.table import Changed, Routing
+from sidecar.routing.table import Changed
 
 WEB = route().key
 
 
 def test_a_route_has_its_port_while_haproxy_is_away(tmp_path: Path) -> None:
     ports = TCPPorts(pool_of({"ports": ["30000"]}))
-    routing = Routing(ports, ROUTER, denier(()), {})
+    routing = routing_for(ports)
     client = RuntimeClient(str(tmp_path / "nobody.sock"), 1.0)
     reconciler = Reconciler(client, ports, Metrics(), Timing())
     collector = Collector(routing, reconciler.known)
@@ -42,7 +42,7 @@ def test_a_route_has_its_port_while_haproxy_is_away(tmp_path: Path) -> None:
 
 def test_a_route_has_its_port_while_an_operator_holds_it(make_stand: MakeStand) -> None:
     stand = make_stand()
-    routing = Routing(stand.ports, ROUTER, denier(()), {})
+    routing = routing_for(stand.ports)
     reconciler = Reconciler(stand.client, stand.ports, Metrics(), Timing())
     collector = Collector(routing, reconciler.known)
     changed = routing.apply(changes(route(), service(), slice_()))

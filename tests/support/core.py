@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 
+from parts import host_rules
 from stand import ROUTER, changes, pool_of, route, service, slice_
 
 from sidecar.haproxy.naming import frontend_name
@@ -34,7 +35,7 @@ class PortLedger:
     """A `Ledger`, spoken to in ports."""
 
     def __init__(self, pool: Pool = POOL, kept: Mapping[str, int] | None = None) -> None:
-        self.ledger = Ledger(ROUTER, pool, kept)
+        self.ledger = Ledger(ROUTER, pool, kept, host_rules())
         self.verdict = self.ledger.verdict
 
     def update(self, changed: Mapping[Key, Route | None]) -> set[int]:

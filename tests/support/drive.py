@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from parts import routing_for
 from relay import Relay
 from stand import (
-    ROUTER,
     Client,
     EchoServer,
     Stand,
@@ -45,8 +45,6 @@ from sidecar.model.change import Change, Sink
 from sidecar.model.objects import Endpoint, EndpointSet, Key, Object, Route, Service
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.schedule import REST_SECONDS, Timing
-from sidecar.routing.own_addresses import denier
-from sidecar.routing.table import Routing
 from sidecar.settings.schema import HTTPSettings
 
 #: The port that a World's first Route has unless told otherwise.
@@ -85,7 +83,7 @@ class ByHand:
     ) -> None:
         self.metrics = Metrics()
         self._now = 0.0
-        self._routing = Routing(stand.ports, ROUTER, denier([]), {})
+        self._routing = routing_for(stand.ports)
         self.reconciler = Reconciler(
             client or stand.client,
             stand.ports,

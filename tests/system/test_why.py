@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from cli import run_cli
 from core import DENIED, POOL, units
+from parts import routing_for
 from stand import (
     ROUTER,
     MakeServer,
@@ -31,7 +32,6 @@ from sidecar.model.pool import PARKED, Address
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Link, Why
-from sidecar.routing.table import Routing
 
 GOOD = (route(), service(), slice_("web", ["10.0.0.1"]))
 
@@ -51,7 +51,7 @@ SERVED = haproxy(slot("s1", Address("10.0.0.1", 9000)), slot("s2", PARKED, "main
 def world(
     *objects: Route | Service | EndpointSet, observed: dict[Unit, ObservedUnit] | None = SERVED
 ) -> World:
-    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
+    routing = routing_for(TCPPorts(POOL), denied=DENIED)
     routing.apply(changes(*objects))
     return World(ROUTER, POOL, routing, observed)
 

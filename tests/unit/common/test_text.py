@@ -8,13 +8,13 @@ import pytest
 from core import DENIED, POOL
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import ROUTER, changes, route, service, slice_
+from parts import routing_for
+from stand import changes, route, service, slice_
 
 from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.text import counted, cut, few, one_line, reason_of, shown
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import EndpointSet, Route, RouteTarget, Service, ServicePort
-from sidecar.routing.table import Routing
 
 #: What a message may be at most where names are short, in characters.
 MESSAGE_MAX = 1000
@@ -66,7 +66,7 @@ TOO_LONG: dict[str, Objects] = {
 
 @pytest.mark.parametrize("objects", TOO_LONG.values(), ids=TOO_LONG.keys())
 def test_what_is_said_of_a_route_fits_into_a_line(objects: Objects) -> None:
-    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
+    routing = routing_for(TCPPorts(POOL), denied=DENIED)
     routing.apply(changes(*objects))
     (verdict,) = routing.verdicts()
     assert verdict.message

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import host_rules
 from stand import route
 
 from sidecar.listeners.host_rules import HostRules, WebClaim, judge
@@ -18,7 +19,7 @@ from sidecar.model.verdicts import Reason, Refusal
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "cases" / "hosts.yaml").read_text())
 
-WILD = HostRules(wildcards=True)
+WILD = host_rules(wildcards=True)
 
 
 def web(name: str = "web", host: str = "www.test", path: str = "", **rest: Any) -> Route:
@@ -35,7 +36,7 @@ def fed(*routes: Route, rules: HostRules = WILD) -> HostIndex:
 
 
 def refusal(item: Route, rules: HostRules | None = None) -> Refusal:
-    judged = judge(item, rules or HostRules())
+    judged = judge(item, rules or host_rules())
     assert isinstance(judged, Refusal)
     return judged
 
@@ -46,15 +47,15 @@ def refusal(item: Route, rules: HostRules | None = None) -> Refusal:
 @pytest.mark.parametrize(
     ("item", "rules", "claim"),
     [
-        (web(), HostRules(), WebClaim("www.test", "", False, "http")),
-        (web(host="WWW.Test", path="/P"), HostRules(), WebClaim("www.test", "/P", False, "http")),
-        (web(policy="None"), HostRules(), WebClaim("www.test", "", False, "http")),
+        (web(), host_rules(), WebClaim("www.test", "", False, "http")),
+        (web(host="WWW.Test", path="/P"), host_rules(), WebClaim("www.test", "/P", False, "http")),
+        (web(policy="None"), host_rules(), WebClaim("www.test", "", False, "http")),
         (web(policy="Subdomain"), WILD, WebClaim("www.test", "", True, "http")),
-        (web(termination=""), HostRules(), WebClaim("www.test", "", False, "edge")),
-        (web(termination="Edge"), HostRules(), WebClaim("www.test", "", False, "edge")),
+        (web(termination=""), host_rules(), WebClaim("www.test", "", False, "edge")),
+        (web(termination="Edge"), host_rules(), WebClaim("www.test", "", False, "edge")),
         (web(termination="reencrypt"), WILD, WebClaim("www.test", "", False, "reencrypt")),
         (web(termination="passthrough"), WILD, WebClaim("www.test", "", False, "passthrough")),
-        (web(host="a" * 63), HostRules(), WebClaim("a" * 63, "", False, "http")),
+        (web(host="a" * 63), host_rules(), WebClaim("a" * 63, "", False, "http")),
     ],
 )
 def test_what_a_route_asks_for(*, item: Route, rules: HostRules, claim: WebClaim) -> None:
@@ -64,21 +65,21 @@ def test_what_a_route_asks_for(*, item: Route, rules: HostRules, claim: WebClaim
 @pytest.mark.parametrize(
     ("item", "rules", "host"),
     [
-        (web(host="", subdomain="a.b"), HostRules(domain="apps.test"), "a.b.apps.test"),
-        (web(host="", subdomain="a"), HostRules(domain=".apps.test"), "a.apps.test"),
-        (web(subdomain="a"), HostRules(domain="apps.test"), "www.test"),
+        (web(host="", subdomain="a.b"), host_rules(domain="apps.test"), "a.b.apps.test"),
+        (web(host="", subdomain="a"), host_rules(domain=".apps.test"), "a.apps.test"),
+        (web(subdomain="a"), host_rules(domain="apps.test"), "www.test"),
         (
             web("x.y", host=""),
-            HostRules(hostname_template="${name}-${namespace}.test"),
+            host_rules(hostname_template="${name}-${namespace}.test"),
             "x-y-demo.test",
         ),
-        (web(), HostRules(hostname_template="${name}.test"), "www.test"),
+        (web(), host_rules(hostname_template="${name}.test"), "www.test"),
         (
             web(host="", subdomain="a"),
-            HostRules(domain="apps.test", hostname_template="${name}.test"),
+            host_rules(domain="apps.test", hostname_template="${name}.test"),
             "a.apps.test",
         ),
-        (web(host="", subdomain="a"), HostRules(hostname_template="${name}.test"), "web.test"),
+        (web(host="", subdomain="a"), host_rules(hostname_template="${name}.test"), "web.test"),
     ],
 )
 def test_a_route_without_host_gets_that_of_its_subdomain_or_of_the_template(
@@ -98,12 +99,12 @@ def test_a_wildcard_stands_for_the_domain_of_its_host() -> None:
 @pytest.mark.parametrize(
     ("item", "rules"),
     [
-        (web(host=""), HostRules()),
-        (web(host="", subdomain="a"), HostRules()),
-        (web(host=""), HostRules(domain="apps.test")),
-        (web(host=""), HostRules(hostname_template="${nam}.test")),
-        (web(host=""), HostRules(hostname_template="${name.test")),
-        (web(host=""), HostRules(allowed_domains=("test",))),
+        (web(host=""), host_rules()),
+        (web(host="", subdomain="a"), host_rules()),
+        (web(host=""), host_rules(domain="apps.test")),
+        (web(host=""), host_rules(hostname_template="${nam}.test")),
+        (web(host=""), host_rules(hostname_template="${name.test")),
+        (web(host=""), host_rules(allowed_domains=("test",))),
     ],
 )
 def test_a_route_without_host_is_refused(item: Route, rules: HostRules) -> None:
@@ -196,7 +197,7 @@ def test_an_unknown_termination_is_refused() -> None:
 def test_domains_are_allowed_and_denied(
     host: str, allowed: tuple[str, ...], denied: tuple[str, ...], message: str | None
 ) -> None:
-    judged = judge(web(host=host), HostRules(allowed_domains=allowed, denied_domains=denied))
+    judged = judge(web(host=host), host_rules(allowed_domains=allowed, denied_domains=denied))
     assert (judged if isinstance(judged, Refusal) else None) == (
         message and (Reason.ROUTE_NOT_ADMITTED, message)
     )
@@ -205,7 +206,7 @@ def test_domains_are_allowed_and_denied(
 @pytest.mark.parametrize(
     ("policy", "rules", "message"),
     [
-        ("Subdomain", HostRules(), "wildcard routes are not allowed"),
+        ("Subdomain", host_rules(), "wildcard routes are not allowed"),
         ("subdomain", WILD, "unknown wildcard policy 'subdomain'; use None or Subdomain"),
     ],
 )
@@ -235,7 +236,7 @@ def of_case(given: Mapping[str, Any]) -> Route:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 def test_the_case_table(*, case: Mapping[str, Any], at_once: bool) -> None:
-    index = HostIndex(HostRules(**case.get("rules", {})))
+    index = HostIndex(host_rules(**case.get("rules", {})))
     known: dict[Key, Route] = {}
     for step in case["steps"]:
         came = [of_case({**case.get("each", {}), **item}) for item in step.get("add", ())]
@@ -257,7 +258,7 @@ def test_the_case_table(*, case: Mapping[str, Any], at_once: bool) -> None:
 
 
 def test_an_update_returns_those_of_whom_something_else_is_so() -> None:
-    index = HostIndex(HostRules())
+    index = HostIndex(host_rules())
     old, new, foreign = (
         web("old", created_seconds=2),
         web("new", created_seconds=3),
@@ -288,7 +289,7 @@ def test_two_routes_may_swap_their_hosts_in_one_update() -> None:
 
 NAMESPACES = ("red-team", "blue-team", "green-team")
 
-RULES = [WILD, HostRules(wildcards=True, namespace_ownership=False), HostRules()]
+RULES = [WILD, host_rules(wildcards=True, namespace_ownership=False), host_rules()]
 
 routes = st.builds(
     lambda name, life, **rest: web(name, uid=f"{life}/{rest['namespace']}/{name}", **rest),

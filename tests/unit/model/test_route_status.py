@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from parts import routing_for
 from shapes import KEYS, route
 from stand import ROUTER, changes, pool_of
 from stand import route as model_route
@@ -12,7 +13,6 @@ from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.model.objects import IngressCondition, Route, RouteIngress, RouteStatus
 from sidecar.model.parsing import INGRESS_MAX_CHARACTERS, project, project_status
 from sidecar.routing.store import Store
-from sidecar.routing.table import Routing
 
 THEIRS = {"routerName": "default", "host": "web.example.com", "wildcardPolicy": "None"}
 OURS = {
@@ -81,7 +81,7 @@ def test_a_status_is_found_and_touches_no_port() -> None:
     store.apply(changes(status))
     assert store.route_status("demo", "web") == status
     assert store.route_status("demo", "other") is None
-    routing = Routing(TCPPorts(pool_of({"ports": ["30000"]})), ROUTER, lambda _: False, {})
+    routing = routing_for(TCPPorts(pool_of({"ports": ["30000"]})))
     assert routing.apply(changes(model_route(), status)).units == {unit_of(30000)}
     changed = routing.apply(changes(RouteStatus("demo", "web", "u1", "8", "", "[1]")))
     assert (changed.units, changed.routes) == (frozenset(), frozenset())

@@ -435,7 +435,7 @@ def test_all_servers_of_a_full_backend_are_replaced(slots: int) -> None:
 def test_more_endpoints_than_slots_are_left_out_and_counted() -> None:
     slots = Model.fresh(4).slots
     many = [server(number) for number in range(1, 10)]
-    assignment = assign(many, slots, reusable=list(slots), at_most=100, can_add=False)
+    assignment = assign(many, slots, reusable=list(slots), at_most=100, can_add=False, unfit=())
     assert len(assignment.placed) == 4
     assert len(assignment.left_out) == 5
 
@@ -443,7 +443,7 @@ def test_more_endpoints_than_slots_are_left_out_and_counted() -> None:
 def test_a_draining_server_without_a_slot_takes_none() -> None:
     drained = [server(1, "drain")]
     slots = Model.fresh(1).slots
-    assert not assign(drained, slots, reusable=["s1"], at_most=9, can_add=False).placed
+    assert not assign(drained, slots, reusable=["s1"], at_most=9, can_add=False, unfit=()).placed
 
 
 def test_of_two_slots_with_one_address_the_serving_one_stays() -> None:

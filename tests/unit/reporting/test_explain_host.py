@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from core import DENIED, POOL
+from parts import host_rules, routing_for, web_for
 from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.errors import UsageError
@@ -13,7 +14,6 @@ from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.own_certificates import self_signed
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
-from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route, RouteTLS
@@ -26,14 +26,13 @@ from sidecar.reporting.reports import HostReport, Report, SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
-from sidecar.routing.web import Web
 from sidecar.routing.web_places import HOSTS
 
 UNITS: dict[WebClassName, list[Unit]] = {
     "http": [web_backend_name("http", number) for number in range(1, 7)],
     "passthrough": [web_backend_name("passthrough", 1)],
 }
-RULES = HostRules(
+RULES = host_rules(
     domain="apps.test",
     hostname_template="${name}-${namespace}.made.test",
     wildcards=True,
@@ -48,7 +47,7 @@ def by_host(name: str, host: str = "a.test", path: str = "", **rest: Any) -> Rou
 
 
 def routing_of(*objects: Any) -> Routing:
-    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {}, web=Web(RULES, UNITS))
+    routing = routing_for(TCPPorts(POOL), denied=DENIED, web=web_for(UNITS, RULES))
     routing.apply(changes(*objects))
     routing.adopt({})
     return routing
@@ -122,7 +121,7 @@ def test_whose_a_url_is(subject: str, name: str | None) -> None:
 
 
 def test_without_listeners_nothing_is_a_url() -> None:
-    routing = Routing(TCPPorts(POOL), ROUTER, DENIED, {})
+    routing = routing_for(TCPPorts(POOL), denied=DENIED)
     assert route_by_url("a.test", routing) is None
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from parts import routing_for, web_for
 from stand import ROUTER, changes, pool_of, route, service, slice_
 
 from sidecar.common.errors import UsageError
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
-from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route
@@ -23,7 +23,6 @@ from sidecar.reporting.port_usage import ClaimedPort, build_register
 from sidecar.reporting.reports import SourceReport
 from sidecar.reporting.status import Facts, build_report, narrowed, report_json
 from sidecar.routing.table import Routing
-from sidecar.routing.web import Web
 from sidecar.routing.web_places import PORTS
 
 POOL = pool_of({"ports": ["30000-30003"], "shared_by_sni": True})
@@ -46,8 +45,8 @@ ROUTES = (
 
 
 def routing_of() -> Routing:
-    web = Web(HostRules(), {"passthrough": (ONE, TWO)}, listeners=())
-    routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {}, web=web)
+    web = web_for({"passthrough": (ONE, TWO)}, listeners=())
+    routing = routing_for(TCPPorts(POOL), web=web)
     routing.adopt({})
     servers = [service(item.name) for item in ROUTES[:2]]
     slices = [slice_(item.name, [f"10.0.0.{n}"]) for n, item in enumerate(ROUTES[:2], 1)]

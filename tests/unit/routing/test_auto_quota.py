@@ -7,6 +7,7 @@ import pytest
 from core import PortLedger, fed, refusal, take
 from hypothesis import given
 from hypothesis import strategies as st
+from parts import routing_for
 from stand import ROUTER, changes, pool_of, route
 
 from sidecar.listeners.tcp import TCPPorts
@@ -17,7 +18,6 @@ from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_parts import World
 from sidecar.routing.auto_ports import AutoQueue
 from sidecar.routing.claims import Claim, claim_of
-from sidecar.routing.table import Routing
 from sidecar.settings.pools import PoolSettings
 
 POOL = pool_of({"ports": ["30000-30005"], "auto_ports_per_namespace": 2})
@@ -110,7 +110,7 @@ def test_in_a_cluster_no_more_are_proposed() -> None:
 
 
 def test_who_is_put_off_or_is_next_is_told_anew_and_nobody_else() -> None:
-    routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {})
+    routing = routing_for(TCPPorts(POOL))
     routing.apply(changes(*(route(f"n{n}", 30000 + n, created_seconds=0) for n in range(6))))
     many = [route(f"m{n}", "auto", created_seconds=50 + n) for n in range(100)]
     routing.apply(changes(*many))
@@ -128,7 +128,7 @@ def test_who_is_put_off_or_is_next_is_told_anew_and_nobody_else() -> None:
 
 
 def test_why_says_how_many_the_namespace_has() -> None:
-    routing = Routing(TCPPorts(POOL), ROUTER, lambda _: False, {})
+    routing = routing_for(TCPPorts(POOL))
     routing.apply(changes(A, B, C))
     why = explain("demo/c", World(ROUTER, POOL, routing, {}))
     link = next(link for link in why.links if link.mark == "bad")

@@ -6,12 +6,12 @@ import pytest
 from core import POOL, PortLedger, refusal, take
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import ROUTER, changes, pool_of, route
+from parts import routing_for
+from stand import changes, pool_of, route
 
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Key, Route
 from sidecar.model.verdicts import Reason
-from sidecar.routing.table import Routing
 
 
 def fed(*routes: Route) -> PortLedger:
@@ -79,7 +79,7 @@ def test_a_proposal_stays_while_it_is_on_its_way() -> None:
 
 
 def test_routes_whose_proposal_comes_or_goes_are_looked_at_again() -> None:
-    routing = Routing(TCPPorts(pool_of({"ports": ["30000"]})), ROUTER, lambda _: False, None)
+    routing = routing_for(TCPPorts(pool_of({"ports": ["30000"]})), kept=None)
     web = route("web", "auto", created_seconds=2.0)
     named = route("named", 30000, created_seconds=1.0)
     assert web.key in routing.apply(changes(web)).routes

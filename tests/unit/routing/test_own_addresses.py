@@ -8,6 +8,7 @@ import pytest
 from core import units
 from hypothesis import given
 from hypothesis import strategies as st
+from parts import routing_for
 from stand import ROUTER as NAME
 from stand import changes, endpoint, external, pool_of, route, service, slice_
 
@@ -18,7 +19,7 @@ from sidecar.model.objects import DNSAnswer, Key, LocalAddresses, Object, Servic
 from sidecar.model.parsing import project_addresses
 from sidecar.model.pool import Address
 from sidecar.model.verdicts import Reason
-from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, denier, own_addresses
+from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, own_addresses
 from sidecar.routing.store import Store
 from sidecar.routing.table import Changed, Routing
 from sidecar.settings.parsing import parse_settings
@@ -268,8 +269,8 @@ def test_they_are_there_before_anything_else() -> None:
 
 
 def routing_of(*objects: Object) -> Routing:
-    routing = Routing(
-        TCPPorts(pool_of({"ports": ["30000-30002"]})), NAME, denier([]), {}, PUBLISHED
+    routing = routing_for(
+        TCPPorts(pool_of({"ports": ["30000-30002"]})), router_name=NAME, listening=PUBLISHED
     )
     routing.apply(changes(LOCAL, *objects))
     assert routing.claimed
@@ -315,8 +316,11 @@ def test_a_replica_that_appears_before_a_change_of_the_route_was_looked_at() -> 
 
 
 def test_a_denied_address_that_becomes_the_routers_is_told_as_that() -> None:
-    routing = Routing(
-        TCPPorts(pool_of({"ports": ["30000"]})), NAME, lambda ip: ip == "10.1.0.9", {}, PUBLISHED
+    routing = routing_for(
+        TCPPorts(pool_of({"ports": ["30000"]})),
+        router_name=NAME,
+        denied=lambda ip: ip == "10.1.0.9",
+        listening=PUBLISHED,
     )
     routing.apply(changes(LOCAL, *leading("self", 30000, "10.1.0.9")))
     denied = "1 endpoint skipped: 10.1.0.9 is in a network denied by endpoints.deny"

@@ -8,22 +8,21 @@ import pytest
 from core import POOL
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import ROUTER, changes, pool_of, route, service, slice_
+from parts import host_rules, routing_for, web_for
+from stand import changes, pool_of, route, service, slice_
 
 from sidecar.haproxy.naming import web_backend_names
-from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import TCPPorts, is_for_host, key_of, unit_of
 from sidecar.model.change import Change
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Object, Route
 from sidecar.model.verdicts import Reason
 from sidecar.routing.table import Routing
-from sidecar.routing.web import Web
 from sidecar.routing.web_places import PORTS
 
 #: Two ports that may be shared, and one that may not.
 SHAREABLE = pool_of({"ports": ["30000-30001"], "shared_by_sni": True}, {"ports": ["31000"]})
-RULES = HostRules(wildcards=True, denied_domains=("denied.test",))
+RULES = host_rules(wildcards=True, denied_domains=("denied.test",))
 BACKENDS = web_backend_names("passthrough", 8)
 
 
@@ -36,9 +35,9 @@ def for_host(name: str, host: str = "a.test", port: object = 30000, **rest: Any)
 
 
 def routing_of(*objects: Object) -> Routing:
-    web = Web(RULES, {"passthrough": BACKENDS}, listeners=())
+    web = web_for({"passthrough": BACKENDS}, RULES, listeners=())
     ports = TCPPorts(SHAREABLE)
-    routing = Routing(ports, ROUTER, lambda _: False, {}, web=web, host_rules=RULES)
+    routing = routing_for(ports, web=web)
     routing.adopt({})
     routing.apply(changes(*objects))
     return routing
@@ -99,8 +98,8 @@ def test_who_may_not_have_its_host_is_in_nobodys_way(
 
 
 def test_no_wildcards_by_default() -> None:
-    web = Web(HostRules(), {"passthrough": BACKENDS}, listeners=())
-    routing = Routing(TCPPorts(SHAREABLE), ROUTER, lambda _: False, {}, web=web)
+    web = web_for({"passthrough": BACKENDS}, listeners=())
+    routing = routing_for(TCPPorts(SHAREABLE), web=web)
     routing.apply(changes(for_host("r", "x.a.test", policy="Subdomain")))
     (said,) = routing.verdicts()
     assert said.message == "wildcard routes are not allowed"

@@ -8,6 +8,7 @@ import pytest
 from core import units
 from hypothesis import given
 from hypothesis import strategies as st
+from parts import routing_for
 from stand import ROUTER, changes, endpoint, external, pool_of, route, service, slice_
 
 from sidecar.listeners.tcp import TCPPorts, unit_of
@@ -24,7 +25,7 @@ from sidecar.model.objects import (
 )
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.routing.own_addresses import Listener, Listening, denier
+from sidecar.routing.own_addresses import Listener, Listening
 from sidecar.routing.table import Changed, Routing
 
 POOL = pool_of({"ports": ["30000-30002"]})
@@ -34,7 +35,7 @@ LISTENING = Listening((Listener("0.0.0.0", frozenset({9000})),), published=("ing
 def routing_of(
     *objects: Object, pool: Pool = POOL, kept: Mapping[str, int] | None = None
 ) -> Routing:
-    routing = Routing(TCPPorts(pool), ROUTER, denier([]), kept or {}, LISTENING)
+    routing = routing_for(TCPPorts(pool), kept=kept or {}, listening=LISTENING)
     routing.apply(changes(*objects))
     return routing
 
@@ -266,7 +267,7 @@ def test_of_thousands_of_endpoints_only_those_of_the_changed_slice_are_looked_at
         ips = [*(f"10.1.{number}.{host}" for host in range(1, 100)), new]
         return slice_("web", ips, name=f"web-{number}")
 
-    routing = Routing(TCPPorts(POOL), ROUTER, denied, {})
+    routing = routing_for(TCPPorts(POOL), denied=denied)
     slices = [one_slice(number, f"10.2.{number}.1") for number in range(50)]
     routing.apply(changes(route(), service(), *slices))
     assert routing.claim(unit_of(30000))

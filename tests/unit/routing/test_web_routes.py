@@ -8,12 +8,12 @@ import pytest
 from core import PORTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import host_rules, routing_for, web_for
 from stand import ROUTER, changes, route, service, slice_
 
 from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.own_certificates import self_signed
-from sidecar.listeners.host_rules import HostRules
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.certificates import ServerCertificate
 from sidecar.model.change import Change
@@ -42,7 +42,7 @@ def by_host(name: str = "web", host: str = "a.test", path: str = "", **rest: Any
 
 
 def new_web(units: Mapping[WebClassName, list[Unit]] = UNITS) -> Web:
-    web = Web(HostRules(wildcards=True), units)
+    web = web_for(units, host_rules(wildcards=True))
     web.adopt({})
     return web
 
@@ -114,7 +114,7 @@ def test_a_route_without_a_backend_takes_no_entry_from_others() -> None:
 
 def test_a_backend_is_not_another_routes_before_what_is_saved_says_so() -> None:
     first, second = by_host("first"), by_host("second", "b.test")
-    web = Web(HostRules(), {"http": [ONE]})
+    web = web_for({"http": [ONE]})
     web.adopt({})
     web.update({first.key: first})
     dirty = {ONE}
@@ -134,7 +134,7 @@ def test_a_backend_is_not_another_routes_before_what_is_saved_says_so() -> None:
 
 def test_who_has_none_is_told_why() -> None:
     first, second = by_host("first"), by_host("second", "b.test")
-    web = Web(HostRules(), {"http": [ONE]})
+    web = web_for({"http": [ONE]})
     web.update({first.key: first, second.key: second})
     # What HAProxy has is not known yet.
     assert reason(web, second) == Reason.ADMITTED
@@ -160,7 +160,7 @@ def test_who_has_none_is_told_why() -> None:
 
 
 def test_a_backend_that_was_given_back_unused_waits_to_be_saved_too() -> None:
-    web = Web(HostRules(), {"http": [ONE]})
+    web = web_for({"http": [ONE]})
     web.adopt({})
     item = by_host("web")
     web.update({item.key: item})
@@ -176,7 +176,7 @@ def test_a_kind_that_has_no_listener() -> None:
         by_host("edge", termination="edge"),
         by_host("p", "b.test", termination="passthrough"),
     )
-    web = Web(HostRules(), {"http": [ONE]}, ["http"])
+    web = web_for({"http": [ONE]}, listeners=["http"])
     web.update({item.key: item for item in (edge, passed)})
     assert [reason(web, item) for item in (edge, passed)] == [Reason.UNSUPPORTED_TERMINATION] * 2
 
@@ -203,7 +203,7 @@ def test_the_entries_by_termination_and_listener(
     item = by_host(termination=termination)
     if item.tls:
         item = replace(item, tls=replace(item.tls, insecure_policy=policy))
-    web = Web(HostRules(), UNITS, listeners.split())  # type: ignore[arg-type]
+    web = web_for(UNITS, listeners=listeners.split())  # type: ignore[arg-type]
     web.adopt({})
     web.update({item.key: item})
     assert names(web, item) == set(wanted.split())
@@ -266,7 +266,7 @@ def test_a_route_with_a_certificate_in_a_secret_is_refused() -> None:
 def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> None:
     plain = by_host("plain", path="/a", created_seconds=1)
     slash = by_host("slash", path="/a/", created_seconds=2)
-    web = Web(HostRules(), {"http": [ONE, TWO, THREE]})
+    web = web_for({"http": [ONE, TWO, THREE]})
     web.update({item.key: item for item in (plain, slash)})
     web.is_clean = lambda unit: unit != TWO
     # The older one came while no sidecar ran.
@@ -278,7 +278,7 @@ def test_after_a_restart_the_entry_of_two_says_nothing_of_the_shorter_path() -> 
 def test_after_a_restart_a_backend_is_not_the_one_routes_by_half_of_anothers_entries() -> None:
     plain = by_host("plain", path="/a", created_seconds=2)
     slash = by_host("slash", path="/a/", created_seconds=1)
-    web = Web(HostRules(), {"http": [ONE, TWO, THREE]})
+    web = web_for({"http": [ONE, TWO, THREE]})
     web.update({item.key: item for item in (plain, slash)})
     web.is_clean = lambda unit: unit != TWO
     # The longer path came while no sidecar ran: both entries still lead to the shorter one's pods.
@@ -399,8 +399,8 @@ def test_any_history_ends_as_from_scratch(history: list[list[Route | Key]]) -> N
 
 
 def routing_of(*objects: Any, web_routes: WebRoutes = "all") -> Routing:
-    web = Web(HostRules(), UNITS)
-    routing = Routing(PORTS, ROUTER, lambda _: False, {}, web=web, web_routes=web_routes)
+    web = web_for(UNITS)
+    routing = routing_for(PORTS, web=web, web_routes=web_routes)
     routing.apply(changes(*objects))
     routing.adopt({})
     return routing
@@ -478,8 +478,8 @@ def test_which_routes_are_ours(*, item: Route, web_routes: WebRoutes, ours: bool
 
 def test_who_gets_no_backend_when_haproxy_is_met_is_told_so() -> None:
     items = [by_host(f"x{n}", f"x{n}.test", created_seconds=n) for n in range(4)]
-    web = Web(HostRules(), UNITS)
-    routing = Routing(PORTS, ROUTER, lambda _: False, {}, web=web)
+    web = web_for(UNITS)
+    routing = routing_for(PORTS, web=web)
     assert routing.apply(changes(*items)).units == frozenset()
     routing.adopt({})
     changed = routing.apply([])
