@@ -15,9 +15,10 @@ Pure.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from sidecar.common.queues import Queues, replace
 from sidecar.common.text import cut
 from sidecar.listeners.host_rules import HostRules, WebClaim, judge
-from sidecar.listeners.seniority import Age, Queues, Seniority, replace
+from sidecar.listeners.seniority import Age, Seniority
 from sidecar.model.objects import Key, Route
 from sidecar.model.verdicts import Reason, Refusal
 
@@ -56,8 +57,8 @@ class _Share:
 
     def __init__(self) -> None:
         #: By path: those without TLS, and those with it but passthrough.
-        self._plain = Queues[str]()
-        self._tls = Queues[str]()
+        self._plain = Queues[str, Age]()
+        self._tls = Queues[str, Age]()
         self._passthrough: list[Age] = []
         #: Those of `_tls` that are the oldest of their path, passthrough left aside.
         self._tls_firsts: list[Age] = []

@@ -10,10 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from sidecar.common.queues import take_out
 from sidecar.listeners.tcp import key_of, port_number
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import Pool, PortPool
-from sidecar.routing.claims import Claim, ClaimQueues, claim_of, remove
+from sidecar.routing.claims import Claim, ClaimQueues, claim_of
 
 
 class PortAllocator:
@@ -71,7 +72,7 @@ class PortAllocator:
 
     def taken(self, port: int) -> None:
         """Somebody claims ``port``, which nobody did."""
-        remove(self._free[self._pool.by_port[port].name], port)
+        take_out(self._free[self._pool.by_port[port].name], port)
 
     def freed(self, port: int) -> None:
         """The opposite of `taken`."""
@@ -299,5 +300,5 @@ class AutoQueue:
         self.moved.add(claim.route)
 
     def _put_off(self, claim: Claim) -> None:
-        remove(self.next, claim)
+        take_out(self.next, claim)
         self.moved.add(claim.route)

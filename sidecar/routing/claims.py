@@ -6,14 +6,12 @@ servers plays no part, or a port would change hands whenever somebody scales to 
 at Services or endpoints, nor know what a key is. Pure.
 """
 
-import bisect
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+from sidecar.common.queues import Queues
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
-
-_T = TypeVar("_T", int, "Claim")
 
 
 class Claim(NamedTuple):
@@ -28,16 +26,11 @@ def claim_of(route: Route) -> Claim:
     return Claim(route.created_seconds, route.uid, route.key)
 
 
-def remove(ordered: list[_T], item: _T) -> None:
-    """Take ``item``, which is there, out of a sorted list."""
-    del ordered[bisect.bisect_left(ordered, item)]
-
-
 class ClaimQueues:
     """A queue for each key that somebody claims; a Route stands in one at most."""
 
     def __init__(self) -> None:
-        self._queues: dict[ClaimKey, list[Claim]] = {}
+        self._queues = Queues[ClaimKey, Claim]()
         self._places: dict[Key, ClaimKey] = {}
 
     def __contains__(self, key: ClaimKey) -> bool:
@@ -45,15 +38,12 @@ class ClaimQueues:
         return key in self._queues
 
     def enter(self, claim: Claim, key: ClaimKey) -> None:
-        bisect.insort(self._queues.setdefault(key, []), claim)
+        self._queues.add(key, claim)
         self._places[claim.route] = key
 
     def leave(self, claim: Claim) -> None:
         """``claim`` stands in some queue."""
-        key = self._places.pop(claim.route)
-        remove(self._queues[key], claim)
-        if not self._queues[key]:
-            del self._queues[key]
+        self._queues.remove(self._places.pop(claim.route), claim)
 
     def place(self, route: Key) -> ClaimKey | None:
         """The key in whose queue the Route stands."""
@@ -61,12 +51,12 @@ class ClaimQueues:
 
     def claims(self, key: ClaimKey) -> Sequence[Claim]:
         """The owner's first."""
-        return self._queues.get(key, ())
+        return self._queues.at(key)
 
     def owner(self, key: ClaimKey) -> Key | None:
         """The Route that has ``key``."""
-        queue = self._queues.get(key)
-        return queue[0].route if queue else None
+        first = self._queues.first(key)
+        return first.route if first else None
 
     def owned(self, route: Key) -> ClaimKey | None:
         """The key that the Route has."""

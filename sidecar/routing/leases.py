@@ -9,9 +9,10 @@ few, the oldest Routes have them.
 import bisect
 from collections.abc import Callable, Mapping, Sequence
 
+from sidecar.common.queues import take_out
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Key
-from sidecar.routing.claims import Claim, remove
+from sidecar.routing.claims import Claim
 
 
 class Leases:
@@ -59,10 +60,10 @@ class Leases:
         claim, _ = self._claims.pop(route)
         unit = self._unit.pop(route, None)
         if unit is None:
-            remove(self._waiting, claim)
+            take_out(self._waiting, claim)
         else:
             self._give_back(unit)
-            remove(self._holding, claim)
+            take_out(self._holding, claim)
 
     def renew(self, claim: Claim, entries: Sequence[ClaimKey], *, moves: bool = False) -> set[Unit]:
         """A Route's age or entries are others now; the backends that change hands by it.
@@ -70,7 +71,7 @@ class Leases:
         former, had = self._claims[claim.route]
         unit = self._unit.get(claim.route)
         ordered = self._waiting if unit is None else self._holding
-        remove(ordered, former)
+        take_out(ordered, former)
         bisect.insort(ordered, claim)
         self._claims[claim.route] = claim, entries
         stays = set(had) <= set(entries) and not moves
@@ -148,7 +149,7 @@ class Leases:
         return changed
 
     def _give(self, claim: Claim, unit: Unit) -> None:
-        remove(self._waiting, claim)
+        take_out(self._waiting, claim)
         bisect.insort(self._holding, claim)
         self._take(claim, unit)
 
