@@ -15,8 +15,7 @@ crt-list says which certificate is for which SNI. The rules, measured on 2.6, 3.
   numbers are not given twice.
 * Of two entries for one SNI the older serves. A filter that HAProxy cannot use, and a second equal
   entry, are taken without a word.
-* Options are shown in HAProxy's order, whatever order they came in.
-* A PEM without a certificate makes a CA file of none, successfully: look before the commit.
+* A PEM without a certificate makes a CA file of none, successfully.
 
 An entry has one filter here, and no ``ca-file`` among its options: replacing the certificate
 between two changes of such a CA file kills 2.6 and 3.0 (haproxy #3165). Pure.
@@ -44,13 +43,12 @@ _EXTRA = (".key", ".ocsp", ".issuer", ".sctl")
 #: A host name, or one with a wildcard for its first label, as clients send it.
 _FILTER = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
-#: In the order in which HAProxy shows them, else they would look changed for ever.
-_OPTIONS = ("alpn", "ciphers", "ciphersuites", "curves", "ssl-min-ver", "ssl-max-ver")
-_VALUE = r"[A-Za-z0-9_.:/+-]+(?:,[A-Za-z0-9_.:/+-]+)*"
-_OPTION = re.compile("".join(rf"(?: {name} {_VALUE})?" for name in _OPTIONS))
+#: All that an entry of ours may have. HAProxy shows several options in an order of its own: with
+#: one more, they must be written in that, or they look changed for ever.
+_OPTIONS = re.compile(r"alpn [A-Za-z0-9_.:/+-]+(?:,[A-Za-z0-9_.:/+-]+)*")
 
 _ENTRY = re.compile(r"([^ ]+):([0-9]+)(?: \[([^\]]*)\])?(?: (.*))?")
-_CA_FILE = re.compile(r"(.+) - ([0-9]+) certificate\(s\)")
+_CA_FILE = re.compile(r"(.+) - [0-9]+ certificate\(s\)")
 
 #: HAProxy's beginnings of "there is none": of a crt-list, of a certificate or CA file.
 _NO_LIST = "didn't find the specified filename"
@@ -62,18 +60,10 @@ _IN_THE_WAY = re.compile(r"Transaction updated for certificate |The ongoing tran
 #: The end of a reply, to questions too, while HAProxy carries out another connection's commit.
 _LOCKED = "\nOperations on certificates are currently locked!"
 
-#: HAProxy's replies, by store.
-_CREATED: Mapping[Store, str] = {
-    "cert": "New empty certificate store '{}'!",
-    "ca-file": "New CA file created '{}'!",
-}
+#: HAProxy's reply, by store.
 _BEGUN: Mapping[Store, str] = {
     "cert": "Transaction created for certificate {}!",
     "ca-file": "transaction created for CA {}!",
-}
-_DELETED: Mapping[Store, str] = {
-    "cert": "Certificate '{}' deleted!",
-    "ca-file": "CA file '{}' deleted!",
 }
 
 
@@ -109,10 +99,10 @@ class ListEntry(NamedTuple):
                 f"certificate {self.certificate}: {shown(' '.join(self.filters))} must be one host"
                 " name in lower case, or *. and one"
             )
-        if not _OPTION.fullmatch(f" {self.options}" if self.options else ""):
+        if self.options and not _OPTIONS.fullmatch(self.options):
             raise LocalProtocolError(
-                f"certificate {self.certificate}: options {shown(self.options)}: valid are"
-                f" {', '.join(_OPTIONS)}, each with a value, in this order"
+                f"certificate {self.certificate}: options {shown(self.options)}: valid is alpn with"
+                " its protocols"
             )
         options = (f"[{self.options}]",) if self.options else ()
         return " ".join((self.certificate, *options, *self.filters))
@@ -141,12 +131,10 @@ class Stored(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What is in a store. ``open``: the name that the transaction is about, None without one.
-    ``counts``: of CA files: how many certificates each has; the open one's is ``*NAME``."""
+    """What is in a store. ``open``: the name that the transaction is about, None without one."""
 
     open: str | None
     names: tuple[str, ...]
-    counts: Mapping[str, int]
 
 
 # -- what HAProxy shows ------------------------------------------------------------------------
@@ -168,7 +156,6 @@ def parse_names(text: str) -> Names:
     """`show_names`. Raises RemoteProtocolError if it is something else."""
     begun: str | None = None
     names: list[str] = []
-    counts: dict[str, int] = {}
     is_open: bool | None = None
     for line in text.split("\n") if text else ():
         if line in {"# transaction", "# filename"}:
@@ -176,14 +163,13 @@ def parse_names(text: str) -> Names:
             continue
         if row := _CA_FILE.fullmatch(line):
             line = row[1]  # noqa: PLW2901
-            counts[line] = int(row[2])
         if is_open is None or line.startswith("*") != is_open:
             raise RemoteProtocolError(f"no answer of 'show ssl': {text[:200]!r}")
         if is_open:
             begun = line[1:]
         else:
             names.append(line)
-    return Names(begun, tuple(names), counts)
+    return Names(begun, tuple(names))
 
 
 def parse_stored(text: str) -> Stored | None:
@@ -238,16 +224,16 @@ def is_locked(reply: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """Make ``name``, empty."""
+    """Make ``name``, empty. A CA file is there from HAProxy's start."""
 
-    store: Store
+    store: Literal["cert"]
     name: str
 
     def command(self) -> Command:
         return Command.of("new", "ssl", self.store, checked_name(self.name))
 
     def succeeded(self, reply: str) -> bool:
-        return reply == _CREATED[self.store].format(self.name)
+        return reply == f"New empty certificate store '{self.name}'!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,16 +283,16 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Take ``name`` away, which nothing uses."""
+    """Take ``name`` away, which nothing uses. No CA file goes."""
 
-    store: Store
+    store: Literal["cert"]
     name: str
 
     def command(self) -> Command:
         return Command.of("del", "ssl", self.store, checked_name(self.name))
 
     def succeeded(self, reply: str) -> bool:
-        return reply == _DELETED[self.store].format(self.name)
+        return reply == f"Certificate '{self.name}' deleted!"
 
 
 # -- the list ----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ and a "?", which no path has. First the host itself, then its wildcard. So a Rou
 - the path ``/a/`` is ``0host/a/`` only,
 
 and with a wildcard the host is ``*.`` and what follows its first label. ``/a/`` takes what is below
-``/a`` from it, as with OpenShift's router: of several Routes the most specific has an entry, see
-`holders`. In sni.map the whole key is the host or the wildcard, and in ports.map, for a port that
+``/a`` from it, as with OpenShift's router: of several Routes the one with the longest path has
+an entry. In sni.map the whole key is the host or the wildcard, and in ports.map, for a port that
 is shared by SNI, ``port/`` and that.
 
 Where we differ from that router: a path below ``/a/`` that goes on with one of !"#%&' is found (its
@@ -18,7 +18,6 @@ regular expressions are sorted by bytes, and hide it behind ``/a/``); a Host wit
 or with a colon and no port is the host.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 #: How entries begin for requests in clear, and for those whose TLS was ended here.
@@ -73,18 +72,9 @@ def hosts_entries(key: WebKey, prefix: str = CLEAR) -> tuple[str, ...]:
     return (start,) if start.endswith("/") else (f"{start}{_END}", f"{start}/")
 
 
-def holders(keys: Iterable[WebKey], prefix: str = CLEAR) -> Mapping[str, WebKey]:
-    """hosts.map whole: entry -> whose of ``keys`` it is."""
-    found: dict[str, WebKey] = {}
-    # /a/ after /a, whose entry for what is below it is the same.
-    for key in sorted(keys, key=lambda key: len(key.path)):
-        found.update(dict.fromkeys(hosts_entries(key, prefix), key))
-    return found
-
-
 def key_of_entry(entry: str) -> WebKey | None:
     """What a key of hosts.map is of, or None if it is none of ours. ``0host/a/`` is read as of
-    ``/a/``, and may be of ``/a``, see `holders`."""
+    ``/a/``, and may be of ``/a``, too."""
     prefix = ENDED if entry.startswith(ENDED) else CLEAR
     name, slash, rest = entry.removeprefix(prefix).partition("/")
     path = slash + rest

@@ -1,4 +1,4 @@
-"""Whether the TLS of a Route, a Secret or files can be served: what OpenShift's router calls
+"""Whether the TLS of a Route, or of files, can be served: what OpenShift's router calls
 extended validation, and what HAProxy would find out too late.
 
 Owns which fields go together, which certificates and keys are good, and the words for what is not.
@@ -11,8 +11,7 @@ below 2048 bits, DSA), takes Ed25519, and lets intermediate certificates stand i
 while `caCertificate` has the root alone.
 """
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,9 +37,6 @@ from sidecar.model.verdicts import Reason, Refusal
 #: What HAProxy takes with one command while it runs, less the command (`haproxy.protocol`).
 PEM_MAX_BYTES = 15_500
 
-#: The type of a Secret with a certificate.
-TLS_SECRET = "kubernetes.io/tls"  # noqa: S105
-
 #: Most problems that a message tells.
 _PROBLEMS_MAX = 8
 
@@ -57,8 +53,8 @@ class GoodTLS:
 
 
 def judge_tls(tls: RouteTLS) -> GoodTLS | Refusal:
-    """What HAProxy needs to serve ``tls``, or all that is wrong with it. The Secret that it may
-    name is for `judge_secret`."""
+    """What HAProxy needs to serve ``tls``, or all that is wrong with it. Looks at no Secret that it
+    may name."""
     problems = [*_wrong_combinations(tls)]
     certificate = _server_certificate(
         _Given("spec.tls.certificate", tls.certificate),
@@ -79,20 +75,6 @@ def judge_authority(field: str, text: str) -> CertificateAuthority | Refusal:
     if found is None and not problems:
         problems.append(f"{field}: empty; write the PEM of the CA's certificates")
     return found if found and not problems else _refusal(problems)
-
-
-def judge_secret(kind: str, data: Mapping[str, object]) -> ServerCertificate | Refusal:
-    """What HAProxy needs to serve a Secret with the type ``kind`` and this ``data``, which is in
-    Base64, or all that is wrong with it."""
-    if kind != TLS_SECRET:
-        return _refusal([f"type: {shown(kind)} is not supported; use {TLS_SECRET}"])
-    problems: list[str] = []
-    certificate, key = (_decoded(data, name, problems) for name in ("tls.crt", "tls.key"))
-    if not problems:
-        found = _server_certificate(certificate, key, _Given("", NO_TEXT), problems)
-        if found and not problems:
-            return found
-    return _refusal(problems)
 
 
 def judge_files(
@@ -131,20 +113,6 @@ class _Given(NamedTuple):
                 which = f"certificate {number}" if several else "the certificate"
                 problems.append(self.problem(f"{which} {fault}"))
         return found
-
-
-def _decoded(data: Mapping[str, object], name: str, problems: list[str]) -> _Given:
-    field, value, text = f'data["{name}"]', data.get(name), ""
-    try:
-        if isinstance(value, str):
-            text = base64.b64decode(value, validate=True).decode(errors="replace")
-    except ValueError:
-        problems.append(f"{field}: the value is not valid Base64; write the PEM in Base64")
-    else:
-        if not text:
-            what = "PEM of the private key" if name == "tls.key" else f"PEM of {_CHAIN}"
-            problems.append(f"{field}: missing; write the {what}, in Base64")
-    return _Given(field, SecretText(text))
 
 
 def _refusal(problems: Sequence[str]) -> Refusal:

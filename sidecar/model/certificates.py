@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -25,7 +25,6 @@ from sidecar.common.text import one_line
 
 #: The keys with which HAProxy serves.
 ServerKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
-KeyKind = Literal["ECDSA", "RSA", "Ed25519"]
 
 #: Of a sha256, in hex: no two contents ever have the same, and it is short in a list of thousands.
 _NAME_CHARACTERS = 32
@@ -40,21 +39,17 @@ class ServerCertificate:
 
     ``name``: by content, in the letters of hex. ``pem``: what HAProxy gets; never shown, and left
     out of comparisons, which show what differs: the name stands for it.
-    ``names``: the subject alternative names. ``not_before_seconds``, ``not_after_seconds``: Unix
-    time. ``serial``, ``sha1_fingerprint``: as ``show ssl cert`` has them, upper-case hex; of an
-    Ed25519 certificate it has no fingerprint.
+    ``not_after_seconds``: Unix time. ``serial``, ``sha1_fingerprint``: as ``show ssl cert`` has
+    them, upper-case hex; of an Ed25519 certificate it has no fingerprint.
     """
 
     name: str
     pem: bytes = field(repr=False, compare=False)
     subject: str
     issuer: str
-    names: tuple[str, ...]
-    not_before_seconds: float
     not_after_seconds: float
     serial: str
     sha1_fingerprint: str
-    key_kind: KeyKind
 
     @property
     def title(self) -> str:
@@ -74,12 +69,9 @@ class ServerCertificate:
             pem=pem,
             subject=_shown(leaf.subject),
             issuer=_shown(leaf.issuer),
-            names=_alternative_names(leaf),
-            not_before_seconds=leaf.not_valid_before_utc.timestamp(),
             not_after_seconds=leaf.not_valid_after_utc.timestamp(),
             serial=_hex(leaf.serial_number),
             sha1_fingerprint=leaf.fingerprint(SHA1()).hex().upper(),  # noqa: S303  # HAProxy's
-            key_kind=_kind(key),
         )
 
 
@@ -87,13 +79,10 @@ class ServerCertificate:
 class CertificateAuthority:
     """The certificates that HAProxy trusts on its way to a Route's servers.
 
-    ``name``: by content, in the letters of hex. ``count``: as ``show ssl ca-file`` has it.
-    ``mark``: by what that shows of them, see `mark_of`.
+    ``mark``: by what ``show ssl ca-file`` has of them, see `mark_of`.
     """
 
-    name: str
-    pem: bytes = field(repr=False, compare=False)
-    count: int
+    pem: bytes = field(repr=False)
     subjects: tuple[str, ...]
     mark: str
 
@@ -104,7 +93,7 @@ class CertificateAuthority:
         pem = _encoded(distinct)
         subjects = tuple(_shown(certificate.subject) for certificate in distinct)
         mark = mark_of(map(_shown_by, distinct))
-        return cls(_name(pem), pem, len(distinct), subjects, mark)
+        return cls(pem, subjects, mark)
 
     @property
     def text(self) -> str:
@@ -161,13 +150,3 @@ def _hex(serial: int) -> str:
     """Of its magnitude, in whole bytes, as HAProxy writes it."""
     digits = f"{abs(serial):X}"
     return digits.zfill(len(digits) + len(digits) % 2)
-
-
-def _kind(key: ServerKey) -> KeyKind:
-    match key:
-        case EllipticCurvePrivateKey():
-            return "ECDSA"
-        case RSAPrivateKey():
-            return "RSA"
-        case Ed25519PrivateKey():
-            return "Ed25519"

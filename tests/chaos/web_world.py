@@ -13,10 +13,11 @@ import stand
 from by_host import OriginalRoute, host_app, originals_choice
 from parts import host_rules
 from shapes import KEYS
+from whole_map import holders
 
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.hosts import HostIndex
-from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, holders, sni_entry, web_key
+from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, sni_entry, web_key
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project
 

@@ -287,7 +287,7 @@ def test_many_bad_ones_do_not_hinder_a_good_one(tls: Terminating) -> None:
     ("host", "options"),
     [("a*.test", ""), ("A.test", ""), ("x.", ""), ("a b", ""), ("x" * 300, "")]
     + [("a.test", value) for value in ("nonesuch 1", "alpn", "alpn h2]", "ca-file /x", "alpn ,")]
-    + [("a.test", "curves nonesuch")],
+    + [("a.test", f"alpn {'x' * 256}"), ("a.test", "curves nonesuch")],
 )
 def test_an_entry_that_cannot_be(tls: Terminating, host: str, options: str) -> None:
     made = issue("a.test")

@@ -25,9 +25,10 @@ from by_host import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand import EchoServer, Stand, fresh_ip
+from whole_map import holders
 
 from sidecar.haproxy.naming import web_backend_name
-from sidecar.listeners.web_keys import WebKey, holders, sni_entry, web_key
+from sidecar.listeners.web_keys import WebKey, sni_entry, web_key
 
 #: Backends of each class; a world has no more Routes.
 COUNT = 10

@@ -10,7 +10,7 @@ from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.last_check import python_loads
 from sidecar.haproxy.own_certificates import placeholder_authority, self_signed
 from sidecar.model.certificate_rules import GoodTLS, judge_tls
-from sidecar.model.certificates import ServerCertificate
+from sidecar.model.certificates import ServerCertificate, is_for
 from sidecar.model.objects import RouteTLS
 
 NOW_SECONDS = 1_700_000_000.0
@@ -21,11 +21,14 @@ LONG_NAME = ".".join(["x" * 60] * 4)
 def test_a_self_signed_certificate(name: str) -> None:
     made = self_signed(name, NOW_SECONDS)
     assert made.subject == made.issuer == f"CN={name[:64]}"
-    assert made.names == (name,)
-    assert made.key_kind == "ECDSA"
+    leaf = x509.load_pem_x509_certificate(made.pem)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.DNSName(name)]
+    assert is_for(name, made.pem)
+    assert not is_for("x.test", made.pem)
     years = (made.not_after_seconds - NOW_SECONDS) / 365.25 / 86400
     assert 9.99 < years < 10.01
-    assert NOW_SECONDS - 2 * 3600 < made.not_before_seconds < NOW_SECONDS
+    assert NOW_SECONDS - 2 * 3600 < leaf.not_valid_before_utc.timestamp() < NOW_SECONDS
     assert python_loads(made) is None
     assert made.name != self_signed(name, NOW_SECONDS).name
     text = SecretText(made.pem.decode())
@@ -34,8 +37,7 @@ def test_a_self_signed_certificate(name: str) -> None:
 
 def test_a_placeholder_for_an_authority() -> None:
     made = placeholder_authority(NOW_SECONDS)
-    assert made.count == 1
-    certificate = x509.load_pem_x509_certificate(made.pem)
+    (certificate,) = x509.load_pem_x509_certificates(made.pem)
     assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     text = SecretText(made.pem.decode())
     assert judge_tls(RouteTLS("reencrypt", destination_ca_certificate=text)) == GoodTLS(None, made)

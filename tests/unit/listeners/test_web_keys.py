@@ -5,10 +5,10 @@ HAProxy finds by them what it should is test_matching's.
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_map import holders
 
 from sidecar.listeners.web_keys import (
     WebKey,
-    holders,
     hosts_entries,
     key_of_entry,
     sni_entry,

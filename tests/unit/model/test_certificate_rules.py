@@ -5,7 +5,6 @@ The table of extended validation is that of OpenShift's router, with what HAProx
 
 import base64
 from collections.abc import Callable
-from typing import Any
 
 import pki
 import pytest
@@ -19,9 +18,7 @@ from sidecar.common.secret_text import SecretText
 from sidecar.haproxy.protocol import Command, encode
 from sidecar.model.certificate_rules import (
     PEM_MAX_BYTES,
-    TLS_SECRET,
     GoodTLS,
-    judge_secret,
     judge_tls,
 )
 from sidecar.model.certificates import ServerCertificate
@@ -174,7 +171,6 @@ def test_a_destination_ca() -> None:
         )
     )
     assert result.destination_ca is not None
-    assert result.destination_ca.count == 2
     assert result.destination_ca.subjects == ("CN=root", "CN=other")
     assert result.destination_ca.pem.decode() == ROOT.pem + OTHER.pem
 
@@ -474,61 +470,6 @@ def test_thousands_of_certificates_are_not_verified() -> None:
     message = problems(judge_tls(tls(**pair(LEAF, caCertificate=many))))
     assert "and HAProxy takes 15500 while it runs; leave out certificates that" in message
     assert "not signed" not in message
-
-
-# --- Secrets -----------------------------------------------------------------------------------
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def test_a_secret_is_a_certificate_too() -> None:
-    data = {"tls.crt": encoded(DEEP.pem + MIDDLE.pem), "tls.key": encoded(DEEP.key_pem)}
-    found = judge_secret(TLS_SECRET, data | {"ca.crt": "?"})
-    expected = {CERTIFICATE: DEEP.pem + MIDDLE.pem, KEY: DEEP.key_pem}
-    assert found == served(judge_tls(tls(**expected)))
-
-
-@pytest.mark.parametrize(
-    ("kind", "data", "expected"),
-    [
-        ("Opaque", {}, "type: 'Opaque' is not supported; use kubernetes.io/tls"),
-        (
-            TLS_SECRET,
-            {},
-            (
-                'data["tls.crt"]: missing; write the PEM of the certificate, then the intermediate'
-                ' ones that signed it, in Base64. data["tls.key"]: missing; write the PEM of the'
-            ),
-        ),
-        (
-            TLS_SECRET,
-            {"tls.crt": "?", "tls.key": 5},
-            (
-                'data["tls.crt"]: the value is not valid Base64; write the PEM in Base64.'
-                ' data["tls.key"]: missing;'
-            ),
-        ),
-        (
-            TLS_SECRET,
-            {"tls.crt": encoded(LEAF.pem), "tls.key": encoded(DEEP.key_pem)},
-            'data["tls.key"]: the private key does not belong to the certificate;',
-        ),
-        (
-            TLS_SECRET,
-            {"tls.crt": encoded("\xff"), "tls.key": encoded(DEEP.key_pem)},
-            'data["tls.crt"]: no certificate in it;',
-        ),
-        (
-            TLS_SECRET,
-            {"tls.crt": base64.b64encode(b"\xff").decode(), "tls.key": encoded(DEEP.key_pem)},
-            'data["tls.crt"]: no certificate in it;',
-        ),
-    ],
-)
-def test_a_wrong_secret(kind: str, data: dict[str, Any], expected: str) -> None:
-    assert problems(judge_secret(kind, data)).startswith(expected)
 
 
 # --- nothing of what is given is shown ---------------------------------------------------------
