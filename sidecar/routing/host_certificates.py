@@ -47,14 +47,22 @@ class HostCertificates:
         self._of: dict[Key, tuple[str, Claim]] = {}
         # name of a certificate -> the Routes that bring it
         self._users: dict[str, set[Key]] = {}
+        # Route -> the certificate that clients of its host got as they should, before another one
+        # was wanted; None: the default one
+        self._former: dict[Key, str | None] = {}
 
     def put(self, claim: Claim, pattern: str, certificate: ServerCertificate | None) -> None:
         """A Route is, or is again, one whose TLS ends here."""
-        if self._of.get(claim.route) == (pattern, claim):
+        of = self._of.get(claim.route, ("", None))
+        if of == (pattern, claim):
             before = self._routes[pattern][claim]
             if (before and before.name) == (certificate and certificate.name):
                 return
-        self.remove(claim.route)
+        self._remember(pattern)
+        if of[0] == pattern:
+            self._take_out(claim.route)
+        else:
+            self.remove(claim.route)
         self._of[claim.route] = pattern, claim
         self._routes.setdefault(pattern, {})[claim] = certificate
         if certificate:
@@ -63,6 +71,22 @@ class HostCertificates:
 
     def remove(self, route: Key) -> None:
         """It is none any more."""
+        pattern, _ = self._of.get(route, ("", None))
+        self._remember(pattern)
+        self._take_out(route)
+        self._former.pop(route, None)
+
+    def _remember(self, pattern: str) -> None:
+        """What is wanted for it may become another one."""
+        if self._is_as_wanted(pattern):
+            served = self._shown.served.get(pattern)
+            self._former.update((claim.route, served) for claim in self._routes.get(pattern, ()))
+
+    def _is_as_wanted(self, pattern: str) -> bool:
+        wanted = self._wanted(pattern)
+        return self._shown.served.get(pattern) == (wanted.name if wanted else None)
+
+    def _take_out(self, route: Key) -> None:
         pattern, claim = self._of.pop(route, ("", None))
         if claim is None:
             return
@@ -87,6 +111,10 @@ class HostCertificates:
             )
             for pattern, _ in former.items() ^ latter.items()
         }
+        for pattern in changed:
+            if self._is_as_wanted(pattern):
+                for claim in self._routes.get(pattern, ()):
+                    self._former.pop(claim.route, None)
         return {claim.route for pattern in changed for claim in self._routes.get(pattern, ())}
 
     @property
@@ -114,9 +142,14 @@ class HostCertificates:
     def is_served(self, route: Key) -> bool:
         """Whether clients of the Route's host get the certificate that it should have; so it is
         with none where there is none."""
-        pattern, _ = self._of.get(route, ("", None))
-        wanted = self._wanted(pattern)
-        return self._shown.served.get(pattern) == (wanted.name if wanted else None)
+        return self._is_as_wanted(self._of.get(route, ("", None))[0])
+
+    def goes_on(self, route: Key) -> bool:
+        """Whether clients of the Route's host get a former certificate, which was as it should be
+        when the Route had that host already."""
+        if route not in self._former:
+            return False
+        return self._former[route] == self._shown.served.get(self._of[route][0])
 
     def failure(self, route: Key) -> str:
         """Why HAProxy has not the certificate of the Route's host; "" where it has, or may soon."""

@@ -230,9 +230,10 @@ class Web:
 
     def _may_lead(self, key: ClaimKey, route: Key, unit: Unit) -> bool:
         """Whether an entry of the Route may lead to its ``unit``: where TLS ends here, not before
-        its host has its certificate; but one that leads there already goes on while that is
-        renewed."""
-        if not is_ended(key) or self.certificates.is_served(route):
+        its host has its certificate; but while that is renewed it goes on, as does an entry that
+        leads there already."""
+        certificates = self.certificates
+        if not is_ended(key) or certificates.is_served(route) or certificates.goes_on(route):
             return True
         return self.leads_to(key) == unit
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from by_host import MakeNamed, NamedServer, WebStand, ask_over, host_app
+from by_host import Asking, MakeNamed, NamedServer, WebStand, ask_over, host_app
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from pki import CA, Issued
@@ -136,6 +136,37 @@ def test_a_certificate_is_renewed_without_a_gap(make_stand: MakeStand, named: Ma
         web.stand.remove("web.yaml")
         await_(lambda: web.ended("a.example") == "503", "the Route is gone")
         await_(lambda: len(list(folder.glob("*.pem"))) == 1, "and its certificate")
+
+
+def test_a_route_that_becomes_another_with_its_certificate_is_served_meanwhile(
+    make_stand: MakeStand, named: MakeNamed, files: contextlib.ExitStack
+) -> None:
+    """By another backend, as its servers speak TLS now, and without what is in clear."""
+    web = WebStand.make(make_stand)
+    ca, server = CA.root(), named("web")
+    secured = NamedServer("web", issued=ca.leaf("x.test"))
+    files.callback(secured.close)
+    edge: dict[str, Any] = {"termination": "edge", "insecure": "Allow"}
+    reencrypt: dict[str, Any] = {"termination": "reencrypt", "insecure": "None"}
+    web.stand.write(
+        "web.yaml",
+        *host_app("web", "a.example", [server], tls=tls_of(ROOT.leaf("a.example")), **edge),
+    )
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: web.ended("a.example") == "web", "it is served")
+        converged(daemon)
+        with Asking(web, "a.example") as asking:
+            for number in range(6):
+                issued = ROOT.leaf("a.example")
+                of, at = (edge, server) if number % 2 else (reencrypt, secured)
+                tls = {
+                    **tls_of(issued),
+                    **({} if number % 2 else {"destinationCACertificate": ca.pem}),
+                }
+                web.stand.write("web.yaml", *host_app("web", "a.example", [at], tls=tls, **of))
+                await_shown(web, "a.example", issued)
+                converged(daemon)
+        assert set(asking.answers) == {"web"}
 
 
 def test_a_route_without_its_certificate_has_the_default_one(

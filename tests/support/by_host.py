@@ -10,7 +10,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pki import Issued
 from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
@@ -342,3 +342,34 @@ class WebStand(NamedTuple):
                 if not is_tls(stream.peek(1)):
                     return stream.readline().strip().decode("latin-1")
         return ""
+
+
+def answer(web: WebStand, host: str) -> str:
+    """Who answers, or what went wrong; a request that is ended may get no answer at all."""
+    try:
+        return web.ended(host)
+    except (OSError, ValueError, IndexError) as exc:
+        return repr(exc)
+
+
+class Asking:
+    """A client that asks over and over; ``answers``: who answered, and what went wrong."""
+
+    def __init__(self, web: WebStand, host: str) -> None:
+        self.answers: list[str] = []
+        self._web, self._host = web, host
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.answers.append(answer(self._web, self._host))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        await_(lambda: self.answers, "the first answer")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)

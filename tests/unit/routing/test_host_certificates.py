@@ -126,3 +126,47 @@ def test_any_history_ends_as_from_scratch(
     for number, (host, brings) in now.items():
         scratch.put(claim(str(number), number), host, certificate(brings) if brings else None)
     assert wanted(hosts) == wanted(scratch)
+
+
+def test_a_route_goes_on_with_the_certificate_that_its_host_had() -> None:
+    hosts = HostCertificates()
+    one, late = claim("one"), claim("late", 1)
+    x, y, z = (certificate(name) for name in "xyz")
+    hosts.put(one, HOST, x)
+    assert not hosts.goes_on(one.route)
+    hosts.show(Shown({HOST: x.name}))
+    # It is renewed twice before HAProxy has it; who comes meanwhile did not have the former one.
+    hosts.put(one, HOST, y)
+    hosts.put(late, HOST, None)
+    hosts.put(one, HOST, z)
+    assert hosts.goes_on(one.route)
+    assert not hosts.goes_on(late.route)
+    hosts.show(Shown({HOST: z.name}))
+    assert hosts.is_served(late.route)
+    # And what is not served any more is not gone back to.
+    hosts.show(Shown({HOST: x.name}))
+    assert not hosts.goes_on(one.route)
+
+
+def test_only_with_its_host_a_route_goes_on() -> None:
+    hosts = HostCertificates()
+    one, x, y = claim("one"), certificate("x"), certificate("y")
+    hosts.put(one, HOST, x)
+    hosts.show(Shown({HOST: x.name, OTHER: x.name}))
+    hosts.put(one, OTHER, y)
+    assert not hosts.goes_on(one.route)
+    hosts.put(one, HOST, y)
+    assert not hosts.goes_on(one.route)
+    hosts.remove(one.route)
+    assert not hosts.goes_on(one.route)
+
+
+def test_the_default_certificate_is_gone_on_with_too_but_not_once_it_was_another() -> None:
+    hosts = HostCertificates()
+    one, x = claim("one"), certificate("x")
+    hosts.put(one, HOST, None)
+    hosts.put(one, HOST, x)
+    assert hosts.goes_on(one.route)
+    hosts.show(Shown({HOST: x.name}))
+    hosts.show(Shown())
+    assert not hosts.goes_on(one.route)

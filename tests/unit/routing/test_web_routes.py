@@ -237,10 +237,14 @@ def test_an_entry_waits_for_the_certificate_of_its_host_and_then_stays() -> None
     assert web.serve(Shown({"a.test": made.name})) == ({unit}, {first.key})
     assert names(web, first) == entries
     assert web.granted(entry("1a.test/")) == unit
-    # While it is renewed, those that lead there already do so still.
-    web.leads_to = lambda key: unit if key.name == "1a.test/" else None
+    # While it is renewed, it goes on, with more entries and another backend, too.
     first = with_certificate(first, renewed)
     web.update({first.key: first})
+    assert names(web, first) == entries
+    # To one who begins anew, what leads there already says so.
+    web = fed(first)
+    web.leads_to = lambda key: unit if key.name == "1a.test/" else None
+    assert web.serve(Shown({"a.test": made.name})) == ({unit}, {first.key})
     assert names(web, first) == {"1a.test/"}
     # Another Route's may not lead there before, and nobody hands anything over to it.
     second = with_certificate(by_host("new", termination="edge", namespace="two"), other)
