@@ -13,12 +13,9 @@ from sidecar.common.text import reason_of
 from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
 from sidecar.haproxy.naming import web_backend_names
-from sidecar.haproxy.web_files import WebFiles
+from sidecar.haproxy.web_files import NO_HOST, WebFiles
 from sidecar.model.certificates import ServerCertificate, is_for
 from sidecar.settings.schema import Settings
-
-#: In the certificate that is served where no other is.
-_DEFAULT_HOST = "haproxy-sidecar.invalid"
 
 #: An empty state file: without it HAProxy warns at its first start.
 _NO_STATE = "1\n"
@@ -86,13 +83,14 @@ def _write_web_files(
             write_atomically(path, "")
     _write_certificate_list(files.certificate_list)
     path = files.default_certificate
+    write_atomically(files.default_list, f"{path} {NO_HOST}\n")
     if default:
         write_atomically(path, default.pem.decode("ascii"), SECRET)
-    elif not (path.exists() and is_for(_DEFAULT_HOST, path.read_bytes())):
+    elif not (path.exists() and is_for(NO_HOST, path.read_bytes())):
         # Its making takes a moment that nobody else is to pay for.
         from sidecar.haproxy.own_certificates import self_signed
 
-        made = self_signed(_DEFAULT_HOST, time.time())
+        made = self_signed(NO_HOST, time.time())
         write_atomically(path, made.pem.decode("ascii"), SECRET)
     if verified:
         _write_authorities(files, verified)
@@ -122,7 +120,7 @@ def _write_authorities(files: WebFiles, verified: Iterable[str]) -> None:
         if read_authority(path) is None:
             write_atomically(path, nobody.text)
     if not files.client_certificate.exists():
-        made = self_signed(_DEFAULT_HOST, time.time())
+        made = self_signed(NO_HOST, time.time())
         write_atomically(files.client_certificate, made.pem.decode("ascii"), SECRET)
 
 

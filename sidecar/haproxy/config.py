@@ -21,6 +21,7 @@ from sidecar.haproxy.naming import (
     frontend_name,
     listener_name,
     web_backend_names,
+    web_prefix,
 )
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.desired import BackendClass
@@ -86,6 +87,7 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
         frontend=frontend_name,
         backend=backend_name,
         listener=listener_name,
+        web_prefix=web_prefix,
         web_backends=lambda of: web_backend_names(of.name, of.count),
         ports=format_ports,
         duration=format_duration,

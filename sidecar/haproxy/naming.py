@@ -47,6 +47,11 @@ def web_backend_name(of: WebClassName, number: int) -> BackendName:
     return BackendName(f"{_PREFIXES[of]}{number}")
 
 
+def web_prefix(of: WebClassName) -> str:
+    """With which the names of all backends of a class begin, and of no other one."""
+    return _PREFIXES[of]
+
+
 def web_backend_names(of: WebClassName, count: int) -> list[BackendName]:
     """All backends of a class."""
     return [web_backend_name(of, number) for number in range(1, count + 1)]

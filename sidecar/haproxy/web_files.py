@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+#: Nobody's name (RFC 2606).
+NO_HOST = "haproxy-sidecar.invalid"
+
 
 @dataclass(frozen=True, slots=True)
 class WebFiles:
@@ -48,6 +51,12 @@ class WebFiles:
     def default_certificate(self) -> Path:
         """For clients whose SNI has none; HAProxy does not start without it."""
         return self.certificates / "default.pem"
+
+    @property
+    def default_list(self) -> Path:
+        """It makes that the default one, since it is the first, and one for no name but `NO_HOST`:
+        else HAProxy would show it for the names in it, before the certificates of Routes."""
+        return self.certificates / "default-list"
 
     @property
     def certificate_list(self) -> Path:

@@ -29,6 +29,10 @@ ROUTES, FLAGS = "routes", "flags"
 #: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
 AUTHORITY, SERVER_NAME = "authority", "server_name"
 
+#: The latter, where it does not matter: said, since a backend of which nothing is said gets no
+#: request.
+_ANY_NAME = "*"
+
 _DESTINATION_CA = "spec.tls.destinationCACertificate"
 
 UNTRUSTED = (
@@ -91,8 +95,7 @@ def attributes_of(route: Key, claim: WebClaim, trust: Trust | None) -> Attribute
         found[FLAGS] = _REDIRECTS
     if trust:
         found[AUTHORITY] = trust.authority.mark
-    if trust and trust.server_name:
-        found[SERVER_NAME] = trust.server_name
+        found[SERVER_NAME] = trust.server_name or _ANY_NAME
     return found
 
 

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from by_host import WebStand
-from pki import CA, Issued
+from by_host import MakeNamed, WebStand
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from pki import CA, Issued, rsa_key
 from stand import MakeStand, await_, await_told, converged, running
-from test_route_certificates import asked, await_shown, fingerprint
+from test_route_certificates import app, asked, await_shown, fingerprint
 
 from sidecar.cli.render import write_files
 from sidecar.common.errors import SettingsError
@@ -96,3 +97,23 @@ def test_a_bad_one_is_an_error_of_the_settings(make_stand: MakeStand, tmp_path: 
     assert good.pem.encode() not in own
     write_files(plain, plain.haproxy.config)
     assert made.read_bytes() == own
+
+
+@pytest.mark.parametrize("key", [None, rsa_key()], ids=["ECDSA", "RSA"])
+def test_it_is_not_shown_for_a_host_with_a_certificate_of_its_own(
+    make_stand: MakeStand, named: MakeNamed, tmp_path: Path, key: RSAPrivateKey | None
+) -> None:
+    """Though it is good for that host, and HAProxy prefers ECDSA."""
+    default, own = ROOT.leaf("*.w.example"), ROOT.leaf("a.w.example", key=key)
+    file = tmp_path / "default.pem"
+    file.write_text(default.pem + default.key_pem)
+    web = WebStand.make(make_stand, default_certificate=str(file))
+    web.stand.write("web.yaml", *app("a", "a.w.example", named("a"), own))
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "a.w.example", own)
+        converged(daemon)
+        assert asked(web, "b.w.example").fingerprint == fingerprint(default)
+        renewed = ROOT.leaf("*.w.example")
+        file.write_text(renewed.pem + renewed.key_pem)
+        await_shown(web, "b.w.example", renewed)
+        assert asked(web, "a.w.example").fingerprint == fingerprint(own)

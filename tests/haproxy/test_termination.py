@@ -1,10 +1,13 @@
 """TLS that HAProxy ends: edge Routes, what becomes of requests in clear, and what the log says."""
 
+from typing import Any
+
 import pytest
 from by_host import MakeNamed, NamedServer, WebStand, ask, host_app
 from stand import EchoServer, MakeServer, MakeStand, Stand, await_, converged, running
 
 from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.objects import Key
 
 FLAGS, ROUTES = "flags.map", "routes.map"
@@ -131,3 +134,46 @@ def test_a_haproxy_that_knows_no_redirects_does_not_serve_in_clear_instead(
         assert unit
         await_(lambda: unit in daemon.reconciler.known.failures, "who needs one is not")
         assert web.served("a.example") == "503"
+
+
+def test_a_host_that_is_passed_through_is_not_answered_where_tls_ends(
+    make_stand: MakeStand, named: MakeNamed, make_server: MakeServer
+) -> None:
+    """A browser sends it over the connection of another host, if their certificate has both."""
+    web = WebStand.make(make_stand, wildcards=True)
+    passed: dict[str, Any] = {"termination": "passthrough"}
+    web.stand.write(
+        "web.yaml",
+        *host_app("any", "x.apps.example", [named("any")], wildcard=True, termination="edge"),
+        *host_app("own", "own.apps.example", [make_server("own")], **passed),
+        *host_app("edge", "edge.raw.example", [named("edge")], termination="edge"),
+        *host_app("raw", "x.raw.example", [make_server("raw")], wildcard=True, **passed),
+    )
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: web.ended("a.apps.example") == "any", "it is served")
+        converged(daemon)
+        assert web.passed_to("own.apps.example") == "own"
+        assert web.ended("own.apps.example", sni="a.apps.example") == "421"
+        assert web.ended("a.apps.example") == "any"
+        assert web.passed_to("y.raw.example") == "raw"
+        assert web.ended("y.raw.example", sni="a.apps.example") == "421"
+        assert web.ended("edge.raw.example", sni="a.apps.example") == "edge"
+        assert web.ended("else.example", sni="a.apps.example") == "503"
+
+
+def test_a_backend_for_tls_gets_no_request_in_clear(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    """Whatever becomes of the map that says so."""
+    web, unit = WebStand.make(make_stand), web_backend_name("passthrough", 1)
+    server = named("raw")
+    app = host_app("a", "a.example", [server], termination="passthrough", insecure="Redirect")
+    web.stand.write("web.yaml", *app)
+    with running(web.stand.daemon()) as daemon:
+        web.await_served("a.example", "302")
+        converged(daemon)
+    web.stand.client.ask(
+        f"del map {WebFiles.beside(web.stand.settings.haproxy.state_file).flags_map} {unit}"
+    )
+    assert web.served("a.example") == "503"
+    assert server.heads == []
