@@ -73,7 +73,9 @@ class CertificateKeeper:
         """Do what is due, once HAProxy was compared; what it serves now, None if nothing was due.
         Raises RuntimeAPIError when HAProxy goes away."""
         now, changes = self._clock(), self._certificates.changes
-        is_due = now >= self._look_at or changes != self._changes
+        # Of a HAProxy that was replaced nothing is known.
+        fully = now >= self._look_at or not self._certificates.is_known
+        is_due = fully or changes != self._changes
         if self._default and self._default[1].look():
             is_due = True
         if not is_due and not self._leaving:
@@ -93,7 +95,7 @@ class CertificateKeeper:
         if self._default and (certificate := self._default[1].certificate):
             pems[str(self._default[0])] = certificate.pem
         try:
-            written = self._writer.write(entries, pems, fully=now >= self._look_at)
+            written = self._writer.write(entries, pems, fully=fully)
         except CommandRefusedError as exc:
             self._say(dict.fromkeys(wanted, f"{exc}; {_OTHER_CONFIG}"))
             self._judge_default(f"{exc}; {_OTHER_CONFIG}")

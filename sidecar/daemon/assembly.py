@@ -32,6 +32,7 @@ from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
 from sidecar.model.pool import TLSBackend, WebPool
 from sidecar.model.verdicts import Refusal
+from sidecar.routing.host_certificates import Shown
 from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
 from sidecar.routing.web import Web
@@ -201,6 +202,14 @@ def make_reconciler(
     metrics: Metrics,
 ) -> Reconciler:
     """One that knows what its predecessor has done."""
+
+    def adopt() -> None:
+        # What the HAProxy before had is no reason to lead anybody anywhere in this one.
+        if routing.web:
+            routing.serve(Shown())
+            routing.web.certificates.forget()
+        routing.adopt(listeners.leads)
+
     reconciler = Reconciler(
         client,
         listeners.kind,
@@ -209,7 +218,7 @@ def make_reconciler(
         is_own=lambda address: address in routing.denied.own,
         # Where the other one fails, what is left here serves nobody any more.
         is_handed=lambda key, unit: routing.is_handed(key, unit, reconciler.known.works),
-        adopt=lambda: routing.adopt(listeners.leads),
+        adopt=adopt,
     )
     if routing.web and listeners.web:
         routing.web.is_clean = reconciler.known.is_clean

@@ -117,6 +117,11 @@ class HostCertificates:
                     self._former.pop(claim.route, None)
         return {claim.route for pattern in changed for claim in self._routes.get(pattern, ())}
 
+    def forget(self) -> None:
+        """Another HAProxy is there, which was not looked at yet."""
+        self._shown, self.is_known = Shown(), False
+        self._shown_changes = -1
+
     @property
     def wanted(self) -> Mapping[str, HostCertificate]:
         """pattern -> its certificate, of those that have one."""

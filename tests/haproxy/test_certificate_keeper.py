@@ -13,7 +13,7 @@ from sidecar.model.certificate_rules import GoodTLS, judge_tls
 from sidecar.model.certificates import ServerCertificate
 from sidecar.model.objects import Key, RouteTLS
 from sidecar.routing.claims import Claim
-from sidecar.routing.host_certificates import HostCertificates
+from sidecar.routing.host_certificates import HostCertificates, Shown
 
 HOST = "a.test"
 ROOT = CA.root()
@@ -43,9 +43,10 @@ class Kept:
             tls.writer(), self.hosts, tls.folder, lambda: self.exposed, 3600.0
         )
 
-    def step(self) -> None:
+    def step(self) -> Shown | None:
         if shown := self.keeper.step():
             self.hosts.show(shown)
+        return shown
 
     def alpn(self, host: str) -> str | None:
         with self.tls.handshake(host, ["h2", "http/1.1"]) as connection:
@@ -98,6 +99,20 @@ def test_http_2_is_for_a_certificate_of_one_route_alone(kept: Kept) -> None:
 
 def test_nothing_is_done_while_nothing_is_due(kept: Kept) -> None:
     kept.hosts.put(claim("one"), HOST, certificate(HOST))
-    assert kept.keeper.step() is not None
-    assert kept.keeper.step() is None
+    assert kept.step() is not None
+    assert kept.step() is None
     assert 3000 < kept.keeper.seconds <= 3600
+
+
+def test_another_haproxy_is_looked_at_at_once(kept: Kept) -> None:
+    made, one = certificate(HOST), claim("one")
+    kept.hosts.put(one, HOST, made)
+    kept.step()
+    kept.tls.stand.stop_haproxy()
+    kept.tls.list.write_text("")
+    kept.tls.stand.start_haproxy()
+    kept.hosts.forget()
+    assert kept.step() is not None
+    assert kept.hosts.is_served(one.route)
+    assert kept.tls.served(HOST) == made.sha1_fingerprint
+    assert kept.step() is None

@@ -304,8 +304,8 @@ class WebStand(NamedTuple):
         ]
         backends = {"http": 6, "reencrypt": 3, "passthrough": 3}
         section = {"backends": backends, "slots": 3, **web}
-        timing = {"resync": "1s"}
-        stand = make_stand(listeners=listeners, web=section, timing=timing, **settings)
+        settings = {"timing": {"resync": "1s"}, **settings}
+        stand = make_stand(listeners=listeners, web=section, **settings)
         return cls(stand, (ip, 8081), (ip, 8443))
 
     def served(self, host: str, target: str = "/", cookie: str = "") -> str:

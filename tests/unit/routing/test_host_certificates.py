@@ -170,3 +170,19 @@ def test_the_default_certificate_is_gone_on_with_too_but_not_once_it_was_another
     hosts.show(Shown({HOST: x.name}))
     hosts.show(Shown())
     assert not hosts.goes_on(one.route)
+
+
+def test_of_another_haproxy_nothing_is_known() -> None:
+    hosts, x = HostCertificates(), certificate("x").name
+    one = claim("one")
+
+    def known() -> tuple[bool, bool, bool]:
+        return hosts.is_known, hosts.is_shown, hosts.is_served(one.route)
+
+    hosts.put(one, HOST, certificate("x"))
+    hosts.show(Shown({HOST: x}, {OTHER: "it is bad"}))
+    assert known() == (True, True, True)
+    hosts.forget()
+    assert known() == (False, False, False)
+    assert hosts.show(Shown({HOST: x})) == {one.route}
+    assert known() == (True, True, True)
