@@ -53,8 +53,10 @@ class Known:
         self.failures = Failures(kind)
         #: The units that are left as they are.
         self.held: frozenset[Unit] = frozenset()
-        #: The identity of the process that was last brought to what is desired; of a former
-        #: sidecar, as long as it is not ours.
+        #: The identity of the process that was last compared as a whole, by this sidecar.
+        self.compared: tuple[int, int] | None = None
+        #: The identity of the process that was last brought to what is desired, certificates
+        #: included; of a former sidecar, as long as it is not ours.
         self.programmed: tuple[int, int] | None = None
         #: What HAProxy lacks of the pool, a line each.
         self.pool_problems: tuple[str, ...] = ()
@@ -75,6 +77,13 @@ class Known:
         return self.process is not None and not (
             self._schedule.dirty or self.failures or self.connection_error
         )
+
+    @property
+    def is_compared(self) -> bool:
+        """HAProxy answers, and was wholly compared since it started. What waited for that, as
+        certificates do, may not be there yet."""
+        answering = self._connection.answering
+        return answering is not None and answering == self.compared
 
     @property
     def serving(self) -> bool:

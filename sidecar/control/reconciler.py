@@ -47,6 +47,8 @@ class Reconciler:
     """Brings the units of ``kind`` to what is claimed, and keeps them there. ``clock``: monotonic
     seconds. ``is_own``: whether an address is the router itself. ``is_handed``: see `Schedule`.
     ``adopt``: called when a HAProxy was met and seen as a whole, before it is compared.
+    ``prepares``: whether units may wait for something else of a HAProxy that was met; `prepared` is
+    called then.
 
     Longer than a class should be: its methods are the steps of one round, and are read together.
     """
@@ -61,6 +63,8 @@ class Reconciler:
         is_own: Callable[[Address], bool] = lambda _: False,
         is_handed: Callable[[ClaimKey, Unit], bool] = lambda *_: False,
         adopt: Callable[[], None] = lambda: None,
+        *,
+        prepares: bool = False,
     ) -> None:
         self._client = client
         self._kind = kind
@@ -76,6 +80,9 @@ class Reconciler:
         self._drift = DriftWatch(kind, self.history, metrics)
         self._schedule = Schedule(kind, timing, is_own, is_handed)
         self._adopt = adopt
+        self._prepares = prepares
+        # the units that are still to be compared before HAProxy serves; None: not known yet
+        self._awaited: set[Unit] | None = None
         #: Of units and HAProxy, for reports.
         self.known = Known(kind, self._schedule, self._connection)
         # units whose backend refuses to have servers added
@@ -93,6 +100,20 @@ class Reconciler:
                 self._schedule.mark(unit, now)
                 if cause := causes.get(unit):
                     self.history.blame(unit, cause)
+
+    def prepared(self, units: Collection[Unit]) -> None:
+        """What units wait for, beside the reconciler, was done as far as possible: of ``units``
+        something else is so by it. Of a HAProxy that was met, they are still to be compared."""
+        self.mark(units)
+        if self._awaited is None:
+            self._awaited = {unit for unit in units if unit in self._kind.classes}
+            self._judge_programmed()
+
+    def _judge_programmed(self) -> None:
+        """Whether HAProxy was brought to what is desired, but for what fails or is held."""
+        is_done = self._awaited is not None and self._awaited <= self.known.held
+        if is_done and self.known.is_compared:
+            self.known.programmed = self.known.compared
 
     def hold(self, units: frozenset[Unit]) -> None:
         """Leave ``units`` as they are, whatever is desired, until they are released."""
@@ -160,6 +181,8 @@ class Reconciler:
         try:
             for units in filter(None, groups):
                 self._converge(units, claims)
+                if self._awaited:
+                    self._awaited -= units
             if not any(groups) and self._connection.must_ask:
                 self._connection.must_go_on(self._observer.info())
         except RuntimeAPIError:
@@ -168,7 +191,8 @@ class Reconciler:
             raise
         if any(groups):
             # A HAProxy that was not known has been compared as a whole.
-            self.known.programmed = self._connection.answering
+            self.known.compared = self._connection.answering
+        self._judge_programmed()
         if resync:
             if process := self._connection.process:
                 self.sampler.sample(process)
@@ -226,6 +250,7 @@ class Reconciler:
         self._drift.unsettle(self._kind.classes)
         self._fixed.clear()
         self.known.begin(observed.keys(), self._kind.problems(observed))
+        self._awaited = None if self._prepares else set()
         # What is claimed may be other units now.
         self.known.saw(observed, {})
         self._adopt()

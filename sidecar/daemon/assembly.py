@@ -161,12 +161,17 @@ def make_routing(
     )
 
 
+def _ends_tls(listeners: Listeners, routing: Routing) -> bool:
+    pool = listeners.ports.pool.web
+    return bool(pool and pool.ends_tls and listeners.web and routing.web)
+
+
 def make_certificates(
     settings: Settings, listeners: Listeners, routing: Routing, client: RuntimeClient
 ) -> CertificateKeeper | None:
     """None where no listener ends TLS."""
-    pool, backends, web = listeners.ports.pool.web, listeners.web, routing.web
-    if not (pool and pool.ends_tls and backends and web):
+    backends, web = listeners.web, routing.web
+    if not (_ends_tls(listeners, routing) and backends and web):
         return None
     files = WebFiles.beside(settings.haproxy.state_file)
 
@@ -219,6 +224,7 @@ def make_reconciler(
         # Where the other one fails, what is left here serves nobody any more.
         is_handed=lambda key, unit: routing.is_handed(key, unit, reconciler.known.works),
         adopt=adopt,
+        prepares=_ends_tls(listeners, routing),
     )
     if routing.web and listeners.web:
         routing.web.is_clean = reconciler.known.is_clean

@@ -287,7 +287,7 @@ class Daemon:
         """Bring HAProxy's certificates in step, once it was compared; in how many seconds to come
         again."""
         keeper, known = self._certificates, self.reconciler.known
-        if keeper is None or not known.serving or known.connection_error:
+        if keeper is None or not known.is_compared or known.connection_error:
             return _LOOK_SECONDS
         try:
             shown = keeper.step()
@@ -298,7 +298,7 @@ class Daemon:
         if shown is None:
             return keeper.seconds
         changed = self._routing.serve(shown)
-        self.reconciler.mark(changed.units)
+        self.reconciler.prepared(changed.units)
         self._change_log.mark(changed, ())
         if self._reporter:
             self._collector.mark(changed, ())
