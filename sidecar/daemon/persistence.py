@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.common.errors import RuntimeAPIError
+from sidecar.common.errors import LocalProtocolError, RuntimeAPIError
 from sidecar.common.files import KeptFile
 from sidecar.control.certificate_files import AuthorityFiles
 from sidecar.control.reconciler import Reconciler
@@ -18,7 +18,7 @@ from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.maps import parse_map_file, render_map
 from sidecar.haproxy.state import parse_info
 from sidecar.listeners.mapped import MappedBackends
-from sidecar.model.desired import BackendName, Unit
+from sidecar.model.desired import BackendName
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 
@@ -54,8 +54,8 @@ class Persistence:
         self._trust = web.trust if web else None
         self._authorities = AuthorityFiles()
         if routing.web:
-            paths = [Path(item.file) for _, item in self._maps]
-            routing.web.was_saved(unit for path in paths for unit in _saved_units(path))
+            saved = (file.saved.values() for file, _ in self._maps)
+            routing.web.was_saved(BackendName(value) for values in saved for value in values)
         self._client = client
         self._routing = routing
         self._reconciler = reconciler
@@ -116,14 +116,26 @@ class Persistence:
         # One that is stopping may have stopped in the middle, and has nothing to say.
         if parse_info(info).stopping or not self._state_file.write(state.strip("\n") + "\n"):
             return
-        files = [file.write(item.values) for file, item in self._attributes]
-        if self._trust:
-            files.append(self._authorities.save(self._trust.shown))
-        files += [file.write(item.leads) for file, item in self._maps]
-        if all(files):
+        if self._save_maps():
             self._saved_changes = changes
             if self._routing.web:
                 self._routing.web.saved()
+
+    def _save_maps(self) -> bool:
+        """Whether all are as HAProxy has them. Whenever HAProxy restarts in between, no entry leads
+        to a backend without what guards that: it is written first, and goes last."""
+        attributes = self._attributes
+        guards = [file.write({**file.saved, **item.values}) for file, item in attributes]
+        if self._trust:
+            guards.append(self._authorities.save(self._trust.shown))
+        if not all(guards):
+            return False
+        # Each, though another fails.
+        entries = [file.write(item.leads) for file, item in self._maps]
+        if not all(entries):
+            return False
+        guards = [file.write(item.values) for file, item in attributes]
+        return all(guards)
 
     def _save_programmed(self) -> None:
         if self._programmed_file.write(json.dumps(self._reconciler.known.programmed) + "\n"):
@@ -131,26 +143,39 @@ class Persistence:
 
 
 class MapFile:
-    """The file of a map, which HAProxy reads when it starts and never writes."""
+    """The file of a map, which HAProxy reads when it starts and never writes. ``saved``: what is in
+    it."""
 
     def __init__(self, path: Path) -> None:
         self._file = KeptFile(path)
-        self._written: dict[str, str] | None = None
+        self.saved = _entries(path)
+        # Somebody else's file may say the same in other words, which HAProxy reads otherwise.
+        self._is_ours = False
 
     def write(self, entries: Mapping[str, str]) -> bool:
         """Make it hold ``entries``, which HAProxy has taken; whether it does."""
-        if entries != self._written:
-            self._written = dict(entries) if self._file.write(render_map(entries)) else None
-        return self._written is not None
+        if not self._is_ours or entries != self.saved:
+            self._is_ours = self._file.write(render_map(entries))
+            if self._is_ours:
+                self.saved = dict(entries)
+        return self._is_ours
 
 
-def _saved_units(path: Path) -> set[Unit]:
-    """To which the entries of a saved map lead. Without the file, HAProxy starts with none."""
+def _entries(path: Path) -> Mapping[str, str]:
+    """Those of a saved map that could be ours. Without the file, HAProxy starts with none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return set()
-    return {BackendName(value) for value in parse_map_file(text).values()}
+        return {}
+    return {key: value for key, value in parse_map_file(text).items() if _is_fit(key, value)}
+
+
+def _is_fit(key: str, value: str) -> bool:
+    try:
+        render_map({key: value})
+    except LocalProtocolError:
+        return False
+    return True
 
 
 def answers_file(settings: Settings) -> Path:

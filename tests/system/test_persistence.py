@@ -54,9 +54,20 @@ def test_a_map_is_written_when_it_is_another(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert not file.write({"a": "c"})
+    assert file.saved == {}
     path.rmdir()
     assert file.write({"a": "c"})
     assert parse_map_file(path.read_text()) == {"a": "c"}
+    assert MapFile(path).saved == file.saved == {"a": "c"}
+
+
+def test_of_a_map_that_somebody_touched_only_what_can_be_written_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / "routes.map"
+    path.write_text('a b\n#c d\n"e" f\ng;h i\nj "k\nl\n')
+    file = MapFile(path)
+    assert "a" in file.saved
+    assert file.write(file.saved)
+    assert MapFile(path).saved == file.saved
 
 
 def test_a_sidecar_goes_on_though_nothing_can_be_saved(

@@ -1,0 +1,81 @@
+"""The maps' files: in which order they are saved, so that HAProxy may restart at any moment."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from by_host import NamedServer, WebStand, host_app
+from pki import CA
+from stand import MakeStand, await_, await_told, converged, running
+
+from sidecar.haproxy.naming import web_backend_name
+from sidecar.haproxy.web_files import WebFiles
+
+SERVICES = CA.root("services")
+HOST = "a.example"
+UNIT = web_backend_name("reencrypt", 1)
+
+
+@pytest.fixture
+def web(make_stand: MakeStand, tmp_path: Path) -> WebStand:
+    """Its Routes' servers are trusted by the name of their Service."""
+    file = tmp_path / "service.crt"
+    file.write_text(SERVICES.pem)
+    return WebStand.make(make_stand, service_ca=str(file))
+
+
+@pytest.fixture
+def server(files: contextlib.ExitStack) -> NamedServer:
+    """One of another Service."""
+    made = NamedServer("wrong", issued=SERVICES.leaf("another.other.svc"))
+    files.callback(made.close)
+    return made
+
+
+def files_of(web: WebStand) -> WebFiles:
+    return WebFiles.beside(web.stand.settings.haproxy.state_file)
+
+
+@contextlib.contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """It cannot be replaced; then it is as before."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    path.mkdir()
+    yield
+    path.rmdir()
+    aside.rename(path)
+
+
+def test_no_entry_is_saved_without_what_guards_it(
+    web: WebStand, server: NamedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    maps = files_of(web)
+    web.stand.write("web.yaml", *host_app("a", HOST, [server], termination="reencrypt"))
+    with unwritable(maps.server_names_map), running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        await_told(caplog, f"cannot write {maps.server_names_map}")
+        assert web.ended(HOST) == "503"
+    web.stand.stop_haproxy()
+    web.stand.start_haproxy()
+    assert web.ended(HOST) == "503", "nobody verified its name"
+    with running(web.stand.daemon()):
+        await_(maps.server_names_map.read_text, "it is saved")
+        await_(lambda: HOST in maps.hosts_map.read_text(), "so is the entry")
+
+
+def test_what_guards_an_entry_stays_saved_as_long_as_it(
+    web: WebStand, server: NamedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    maps = files_of(web)
+    web.stand.write("web.yaml", *host_app("a", HOST, [server], termination="reencrypt"))
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: HOST in maps.hosts_map.read_text(), "it is saved")
+        with unwritable(maps.hosts_map):
+            web.stand.remove("web.yaml")
+            await_told(caplog, f"cannot write {maps.hosts_map}")
+            assert UNIT in maps.server_names_map.read_text()
+        await_(lambda: maps.hosts_map.read_text() == "", "the entry is gone")
+        await_(lambda: maps.server_names_map.read_text() == "", "then its guard")
+        converged(daemon)
