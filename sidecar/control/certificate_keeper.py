@@ -30,9 +30,10 @@ _RETRY_SECONDS = 2.0
 
 class CertificateKeeper:
     """``folder``: of the certificates' files. ``exposed``: the hosts (or ``*.domain``) that entries
-    lead anywhere for whose TLS ended here, as HAProxy was last seen. ``resync_seconds``: between
-    looks for what others changed. ``default``: what to make of the certificate for clients whose
-    SNI has none, which HAProxy has by the name of its file; None: it stays as it is."""
+    lead anywhere for whose TLS ended here, as HAProxy was last seen, or as it would start.
+    ``resync_seconds``: between looks for what others changed. ``default``: what to make of the
+    certificate for clients whose SNI has none, which HAProxy has by the name of its file; None: it
+    stays as it is."""
 
     def __init__(
         self,
@@ -116,6 +117,12 @@ class CertificateKeeper:
         self._judge_default(str(refused or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
         return Shown(served, failures)
+
+    @property
+    def begins(self) -> bool:
+        """Whether nothing is known of HAProxy's certificates yet: the next step takes away all that
+        nobody wants."""
+        return not self._certificates.is_known
 
     @property
     def seconds(self) -> float:

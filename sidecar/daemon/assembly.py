@@ -4,7 +4,7 @@ Owns which setting goes where; the parts themselves do not know that there are s
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sidecar.common.errors import CertificateError, SettingsError
@@ -166,19 +166,35 @@ def _ends_tls(listeners: Listeners, routing: Routing) -> bool:
     return bool(pool and pool.ends_tls and listeners.web and routing.web)
 
 
+def _ended_hosts(entries: Iterable[str]) -> frozenset[str]:
+    """Those that entries are of for which TLS is ended here."""
+    found = (key_of_entry(entry) for entry in entries if entry.startswith(ENDED))
+    return frozenset(key.name for key in found if key)
+
+
 def make_certificates(
-    settings: Settings, listeners: Listeners, routing: Routing, client: RuntimeClient
+    settings: Settings,
+    listeners: Listeners,
+    routing: Routing,
+    client: RuntimeClient,
+    saved: Callable[[str], Mapping[str, str]],
 ) -> CertificateKeeper | None:
-    """None where no listener ends TLS."""
+    """``saved``: see `Persistence.saved`. None where no listener ends TLS."""
     backends, web = listeners.web, routing.web
     if not (_ends_tls(listeners, routing) and backends and web):
         return None
     files = WebFiles.beside(settings.haproxy.state_file)
 
-    def exposed() -> set[str]:
-        entries = (key.name for key in backends.leads if key.listener == HOSTS)
-        found = (key_of_entry(entry) for entry in entries if entry.startswith(ENDED))
-        return {key.name for key in found if key}
+    # what was saved last, and the hosts in it: there may be thousands
+    known: tuple[Mapping[str, str], frozenset[str]] = {}, frozenset()
+
+    def exposed() -> frozenset[str]:
+        # HAProxy may restart before it is saved that an entry is gone.
+        nonlocal known
+        if (entries := saved(HOSTS)) is not known[0]:
+            known = entries, _ended_hosts(entries)
+        live = _ended_hosts(key.name for key in backends.leads if key.listener == HOSTS)
+        return live | known[1]
 
     configured = settings.web.default_certificate
     return CertificateKeeper(

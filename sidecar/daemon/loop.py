@@ -102,9 +102,6 @@ class Daemon:
         self.reconciler = make_reconciler(
             settings, self._listeners, self._routing, self._client, self.metrics
         )
-        self._certificates = make_certificates(
-            settings, self._listeners, self._routing, self._client
-        )
         self._persistence = Persistence(
             settings,
             self._client,
@@ -112,6 +109,9 @@ class Daemon:
             self.reconciler,
             auto_ports,
             self._listeners.web,
+        )
+        self._certificates = make_certificates(
+            settings, self._listeners, self._routing, self._client, self._persistence.saved
         )
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()
@@ -289,6 +289,9 @@ class Daemon:
         keeper, known = self._certificates, self.reconciler.known
         if keeper is None or not known.is_compared or known.connection_error:
             return _LOOK_SECONDS
+        # HAProxy may restart before it is saved that entries are gone.
+        if keeper.begins and not self._persistence.save(at_once=True):
+            return 0.0
         try:
             shown = keeper.step()
         except RuntimeAPIError:

@@ -102,6 +102,10 @@ class Persistence:
         self._save_at = ended + pause
         return pause
 
+    def saved(self, name: str) -> Mapping[str, str]:
+        """What is in the file of the entry map ``name``; another object once that is another."""
+        return next((file.saved for file, item in self._maps if item.name == name), {})
+
     def _save_auto_ports(self) -> None:
         changes, ports = self._routing.autos.changes, self._routing.autos.ports
         if self._auto_ports is not None and ports != self._auto_ports:

@@ -1,13 +1,15 @@
 """The maps' files: in which order they are saved, so that HAProxy may restart at any moment."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from by_host import NamedServer, WebStand, host_app
+from by_host import MakeNamed, NamedServer, WebStand, host_app
 from pki import CA
 from stand import MakeStand, await_, await_told, converged, running
+from test_route_certificates import asked, await_shown, fingerprint, tls_of
 
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.web_files import WebFiles
@@ -78,4 +80,30 @@ def test_what_guards_an_entry_stays_saved_as_long_as_it(
             assert UNIT in maps.server_names_map.read_text()
         await_(lambda: maps.hosts_map.read_text() == "", "the entry is gone")
         await_(lambda: maps.server_names_map.read_text() == "", "then its guard")
+        converged(daemon)
+
+
+def test_a_certificate_goes_after_the_saved_entries_of_its_host(
+    web: WebStand, named: MakeNamed, caplog: pytest.LogCaptureFixture
+) -> None:
+    maps, issued = files_of(web), SERVICES.leaf(HOST)
+    route = host_app("a", HOST, [named("web")], termination="edge", tls=tls_of(issued))
+    web.stand.write("web.yaml", *route)
+    with contextlib.ExitStack() as afterwards, running(web.stand.daemon()):
+        await_(lambda: HOST in maps.hosts_map.read_text(), "it is saved")
+        await_shown(web, HOST, issued)
+        afterwards.enter_context(unwritable(maps.hosts_map))
+        web.stand.remove("web.yaml")
+        await_(lambda: web.ended(HOST) == "503", "it leads nowhere")
+        await_told(caplog, f"cannot write {maps.hosts_map}")
+        later = time.monotonic() + 1.5
+        await_(lambda: time.monotonic() > later, "HAProxy was compared again")
+        assert HOST in maps.certificate_list.read_text()
+    # As its entry is there still, clients are shown the certificate with whatever is answered.
+    web.stand.stop_haproxy()
+    web.stand.start_haproxy()
+    assert asked(web, HOST).fingerprint == fingerprint(issued)
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: HOST not in maps.certificate_list.read_text(), "it is gone")
+        assert HOST not in maps.hosts_map.read_text()
         converged(daemon)
