@@ -110,6 +110,7 @@ class CertificateKeeper:
             for pattern, entry in entries.items()
             if entry.certificate in written.failures
         }
+        failures = {**written.foreign, **failures}
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
         self._say(failures)
         self._tell(served, wanted)

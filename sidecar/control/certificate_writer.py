@@ -32,6 +32,7 @@ from sidecar.haproxy.certificates import (
     DeleteListEntry,
     New,
     Set,
+    ShownEntry,
     Stored,
     checked_name,
     is_ended,
@@ -79,11 +80,12 @@ _WORDS_MAX = 200
 class Written:
     """``served``: filter -> the certificate that HAProxy shows for it, which may be a former one;
     absent where it has none, or in doubt. ``failures``: certificate -> why it is not as wanted.
-    ``foreign``: of others, in our list. ``saved``: whether files have it all."""
+    ``foreign``: filter -> what others have for it in our list, so that it is not served.
+    ``saved``: whether files have it all."""
 
     served: Mapping[str, str]
     failures: Mapping[str, SidecarError]
-    foreign: tuple[str, ...]
+    foreign: Mapping[str, str]
     saved: bool
 
 
@@ -158,7 +160,17 @@ class CertificateWriter:
             observed = self._look(wanted)
         saved = self._save(wanted, observed, contents)
         failures = _failures(wanted, observed, attempt)
-        return Written(served(wanted, observed), failures, foreign(wanted, observed), saved)
+        others = {name: self._told(item) for name, item in foreign(wanted, observed).items()}
+        return Written(served(wanted, observed), failures, others, saved)
+
+    def _told(self, item: ShownEntry) -> str:
+        """About an entry of somebody else."""
+        entry = one_line(" ".join((item.entry.certificate, *item.entry.filters)), _WORDS_MAX)
+        where = f"{item.entry.certificate}:{item.number}"
+        return (
+            f"in HAProxy's crt-list {self._list_file} somebody else has the entry {entry}; remove"
+            f" it: del ssl crt-list {self._list_file} {one_line(where, _WORDS_MAX)}"
+        )
 
     def _contents(self, pems: Mapping[str, bytes], attempt: _Attempt) -> dict[str, Pem]:
         made: dict[str, tuple[bytes, Pem]] = {}

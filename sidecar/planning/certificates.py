@@ -147,10 +147,15 @@ def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
     return shown
 
 
-def foreign(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
-    """The certificates that others have put in our list."""
-    names = (item.entry.certificate for item in observed.entries)
-    return tuple(dict.fromkeys(name for name in names if not wanted.is_ours(name)))
+def foreign(wanted: Wanted, observed: Observed) -> dict[str, ShownEntry]:
+    """Wanted filter -> the first entry that others have put in our list for it: it leaves in doubt
+    what clients get."""
+    found: dict[str, ShownEntry] = {}
+    for item in observed.entries:
+        if not wanted.is_ours(item.entry.certificate):
+            for name in wanted.entries.keys() & item.entry.filters:
+                found.setdefault(name, item)
+    return found
 
 
 def _leaving(wanted: Wanted, observed: Observed) -> Iterable[ShownEntry]:

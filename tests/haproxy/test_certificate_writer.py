@@ -69,7 +69,7 @@ def test_each_sni_gets_its_certificate(tls: Terminating) -> None:
     hosts = {"a.test": exact, "*.test": wild, "b.test": wild, "*.b.test": star}
     written = tls.write(tls.writer(), hosts)
     assert written.served == names(tls, hosts)
-    assert (written.failures, written.foreign, written.saved) == ({}, (), True)
+    assert (written.failures, written.foreign, written.saved) == ({}, {}, True)
     expected = {
         "a.test": exact,
         "b.test": wild,
@@ -414,11 +414,18 @@ def test_entries_that_others_made(tls: Terminating, other: RuntimeClient) -> Non
     ):
         other.apply([AddListEntry(str(tls.list), ListEntry(name, "", (host,)))])
     written = tls.write(writer, hosts)
-    assert written.foreign == ("/t.pem",)
+    assert written.foreign.keys() == {"b.test"}
+    told = written.foreign["b.test"]
+    assert f"{tls.list} somebody else has the entry /t.pem b.test; " in told
     assert written.served == {"a.test": tls.name(hosts["a.test"])}
     assert sorted(entries(tls)) == sorted(
         [*names(tls, hosts).items(), ("t.test", "/t.pem"), ("b.test", "/t.pem")]
     )
+    # What it says to do helps.
+    tls.client.ask(told.partition("; remove it: ")[2])
+    assert ("b.test", "/t.pem") not in entries(tls)
+    written = tls.write(writer, hosts)
+    assert (written.served, written.foreign) == (names(tls, hosts), {})
     tls.restarted()
     assert sorted(entries(tls)) == sorted(names(tls, hosts).items())
 

@@ -219,8 +219,10 @@ def test_an_entry_of_others_stays_and_is_told() -> None:
     theirs = ListEntry(OTHERS[0], "", ("a.test",))
     seen = shown(theirs, ListEntry(OURS[0], "", ("a.test",)))
     assert not plan(want, seen)
-    assert foreign(want, seen) == (OTHERS[0],)
+    assert foreign(want, seen) == {"a.test": seen.entries[0]}
     assert served(want, seen) == {}
+    assert foreign(wanted({}), seen) == {}
+    assert foreign(want, shown(want.entry("a.test"))) == {}
 
 
 def test_what_something_else_uses_is_not_deleted() -> None:
