@@ -63,7 +63,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
     if not lines and not waits:
-        sys.stderr.write("nothing to do: HAProxy has converged\n")
+        sys.stderr.write(f"nothing to do: HAProxy has converged{_unasked(snapshot.routing)}\n")
     elif not lines:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
@@ -71,6 +71,12 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
         sys.stderr.write(f"skipped (held): {format_ports(ports_of(held))}\n")
     for problem in snapshot.problems:
         sys.stderr.write(f"problem: {problem}\n")
+
+
+def _unasked(routing: Routing) -> str:
+    """What is not known here."""
+    has_any = routing.web is not None and bool(routing.web.certificates.wanted)
+    return "; certificates were not looked at, status tells of them" if has_any else ""
 
 
 def _print_diff(

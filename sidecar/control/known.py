@@ -58,6 +58,8 @@ class Known:
         #: The identity of the process that was last brought to what is desired, certificates
         #: included; of a former sidecar, as long as it is not ours.
         self.programmed: tuple[int, int] | None = None
+        #: The hosts whose clients are not shown the certificate that they should be, as last seen.
+        self.lacking: Collection[str] = ()
         #: What HAProxy lacks of the pool, a line each.
         self.pool_problems: tuple[str, ...] = ()
 
@@ -75,7 +77,7 @@ class Known:
     def converged(self) -> bool:
         """HAProxy was read back and shows what is desired, everywhere but on held units."""
         return self.process is not None and not (
-            self._schedule.dirty or self.failures or self.connection_error
+            self._schedule.dirty or self.failures or self.lacking or self.connection_error
         )
 
     @property
@@ -164,6 +166,7 @@ class Known:
     def begin(self, there: Collection[Unit], problems: Iterable[str]) -> None:
         """A HAProxy that was not known has only what is ``there``, and ``problems``."""
         self.failures.clear()
+        self.lacking = ()
         for unit in self.observed.keys() - there:
             del self.observed[unit]
         self.pool_problems = tuple(problems)

@@ -301,6 +301,8 @@ class Daemon:
         if shown is None:
             return keeper.seconds
         changed = self._routing.serve(shown)
+        web = self._routing.web
+        self.reconciler.known.lacking = sorted(web.certificates.missing) if web else ()
         self.reconciler.prepared(changed.units)
         self._change_log.mark(changed, ())
         if self._reporter:

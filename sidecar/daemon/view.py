@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from sidecar.admin.answers import Health
+from sidecar.common.text import few
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.naming import port_of_backend
 from sidecar.listeners.tcp import TCPPorts
@@ -19,6 +20,9 @@ from sidecar.reporting.status import Facts
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 from sidecar.sources.inbox import Inbox
+
+#: Of the hosts that lack something, so many are named.
+_HOSTS_SAID = 5
 
 
 class View:
@@ -81,7 +85,9 @@ class View:
             others = [str(unit) for unit in units if port_of_backend(unit) is None]
             text = "not converged"
             text += f"; failing ports: {ports}" if ports else ""
-            return text + (f"; failing backends: {others}" if others else "")
+            text += f"; failing backends: {others}" if others else ""
+            lacking = few(list(known.lacking), _HOSTS_SAID)
+            return text + (f"; hosts without their certificate: {lacking}" if lacking else "")
         if not self._routing.has_shown_certificates:
             return "not converged: certificates are being loaded"
         return ""

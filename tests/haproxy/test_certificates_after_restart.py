@@ -118,6 +118,7 @@ def test_a_certificate_that_is_refused_keeps_no_sidecar_unready(
         await_(lambda: is_ready(web), "it is ready", every_seconds=0.001)
         assert web.ended(HOST) == "web"
         assert web.ended("bad.example") == "503"
+        assert get(web.stand, "/readyz").body.endswith("certificate: bad.example\n")
 
 
 def test_a_sidecar_without_web_routes_is_ready_at_once(make_stand: MakeStand) -> None:

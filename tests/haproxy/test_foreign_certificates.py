@@ -8,6 +8,7 @@ from cli import one_line, run_cli
 from pki import CA
 from stand import MakeStand, await_, await_told, converged, running
 from test_route_certificates import app, asked, fingerprint
+from web import get
 
 from sidecar.haproxy.certificates import AddListEntry, Commit, ListEntry, New, Set
 from sidecar.haproxy.pem import Pem
@@ -43,6 +44,14 @@ def test_it_is_said_with_what_to_do(
 
         await_(lambda: said in message(), "the Route is told")
         assert web.ended(HOST) == "503"
+        unready = f"not converged; hosts without their certificate: {HOST}"
+        await_(lambda: daemon.ready() == unready, "it is not as desired")
+        assert get(web.stand, "/readyz")[:2] == (200, f"{unready}\n")
+        assert not daemon.view.facts().converged
+        await_(
+            lambda: "\nhaproxy_sidecar_converged 0.0\n" in get(web.stand, "/metrics").body,
+            "the metric says so",
+        )
         for command in ("why", "status"):
             shown = one_line(run_cli(command, HOST, "-c", web.stand.settings_file).out)
             assert f"somebody else has the entry {FILE} {HOST}" in shown
@@ -51,3 +60,7 @@ def test_it_is_said_with_what_to_do(
         assert asked(web, HOST).fingerprint == fingerprint(own)
         converged(daemon)
         assert message() == ""
+        assert "\nhaproxy_sidecar_converged 1.0\n" in get(web.stand, "/metrics").body
+        nothing = run_cli("plan", "-c", web.stand.settings_file)
+        assert (nothing.code, nothing.out) == (0, "")
+        assert "certificates were not looked at" in nothing.err
