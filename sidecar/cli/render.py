@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar.cli.context import load_settings
 from sidecar.common.errors import CertificateError, SettingsError
-from sidecar.common.files import SECRET, write_atomically
+from sidecar.common.files import SECRET, remove_partial, write_atomically
 from sidecar.common.text import reason_of
 from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
@@ -112,6 +112,8 @@ def _write_authorities(files: WebFiles, verified: Iterable[str]) -> None:
     from sidecar.control.certificate_files import read_authority
     from sidecar.haproxy.own_certificates import placeholder_authority, self_signed
 
+    # Which nobody else writes.
+    remove_partial([files.no_authority, files.client_certificate])
     nobody = read_authority(files.no_authority)
     if nobody is None:
         nobody = placeholder_authority(time.time())

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from sidecar.common.text import reason_of
@@ -30,6 +32,21 @@ def write_atomically(path: Path, text: str, mode: int = PUBLIC) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def remove_partial(paths: Iterable[Path]) -> None:
+    """Remove what processes left that were killed while they wrote one of ``paths``, which nobody
+    writes now: it may be half of a private key. What cannot be removed stays."""
+    by_folder: dict[Path, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, []).append(re.escape(path.name))
+    for folder, names in by_folder.items():
+        partial = re.compile(rf"\.(?:{'|'.join(names)})\.[a-z0-9_]{{8}}")
+        with contextlib.suppress(OSError):
+            for item in os.scandir(folder):
+                if partial.fullmatch(item.name) and item.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        Path(item.path).unlink()
 
 
 class KeptFile:

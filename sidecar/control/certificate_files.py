@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sidecar.common.errors import LocalProtocolError
-from sidecar.common.files import SECRET, KeptFile, cannot_write
+from sidecar.common.files import SECRET, KeptFile, cannot_write, remove_partial
 from sidecar.haproxy.certificates import ListEntry, Stored
 from sidecar.haproxy.pem import Pem
 from sidecar.model.certificate_rules import judge_authority
@@ -123,6 +123,8 @@ class AuthorityFiles:
 
     def save(self, shown: Mapping[str, CertificateAuthority]) -> bool:
         """Make them hold what HAProxy has; whether they do."""
+        # What an earlier process left.
+        remove_partial(Path(name) for name in shown.keys() - self._files.keys())
         for name, authority in shown.items():
             if self._written.get(name) == authority.mark:
                 continue

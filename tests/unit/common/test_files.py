@@ -5,12 +5,14 @@ import os
 import resource
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from sidecar.common.files import cannot_write, write_atomically
+from sidecar.common.files import cannot_write, remove_partial, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -142,3 +144,35 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
 def test_what_to_do_where_nothing_can_be_written(number: int, remedy: str) -> None:
     error = OSError(number, "No")
     assert cannot_write(Path("/run/h/a.json"), error) == f"cannot write /run/h/a.json: No{remedy}"
+
+
+#: Writes the file that it is told, and is killed in the midst.
+_KILLED = """
+import os, pathlib, sys
+from sidecar.common.files import write_atomically
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9)
+write_atomically(pathlib.Path(sys.argv[1]), "secret")
+"""
+
+
+def kill_while_writing(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", _KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_what_was_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "client.pem"
+    for _ in range(2):
+        kill_while_writing(path)
+    kill_while_writing(tmp_path / "other.pem")
+    (own,) = (name for name in names(tmp_path) if name.startswith(".other.pem."))
+    others = [".client.pem", ".client.pem.", ".client.pem.old", ".client.pem.12345678.bak"]
+    others += ["client.pem.12345678", ".client.pemx12345678", ".a.client.pem.12345678"]
+    for name in others:
+        (tmp_path / name).write_text("somebody else's")
+    (tmp_path / ".client.pem.afolder_").mkdir()
+    write_atomically(path, "text")
+    assert len(names(tmp_path)) == len(others) + 5
+    remove_partial([path])
+    assert names(tmp_path) == sorted([*others, own, "client.pem", ".client.pem.afolder_"])
+    remove_partial([tmp_path / "missing" / "client.pem"])

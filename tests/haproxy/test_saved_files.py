@@ -1,4 +1,6 @@
-"""The maps' files: in which order they are saved, so that HAProxy may restart at any moment."""
+"""What HAProxy starts from: in which order it is saved, so that HAProxy may restart at any moment,
+and what a process leaves that is killed while it saves.
+"""
 
 import contextlib
 import time
@@ -11,6 +13,7 @@ from pki import CA
 from stand import MakeStand, await_, await_told, converged, running
 from test_route_certificates import asked, await_shown, fingerprint, tls_of
 
+from sidecar.cli.render import write_files
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.web_files import WebFiles
 
@@ -107,3 +110,26 @@ def test_a_certificate_goes_after_the_saved_entries_of_its_host(
         await_(lambda: HOST not in maps.certificate_list.read_text(), "it is gone")
         assert HOST not in maps.hosts_map.read_text()
         converged(daemon)
+
+
+def test_what_was_left_half_written_goes_at_the_next_start(
+    web: WebStand, server: NamedServer
+) -> None:
+    """It may be a private key."""
+    files = files_of(web)
+    rendered = [files.client_certificate, files.no_authority]
+    driven = [files.authority(UNIT), files.default_certificate, files.certificate_list]
+
+    def left(path: Path) -> Path:
+        partial = path.with_name(f".{path.name}.abc_1234")
+        partial.write_text("-----BEGIN PRIVATE KEY-----")
+        return partial
+
+    leftovers = [left(path) for path in rendered]
+    write_files(web.stand.settings, web.stand.settings.haproxy.config)
+    assert not any(path.exists() for path in leftovers)
+    leftovers = [left(path) for path in driven]
+    web.stand.write("web.yaml", *host_app("a", HOST, [server], termination="reencrypt"))
+    with running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        await_(lambda: not any(path.exists() for path in leftovers), "they are gone")
