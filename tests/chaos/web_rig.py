@@ -6,7 +6,6 @@ import random
 import re
 import socket
 import socketserver
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from by_host import NamedServer, client_hello, is_tls
+from handshake import shake_hands
 from web_world import HOSTS, NOBODY, QUESTIONS, Question, Served, WebWorld
 
 from sidecar.model.pool import Address
@@ -350,12 +350,12 @@ class HTTPLine:
 
     def __init__(self, address: tuple[str, int], *, secured: bool, sni: str = "ended.test") -> None:
         self.certificate = b""
-        self._socket = socket.create_connection(address, 10)
+        self._socket: socket.socket
         if secured:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self._socket = context.wrap_socket(self._socket, server_hostname=sni)
-            self.certificate = self._socket.getpeercert(binary_form=True) or b""
+            self._socket = shaken = shake_hands(address, sni)
+            self.certificate = shaken.getpeercert(binary_form=True) or b""
+        else:
+            self._socket = socket.create_connection(address, 10)
         self._stream = self._socket.makefile("rb")
         self._left = 0
         #: Whether HAProxy said that it closes it now.

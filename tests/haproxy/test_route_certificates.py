@@ -12,6 +12,7 @@ import pytest
 from by_host import Asking, MakeNamed, NamedServer, WebStand, ask_over, host_app
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from handshake import shake_hands
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
@@ -44,13 +45,7 @@ def fingerprint(issued: Issued) -> str:
 
 
 def asked(web: WebStand, host: str, target: str = "/", sni: str | None = None) -> Answered:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    with (
-        socket.create_connection(web.tls, 5) as connection,
-        context.wrap_socket(connection, server_hostname=sni or host) as secured,
-    ):
+    with shake_hands(web.tls, sni or host, ["h2", "http/1.1"]) as secured:
         der = secured.getpeercert(binary_form=True) or b""
         protocol = secured.selected_alpn_protocol()
         if protocol == "h2":

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from handshake import shake_hands
 from pki import Issued
 from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
 
@@ -63,10 +64,11 @@ class NamedServer:
                 if outer._context is None:
                     super().finish_request(request, client_address)
                     return
-                with contextlib.suppress(OSError):
-                    secured = outer._context.wrap_socket(request, server_side=True)
+                with (
+                    contextlib.suppress(OSError),
+                    outer._context.wrap_socket(request, server_side=True) as secured,
+                ):
                     super().finish_request(secured, client_address)
-                    secured.close()
 
         self._server = Server((ip or fresh_ip(), port), Handler)
         self.address = Address(*self._server.server_address)
@@ -325,12 +327,7 @@ class WebStand(NamedTuple):
 
     def ended(self, host: str, target: str = "/", sni: str | None = None) -> str:
         """Who answers over TLS that HAProxy ends; the status where nobody does."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection(self.tls, 5) as connection,
-            context.wrap_socket(connection, server_hostname=sni or host) as secured,
-        ):
+        with shake_hands(self.tls, sni or host) as secured:
             reply = ask_over(secured, f"GET {target} HTTP/1.1\r\nHost: {host}")
         return reply.body if reply.status == 200 else str(reply.status)
 

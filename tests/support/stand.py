@@ -4,6 +4,7 @@ Every HAProxy and every server listens on its own 127.x.y.z, so tests never meet
 test waits for it awaits by condition, with a deadline; nothing sleeps a fixed time.
 """
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -84,6 +85,7 @@ def _network() -> tuple[int, socket.socket]:
         except OSError:
             claim.close()
         else:
+            atexit.register(claim.close)
             return number, claim
     raise AssertionError("200 test runs at once, or something else has 127.*.255.254:65000")
 

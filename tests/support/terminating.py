@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
 
+from handshake import shake_hands
 from issued import Issued, issue
 from stand import Stand
 
@@ -65,17 +65,7 @@ class Terminating:
         return writer.write(entries, pems)
 
     def handshake(self, sni: str, alpn: Sequence[str] = ()) -> ssl.SSLSocket:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        plain = socket.create_connection((self.stand.ip, PORT), 10)
-        try:
-            return context.wrap_socket(plain, server_hostname=sni)
-        except BaseException:
-            plain.close()
-            raise
+        return shake_hands((self.stand.ip, PORT), sni, alpn)
 
     def served(self, sni: str) -> str:
         """The SHA-1 fingerprint of what a client gets."""

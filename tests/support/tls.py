@@ -1,13 +1,13 @@
 """Servers that speak TLS themselves, and what a client of a port finds there."""
 
 import contextlib
-import socket
 import socketserver
 import ssl
 import threading
 from typing import NamedTuple
 
 from authority import Authority
+from handshake import shake_hands
 from stand import fresh_ip
 
 from sidecar.model.pool import Address
@@ -59,14 +59,7 @@ class Greeted(NamedTuple):
 
 def greeted(address: tuple[str, int], sni: str | None) -> Greeted | None:
     """Who answers a TLS client that names ``sni``; None where nobody does."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection(address, 5) as connection,
-        context.wrap_socket(connection, server_hostname=sni) as tls,
-    ):
+    with contextlib.suppress(OSError), shake_hands(address, sni) as tls:
         der = tls.getpeercert(binary_form=True)
         return Greeted(tls.makefile("rb").readline().decode().strip(), der or b"")
     return None

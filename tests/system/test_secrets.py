@@ -4,7 +4,6 @@ import base64
 import contextlib
 import re
 import signal
-import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from by_host import NamedServer, WebStand, host_app
 from cli import Process, Start, command, spawn_cli
+from handshake import shake_hands
 from kube import FakeAPI
 from pki import CA, Issued
 from stand import MakeStand, Stand, await_
@@ -67,12 +67,7 @@ def get(stand: Stand, path: str) -> tuple[int, str]:
 
 def await_shown(web: WebStand, host: str, issued: Issued) -> None:
     def is_shown() -> bool:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection(web.tls, 5) as connection,
-            context.wrap_socket(connection, server_hostname=host) as secured,
-        ):
+        with shake_hands(web.tls, host) as secured:
             return secured.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(issued.pem)
 
     await_(is_shown, f"{host} has its certificate", 30)
