@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from issued import issue
+from pki import issue, rsa_key
 from stand import Stand
 from terminating import Terminating
 
@@ -152,7 +152,7 @@ def test_refusals_are_not_taken_for_success(tls: Terminating) -> None:
 
 
 def test_a_key_that_is_too_short_is_refused_by_the_list(tls: Terminating) -> None:
-    made = issue("a.test", rsa_bits=1024)
+    made = issue("a.test", key=rsa_key(1024))
     name = tls.name(made)
     tls.apply(New("cert", name), Set("cert", name, made.pem), Commit("cert", name))
     reply = tls.apply(AddListEntry(str(tls.list), ListEntry(name, "", ("a.test",))))[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from issued import Issued, issue
+from pki import Given, ed25519_key, issue, rsa_key
 from stand import Stand
 from terminating import Terminating, ask
 
@@ -57,7 +57,7 @@ def stored(tls: Terminating) -> list[str]:
     return sorted(parse_names(tls.client.ask(show_names("cert"))).names)
 
 
-def names(tls: Terminating, hosts: Mapping[str, Issued]) -> dict[str, str]:
+def names(tls: Terminating, hosts: Mapping[str, Given]) -> dict[str, str]:
     return {host: tls.name(item) for host, item in hosts.items()}
 
 
@@ -97,10 +97,10 @@ def test_options_are_those_of_the_entry(tls: Terminating) -> None:
 @pytest.mark.parametrize("is_ed25519", [False, True])
 def test_a_certificate_is_known_again(tls: Terminating, serial: int, *, is_ed25519: bool) -> None:
     """HAProxy shows no fingerprint of one with a key of Ed25519."""
-    hosts = {"a.test": issue("a.test", serial=serial, is_ed25519=is_ed25519)}
+    hosts = {"a.test": issue("a.test", serial=serial, key=ed25519_key() if is_ed25519 else None)}
     written = tls.write(tls.writer(), hosts)
     assert (written.served, written.failures, written.saved) == (names(tls, hosts), {}, True)
-    new = {"a.test": issue("a.test", serial=serial + 1, is_ed25519=is_ed25519)}
+    new = {"a.test": issue("a.test", serial=serial + 1, key=ed25519_key() if is_ed25519 else None)}
     assert tls.write(tls.writer(), new).served == names(tls, new)
     assert tls.served("a.test") == new["a.test"].fingerprint
     tls.restarted()
@@ -197,7 +197,7 @@ def test_a_connection_outlives_its_certificate(tls: Terminating) -> None:
 
 
 def short() -> bytes:
-    return issue("a.test", rsa_bits=1024).pem
+    return issue("a.test", key=rsa_key(1024)).pem
 
 
 def mismatched() -> bytes:
@@ -444,7 +444,7 @@ def test_entries_that_others_removed_come_back(tls: Terminating, other: RuntimeC
 
 
 def test_a_restarted_haproxy_serves_the_same(tls: Terminating) -> None:
-    hosts = {"a.test": issue("a.test"), "*.b.test": issue("*.b.test", rsa_bits=2048)}
+    hosts = {"a.test": issue("a.test"), "*.b.test": issue("*.b.test", key=rsa_key(2048))}
     writer = tls.writer()
     tls.write(writer, hosts, options=H2)
     before = tls.client.ask(show_entries(str(tls.list)))

@@ -1,13 +1,15 @@
 """Certificates and keys for tests, made when they are needed, good and bad ones alike.
 
-`CA` issues; `Issued` is what it gives, in PEM. Keys that take long to make are made once.
+`CA` issues; `Issued` is what it gives, in PEM; `Given`, by `issue`, the same
+in bytes. Keys that take long to make are made once.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -140,6 +142,34 @@ class CA:
 def self_signed(*names: str, key: AnyKey = None, **wishes: Any) -> Issued:
     names = names or ("www.test",)
     return _issue(names[0], key or ecdsa_key(), None, names=names, **wishes)
+
+
+class Given(NamedTuple):
+    """A certificate with its key, as HAProxy is given them. ``der``: as a client gets it."""
+
+    certificate: bytes
+    key: bytes
+    der: bytes
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate + self.key
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha1(self.der, usedforsecurity=False).hexdigest().upper()
+
+    @property
+    def file(self) -> str:
+        """A name by content."""
+        return f"{hashlib.sha256(self.pem).hexdigest()[:40]}.pem"
+
+
+def issue(host: str, common_name: str = "test", key: AnyKey = None, **wishes: Any) -> Given:
+    """Self-signed, for ``host``; another one each time. ``wishes``: see `_issue`."""
+    made = self_signed(host, key=key, subject=_name(common_name), **wishes)
+    der = made.certificate.public_bytes(Encoding.DER)
+    return Given(made.pem.encode(), made.key_pem.encode(), der)
 
 
 def pem(*certificates: x509.Certificate) -> str:

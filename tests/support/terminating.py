@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 
 from handshake import shake_hands
-from issued import Issued, issue
+from pki import Given, issue
 from stand import Stand
 
 from sidecar.common.errors import CommandRefusedError
@@ -47,16 +47,16 @@ class Terminating:
     def writer(self, client: RuntimeClient | None = None) -> CertificateWriter:
         return CertificateWriter(client or self.client, self.list, self.folder, self.default)
 
-    def name(self, issued: Issued) -> str:
+    def name(self, issued: Given) -> str:
         return str(self.folder / issued.file)
 
     def write(
         self,
         writer: CertificateWriter,
-        hosts: Mapping[str, Issued],
+        hosts: Mapping[str, Given],
         *,
         options: str = "",
-        default: Issued | None = None,
+        default: Given | None = None,
     ) -> Written:
         """Have ``hosts`` (filter -> certificate) served."""
         pems = {self.name(item): item.pem for item in hosts.values()}

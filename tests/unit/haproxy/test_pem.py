@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
-from issued import issue
+from pki import issue
 
 from sidecar.common.errors import LocalProtocolError
 from sidecar.haproxy.pem import Pem
