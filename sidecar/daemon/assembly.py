@@ -223,10 +223,11 @@ def make_reconciler(
     metrics: Metrics,
 ) -> Reconciler:
     """One that knows what its predecessor has done."""
+    prepares = _ends_tls(listeners, routing)
 
     def adopt() -> None:
         # What the HAProxy before had is no reason to lead anybody anywhere in this one.
-        if routing.web:
+        if prepares and routing.web:
             routing.serve(Shown())
             routing.web.certificates.forget()
         routing.adopt(listeners.leads)
@@ -240,7 +241,7 @@ def make_reconciler(
         # Where the other one fails, what is left here serves nobody any more.
         is_handed=lambda key, unit: routing.is_handed(key, unit, reconciler.known.works),
         adopt=adopt,
-        prepares=_ends_tls(listeners, routing),
+        prepares=prepares,
     )
     if routing.web and listeners.web:
         routing.web.is_clean = reconciler.known.is_clean

@@ -46,7 +46,8 @@ def test_it_is_said_with_what_to_do(
         assert web.ended(HOST) == "503"
         unready = f"not converged; hosts without their certificate: {HOST}"
         await_(lambda: daemon.ready() == unready, "it is not as desired")
-        assert get(web.stand, "/readyz")[:2] == (200, f"{unready}\n")
+        told = (200, f"{unready}\n")
+        await_(lambda: get(web.stand, "/readyz")[:2] == told, "clients may come all the same")
         assert not daemon.view.facts().converged
         await_(
             lambda: "\nhaproxy_sidecar_converged 0.0\n" in get(web.stand, "/metrics").body,
