@@ -39,7 +39,8 @@ class Terminating:
             "frontend terminating\n"
             "  mode http\n"
             "  timeout client 30s\n"
-            f"  bind {stand.ip}:{PORT} ssl crt {self.default} crt-list {self.list}\n"
+            f"  bind {stand.ip}:{PORT} ssl crt {self.default} crt-list {self.list}"
+            " alpn http/1.1\n"
             "  http-request return status 200 content-type text/plain string ok\n"
         )
         stand.start_haproxy()
