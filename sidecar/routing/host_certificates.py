@@ -5,7 +5,7 @@ says a path. So of the Routes of a host that bring one, the oldest decides. What
 `sidecar.model.certificate_rules` says; how it gets into HAProxy, `sidecar.control` knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -164,6 +164,13 @@ class HostCertificates:
     def is_shown(self) -> bool:
         """Whether HAProxy was looked at since what is wanted changed last; for any thread."""
         return self._shown_changes == self.changes
+
+    @property
+    def missing(self) -> Iterator[str]:
+        """The patterns that are not served as wanted."""
+        for pattern, routes in self._routes.items():
+            if not self.is_served(next(iter(routes)).route):
+                yield pattern
 
     def _wanted(self, pattern: str) -> ServerCertificate | None:
         having = [claim for claim, item in self._routes.get(pattern, {}).items() if item]

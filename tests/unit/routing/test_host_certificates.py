@@ -83,6 +83,7 @@ def test_whether_it_is_served(brings: str | None, shown: str | None, served: boo
     hosts.put(claim("one"), HOST, certificate(brings) if brings else None)
     hosts.show(Shown({HOST: certificate(shown).name} if shown else {}))
     assert hosts.is_served(claim("one").route) == served
+    assert list(hosts.missing) == ([] if served else [HOST])
 
 
 def test_of_whom_something_else_is_so() -> None:
