@@ -121,6 +121,7 @@ class HostCertificates:
         """Another HAProxy is there, which was not looked at yet."""
         self._shown, self.is_known = Shown(), False
         self._shown_changes = -1
+        self._former.clear()
 
     @property
     def wanted(self) -> Mapping[str, HostCertificate]:
