@@ -16,10 +16,10 @@ from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.control.pem_files import read_pem
 from sidecar.control.reconciler import Reconciler
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
-from sidecar.haproxy.authorities import fault
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.own_certificates import placeholder_authority
+from sidecar.haproxy.pem import fault
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
@@ -119,7 +119,7 @@ def _service_ca(settings: Settings) -> CertificateAuthority | None:
     except CertificateError as exc:
         raise SettingsError("web", [f"web.service_ca: {exc}"]) from exc
     found = judge_authority(str(path), text)
-    problem = found.message if isinstance(found, Refusal) else fault(str(path), found)
+    problem = found.message if isinstance(found, Refusal) else fault(str(path), found.pem)
     if isinstance(found, Refusal) or problem:
         raise SettingsError("web", [f"web.service_ca: {problem}"])
     return found

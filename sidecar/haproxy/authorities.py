@@ -6,13 +6,13 @@ nothing but after a commit that was refused, so that a bad CA is in nobody's way
 
 The rules of `sidecar.haproxy.certificates` hold. Besides: what a commit took is used for the next
 handshake, but connections to servers that are kept for further requests stay, until their server
-goes to maint. Of an Ed25519 certificate HAProxy shows no fingerprint, and none of those after it.
-Pure.
+goes to maint. Of an Ed25519 certificate HAProxy shows no fingerprint, and none of those after it:
+none is given to it. Pure.
 """
 
 from dataclasses import dataclass
 
-from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
+from sidecar.common.errors import RemoteProtocolError
 from sidecar.haproxy.certificates import Abort, Commit, Set, is_locked
 from sidecar.haproxy.pem import Pem
 from sidecar.haproxy.protocol import Command
@@ -86,15 +86,6 @@ def change_authority(
     first = () if begun is None else (AbortAuthority(unit, key, begun),)
     last = CommitAuthority(unit, key, file), AbortAuthority(unit, key, file)
     return (*first, SetAuthority(unit, key, file, authority), *last)
-
-
-def fault(where: str, authority: CertificateAuthority) -> str:
-    """Why HAProxy cannot be given ``authority``, which is at ``where``; "" if it can."""
-    try:
-        Pem.of(where, authority.pem)
-    except LocalProtocolError as exc:
-        return str(exc)
-    return ""
 
 
 def parse_mark(text: str) -> str | None:

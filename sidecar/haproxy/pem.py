@@ -1,7 +1,8 @@
 """PEM as HAProxy may be given it: a certificate with its key and chain, or the CAs to trust.
 
 Owns what must be refused because of how HAProxy reads a payload or shows what it has, and nothing
-else: whether a certificate is any good is decided elsewhere. Measured on 2.6, 3.0 and 3.2:
+else: whether a certificate is any good is decided elsewhere. It reads DER itself, because HAProxy
+prints the bytes of names as they are, and libraries give letters. Measured on 2.6, 3.0 and 3.2:
 
 * The payload of a command ends at its first empty line; what follows runs as commands.
 * ``show ssl cert`` prints names of a certificate as they are. With a line break and ``> `` in one,
@@ -86,6 +87,15 @@ class Pem:
         if not certificates:
             raise LocalProtocolError(f"certificate {name}: it has no certificate in PEM")
         return cls(payload, tuple(certificates))
+
+
+def fault(name: str, pem: bytes) -> str:
+    """Why HAProxy cannot be given ``pem``, which is at ``name``; "" if it can."""
+    try:
+        Pem.of(name, pem)
+    except LocalProtocolError as exc:
+        return str(exc)
+    return ""
 
 
 def _decoded(name: str, content: bytes) -> bytes:

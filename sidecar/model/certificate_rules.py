@@ -88,6 +88,11 @@ def judge_files(
         problems.append(held.problem(f"empty; write the PEM of {_CHAIN}"))
     beside = _Given(*key) if key else _Given(held.field, NO_TEXT)
     found = _server_certificate(held, beside, _Given("", NO_TEXT), problems)
+    contents = held.read([])
+    leaf = contents.certificates[0] if found and contents else None
+    if leaf and isinstance(leaf.public_key(), Ed25519PublicKey):
+        # A Route's own has a name in HAProxy that no other has; this one has a fixed one.
+        problems.append(held.problem(f"a certificate with an Ed25519 key: {_ED25519_UNSEEN}"))
     return found if found and not problems else _refusal(problems)
 
 
@@ -113,6 +118,13 @@ class _Given(NamedTuple):
                 which = f"certificate {number}" if several else "the certificate"
                 problems.append(self.problem(f"{which} {fault}"))
         return found
+
+
+#: One that was replaced by another with the same serial number would still be trusted, or served.
+_ED25519_UNSEEN = (
+    "HAProxy does not show which one of those it has, so that nobody could tell whether it took"
+    " another one; use ECDSA or RSA"
+)
 
 
 def _refusal(problems: Sequence[str]) -> Refusal:
@@ -256,14 +268,8 @@ def _authority(given: _Given, problems: list[str]) -> CertificateAuthority | Non
     if not found or not given.text:
         return None
     _judge_authorities(given, found, problems)
-    keys = [item.public_key() for item in found.certificates]
-    if len(keys) > 1 and any(isinstance(key, Ed25519PublicKey) for key in keys):
-        problems.append(
-            given.problem(
-                "a CA with an Ed25519 key cannot stand beside others, of which HAProxy then does"
-                " not show all; use it alone, or CAs with ECDSA or RSA keys"
-            )
-        )
+    if any(isinstance(item.public_key(), Ed25519PublicKey) for item in found.certificates):
+        problems.append(given.problem(f"a CA with an Ed25519 key: {_ED25519_UNSEEN}"))
     made = CertificateAuthority.of(found.certificates)
     if len(made.pem) > PEM_MAX_BYTES:
         problems.append(given.problem(_too_big(len(made.pem))))

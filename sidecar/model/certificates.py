@@ -15,7 +15,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
-    Ed25519PublicKey,
 )
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -71,7 +70,7 @@ class ServerCertificate:
             issuer=_shown(leaf.issuer),
             not_after_seconds=leaf.not_valid_after_utc.timestamp(),
             serial=_hex(leaf.serial_number),
-            sha1_fingerprint=leaf.fingerprint(SHA1()).hex().upper(),  # noqa: S303  # HAProxy's
+            sha1_fingerprint=_fingerprint(leaf),
         )
 
 
@@ -92,7 +91,7 @@ class CertificateAuthority:
         distinct = tuple(dict.fromkeys(certificates))
         pem = _encoded(distinct)
         subjects = tuple(_shown(certificate.subject) for certificate in distinct)
-        mark = mark_of(map(_shown_by, distinct))
+        mark = mark_of(map(_fingerprint, distinct))
         return cls(pem, subjects, mark)
 
     @property
@@ -103,13 +102,11 @@ class CertificateAuthority:
 
 def mark_of(shown: Iterable[str]) -> str:
     """By what HAProxy shows of authorities, in any order: the SHA-1 fingerprint of each, in
-    upper-case hex, or the serial number of one that has no fingerprint there."""
+    upper-case hex."""
     return _name(" ".join(sorted(shown)).encode())
 
 
-def _shown_by(certificate: x509.Certificate) -> str:
-    if isinstance(certificate.public_key(), Ed25519PublicKey):
-        return _hex(certificate.serial_number)
+def _fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA1()).hex().upper()  # noqa: S303  # HAProxy's
 
 

@@ -5,7 +5,7 @@ says a path. So of the Routes of a host that bring one, the oldest decides. What
 `sidecar.model.certificate_rules` says; how it gets into HAProxy, `sidecar.control` knows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -58,7 +58,6 @@ class HostCertificates:
             before = self._routes[pattern][claim]
             if (before and before.name) == (certificate and certificate.name):
                 return
-        self._remember(pattern)
         if of[0] == pattern:
             self._take_out(claim.route)
         else:
@@ -71,16 +70,17 @@ class HostCertificates:
 
     def remove(self, route: Key) -> None:
         """It is none any more."""
-        pattern, _ = self._of.get(route, ("", None))
-        self._remember(pattern)
         self._take_out(route)
         self._former.pop(route, None)
 
-    def _remember(self, pattern: str) -> None:
-        """What is wanted for it may become another one."""
-        if self._is_as_wanted(pattern):
-            served = self._shown.served.get(pattern)
-            self._former.update((claim.route, served) for claim in self._routes.get(pattern, ()))
+    def remember(self, routes: Iterable[Key], patterns: Iterable[str]) -> None:
+        """Before these Routes leave their patterns, or come to ``patterns``: all that are there
+        have what is served."""
+        left = {self._of[route][0] for route in routes if route in self._of}
+        for pattern in left.union(patterns):
+            if self._is_as_wanted(pattern):
+                served, there = self._shown.served.get(pattern), self._routes.get(pattern, ())
+                self._former.update((claim.route, served) for claim in there)
 
     def _is_as_wanted(self, pattern: str) -> bool:
         wanted = self._wanted(pattern)

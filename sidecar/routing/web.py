@@ -87,7 +87,10 @@ class Web:
             self._judge(key, route.tls if route else None)
         restated = self._hosts.update(changed)
         # Of those that changed nothing else may be said, but that they are older or younger.
-        for key in restated | changed.keys():
+        touched = restated | changed.keys()
+        active = [claim for key in touched if (claim := self._hosts.active(key))]
+        self.certificates.remember(touched, {claim.pattern for claim in active})
+        for key in touched:
             units |= self._replace(key)
         return units | self.settle(), restated
 

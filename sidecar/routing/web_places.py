@@ -9,7 +9,7 @@ Route's own TLS make of them. Must not know other Routes, nor which backend it g
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sidecar.haproxy.authorities import fault
+from sidecar.haproxy.pem import fault
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.certificate_rules import GoodTLS, judge_tls
@@ -72,9 +72,14 @@ def judge_web_tls(tls: RouteTLS) -> GoodTLS | Refusal:
             "spec.tls.externalCertificate: this router reads no Secrets; use spec.tls.certificate"
             " and spec.tls.key",
         )
-    authority = found.destination_ca if isinstance(found, GoodTLS) else None
-    if authority and (problem := fault(_DESTINATION_CA, authority)):
-        return Refusal(Reason.EXTENDED_VALIDATION_FAILED, problem)
+    if isinstance(found, GoodTLS):
+        given = (
+            ("spec.tls.certificate", found.certificate),
+            (_DESTINATION_CA, found.destination_ca),
+        )
+        for name, item in given:
+            if item and (problem := fault(name, item.pem)):
+                return Refusal(Reason.EXTENDED_VALIDATION_FAILED, problem)
     return found
 
 

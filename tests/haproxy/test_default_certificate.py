@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from by_host import MakeNamed, WebStand
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from pki import CA, Issued, rsa_key
+from pki import CA, Issued, ed25519_key, rsa_key
 from stand import MakeStand, await_, await_told, converged, running
 from test_route_certificates import app, asked, await_shown, fingerprint
 
@@ -67,6 +67,7 @@ def test_it_is_replaced_while_running_and_the_last_good_one_stays(
 def test_a_bad_one_is_an_error_of_the_settings(make_stand: MakeStand, tmp_path: Path) -> None:
     file, good, other = tmp_path / "default.pem", ROOT.leaf("a.example"), ROOT.leaf("a.example")
     file.write_text(good.pem + good.key_pem)
+    edwards = ROOT.leaf("a.example", key=ed25519_key())
     web = WebStand.make(make_stand, default_certificate=str(file))
     settings = web.stand.settings
     made = WebFiles.beside(settings.haproxy.state_file).default_certificate
@@ -74,6 +75,7 @@ def test_a_bad_one_is_an_error_of_the_settings(make_stand: MakeStand, tmp_path: 
     os.mkfifo(tmp_path / "pipe")
     for content, problem in (
         (good.pem, "no key specified"),
+        (edwards.pem + edwards.key_pem, "Ed25519"),
         (good.pem + other.key_pem, "does not belong to the certificate"),
         ("", "empty"),
         ("x" * 2**21, "more than"),

@@ -5,6 +5,7 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from sidecar.cli.render import write_files
 
 ROOT = CA.root()
 
+#: Sooner a host does not get from one certificate to the other Route: it takes 15 ms or more.
+AT_ONCE_SECONDS = 0.01
+
 
 def tls_of(issued: Issued) -> Mapping[str, str]:
     return {"certificate": issued.pem, "key": issued.key_pem}
@@ -33,11 +37,13 @@ def app(
 
 
 class Answered(NamedTuple):
-    """``fingerprint``: of the certificate that was shown; ``by``: who answered, or the status."""
+    """``fingerprint``: of the certificate that was shown; ``by``: who answered, or the status;
+    ``seconds``: how long it all took."""
 
     fingerprint: str
     by: str
     protocol: str | None
+    seconds: float = 0.0
 
 
 def fingerprint(issued: Issued) -> str:
@@ -45,6 +51,7 @@ def fingerprint(issued: Issued) -> str:
 
 
 def asked(web: WebStand, host: str, target: str = "/", sni: str | None = None) -> Answered:
+    began = time.monotonic()
     with shake_hands(web.tls, sni or host, ["h2", "http/1.1"]) as secured:
         der = secured.getpeercert(binary_form=True) or b""
         protocol = secured.selected_alpn_protocol()
@@ -52,7 +59,8 @@ def asked(web: WebStand, host: str, target: str = "/", sni: str | None = None) -
             return Answered(hashlib.sha256(der).hexdigest(), "", protocol)
         reply = ask_over(secured, f"GET {target} HTTP/1.1\r\nHost: {host}")
     by = reply.body if reply.status == 200 else str(reply.status)
-    return Answered(hashlib.sha256(der).hexdigest(), by, protocol)
+    seconds = time.monotonic() - began
+    return Answered(hashlib.sha256(der).hexdigest(), by, protocol, seconds)
 
 
 def await_shown(web: WebStand, host: str, issued: Issued) -> None:
@@ -213,15 +221,16 @@ def test_a_host_that_changes_hands_has_the_new_ones_certificate_first(
     issued = {name: ROOT.leaf("a.example") for name in ("one", "two")}
     of = {fingerprint(item): name for name, item in issued.items()}
     servers = {name: named(name) for name in issued}
-    wrong: list[Answered] = []
+    judged: list[Answered] = []
     stop = threading.Event()
 
     def client() -> None:
         while not stop.is_set():
             with contextlib.suppress(OSError):
                 answer = asked(web, "a.example")
-                if answer.by not in ("", "503", of.get(answer.fingerprint)):
-                    wrong.append(answer)
+                # One who is slow may ask after the host changed hands, by an older connection.
+                if answer.seconds < AT_ONCE_SECONDS:
+                    judged.append(answer)
 
     # Both have the certificate of the other as well, so neither has HTTP/2.
     def apps(name: str) -> None:
@@ -242,7 +251,8 @@ def test_a_host_that_changes_hands_has_the_new_ones_certificate_first(
             stop.set()
             thread.join(20)
         converged(daemon)
-    assert wrong == []
+    assert [item for item in judged if item.by not in ("", "503", of[item.fingerprint])] == []
+    assert {item.by for item in judged} >= {"one", "two"}
 
 
 def test_a_haproxy_on_an_older_configuration_serves_what_it_can(
@@ -310,10 +320,14 @@ def test_a_certificate_whose_name_would_end_a_reply_is_refused(
     web, server = WebStand.make(make_stand), named("web")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x\n> y")])
     bad, good = ROOT.leaf("bad.example", subject=name), ROOT.leaf("good.example")
+    shared = ROOT.leaf("shared.example")
     web.stand.write(
         "web.yaml",
         *app("bad", "bad.example", server, bad),
         *app("good", "good.example", server, good),
+        # The oldest with a certificate decides for the host, and that of this one is no good.
+        *app("first", "shared.example", server, bad, created="2020-01-01T00:00:00Z"),
+        *app("second", "shared.example", server, shared, path="/a"),
     )
     with running(web.stand.daemon()) as daemon:
         await_shown(web, "good.example", good)
@@ -323,6 +337,7 @@ def test_a_certificate_whose_name_would_end_a_reply_is_refused(
             return str(found.message)
 
         await_(lambda: "control character" in message(), "its author is told")
+        await_shown(web, "shared.example", shared)
         assert web.ended("bad.example") == "503"
         await_(lambda: web.ended("good.example") == "web", "nobody else notices")
 

@@ -26,6 +26,7 @@ from sidecar.model.objects import RouteTLS
 from sidecar.model.verdicts import Reason, Refusal
 
 ROOT = pki.CA.root()
+EDWARDS = pki.CA.root(key=pki.ed25519_key())
 MIDDLE = ROOT.authority()
 OTHER = pki.CA.root("other")
 RSA = pki.CA.root("rsa", pki.rsa_key())
@@ -372,6 +373,8 @@ def test_a_wrong_certificate(name: str) -> None:
         (pki.block("CERTIFICATE"), "PEM block 1 is not a valid certificate"),
         (WEAK.pem, "the certificate is signed by a CA with SHA1"),
         (LONG.pem, "2"),
+        (EDWARDS.pem, "a CA with an Ed25519 key: HAProxy does not show which one"),
+        (ROOT.pem + EDWARDS.pem, "a CA with an Ed25519 key"),
     ],
 )
 def test_a_wrong_destination_ca(text: str, expected: str) -> None:

@@ -129,6 +129,13 @@ def test_any_history_ends_as_from_scratch(
     assert wanted(hosts) == wanted(scratch)
 
 
+def renew(
+    hosts: HostCertificates, own: Claim, pattern: str, made: ServerCertificate | None
+) -> None:
+    hosts.remember([own.route], [pattern])
+    hosts.put(own, pattern, made)
+
+
 def test_a_route_goes_on_with_the_certificate_that_its_host_had() -> None:
     hosts = HostCertificates()
     one, late = claim("one"), claim("late", 1)
@@ -137,9 +144,9 @@ def test_a_route_goes_on_with_the_certificate_that_its_host_had() -> None:
     assert not hosts.goes_on(one.route)
     hosts.show(Shown({HOST: x.name}))
     # It is renewed twice before HAProxy has it; who comes meanwhile did not have the former one.
-    hosts.put(one, HOST, y)
-    hosts.put(late, HOST, None)
-    hosts.put(one, HOST, z)
+    renew(hosts, one, HOST, y)
+    renew(hosts, late, HOST, None)
+    renew(hosts, one, HOST, z)
     assert hosts.goes_on(one.route)
     assert not hosts.goes_on(late.route)
     hosts.show(Shown({HOST: z.name}))
@@ -154,9 +161,9 @@ def test_only_with_its_host_a_route_goes_on() -> None:
     one, x, y = claim("one"), certificate("x"), certificate("y")
     hosts.put(one, HOST, x)
     hosts.show(Shown({HOST: x.name, OTHER: x.name}))
-    hosts.put(one, OTHER, y)
+    renew(hosts, one, OTHER, y)
     assert not hosts.goes_on(one.route)
-    hosts.put(one, HOST, y)
+    renew(hosts, one, HOST, y)
     assert not hosts.goes_on(one.route)
     hosts.remove(one.route)
     assert not hosts.goes_on(one.route)
@@ -166,11 +173,23 @@ def test_the_default_certificate_is_gone_on_with_too_but_not_once_it_was_another
     hosts = HostCertificates()
     one, x = claim("one"), certificate("x")
     hosts.put(one, HOST, None)
-    hosts.put(one, HOST, x)
+    renew(hosts, one, HOST, x)
     assert hosts.goes_on(one.route)
     hosts.show(Shown({HOST: x.name}))
     hosts.show(Shown())
     assert not hosts.goes_on(one.route)
+
+
+def test_who_comes_as_another_goes_did_not_have_its_certificate() -> None:
+    hosts = HostCertificates()
+    one, two = claim("one"), claim("two", 1)
+    x, y = certificate("x"), certificate("y")
+    hosts.put(one, HOST, x)
+    hosts.show(Shown({HOST: x.name}))
+    hosts.remember([one.route, two.route], [HOST])
+    hosts.put(two, HOST, y)
+    hosts.remove(one.route)
+    assert not hosts.goes_on(two.route)
 
 
 def test_of_another_haproxy_nothing_is_known() -> None:
