@@ -77,6 +77,7 @@ class Route:
     ``router_name``, ``port``: the values of our annotations, or None.
     ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
     ``wishes``: of each policy that it has an annotation of, its name and the text.
+    ``unsupported``: the annotations and fields that it has, and that only another router heeds.
     ``tls``: None where the Route has no spec.tls.
     ``host``, ``path``, ``subdomain``, ``wildcard_policy``: as they are written, "" where absent.
     ``host_generated``: the API server made the host up.
@@ -95,6 +96,7 @@ class Route:
     targets: tuple[RouteTarget, ...]
     tls: RouteTLS | None
     wishes: tuple[tuple[str, str], ...] = ()
+    unsupported: tuple[str, ...] = ()
     host: str = ""
     path: str = ""
     subdomain: str = ""

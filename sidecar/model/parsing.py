@@ -11,7 +11,7 @@ null counts as absent everywhere, as it does for the API server.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,12 +65,13 @@ _RFC3339 = re.compile(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})
 @dataclass(frozen=True, slots=True)
 class AnnotationKeys:
     """The keys of the annotations of a Route that we read; they are settings. ``policies``: of
-    each its name, and the key."""
+    each its name, and the key. ``unsupported``: those that only another router heeds."""
 
     router_name: str
     port: str
     kept_port: str
     policies: tuple[tuple[str, str], ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 def identify(data: object) -> Key | None:
@@ -214,6 +215,7 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
             for policy, name in keys.policies
             if (text := annotation(name)) is not None
         ),
+        unsupported=tuple(_unsupported(annotations, spec, keys)),
         target_port=spec.at("port").at("targetPort").port_or_name(),
         targets=tuple(
             _route_target(target)
@@ -226,6 +228,13 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
         wildcard_policy=spec.at("wildcardPolicy").optional_text("None or Subdomain") or "",
         host_generated=annotation(HOST_GENERATED) == "true",
     )
+
+
+def _unsupported(annotations: Field, spec: Field, keys: AnnotationKeys) -> Iterator[str]:
+    """What the Route has of them, whatever is written there: it may be no string in a manifest."""
+    yield from (key for key in keys.unsupported if (annotations.value or {}).get(key) is not None)
+    if spec.at("httpHeaders").value:
+        yield "spec.httpHeaders"
 
 
 def _route_tls(tls: Field) -> RouteTLS | None:

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     UNSUPPORTED_TERMINATION = "UnsupportedTermination"
     UNSUPPORTED_TARGET = "UnsupportedTarget"
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
+    UNSUPPORTED_ANNOTATION = "UnsupportedAnnotation"
     SERVICE_NOT_FOUND = "ServiceNotFound"
     AMBIGUOUS_TARGET_PORT = "AmbiguousTargetPort"
     TARGET_PORT_NOT_FOUND = "TargetPortNotFound"

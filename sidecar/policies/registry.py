@@ -20,8 +20,9 @@ def annotation_keys(otherwise: Mapping[str, str]) -> tuple[tuple[str, str], ...]
     )
 
 
-def read(wishes: Iterable[tuple[str, str]]) -> Policies:
-    """What a Route wishes that has these (policy's name, text)."""
+def read(wishes: Iterable[tuple[str, str]], more_notes: Iterable[str] = ()) -> Policies:
+    """What a Route wishes that has these (policy's name, text). ``more_notes``: for its author,
+    beside those of the policies."""
     values: dict[str, Any] = {}
     notes: list[str] = []
     for name, text in wishes:
@@ -30,4 +31,4 @@ def read(wishes: Iterable[tuple[str, str]]) -> Policies:
             values[name] = policy.parse(text)
         except ValueError as exc:
             notes.append(f"{policy.title} {shown(text)}: {exc}; {policy.otherwise}")
-    return Policies(values, tuple(notes))
+    return Policies(values, (*notes, *more_notes))

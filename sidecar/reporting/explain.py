@@ -111,6 +111,10 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
         yield _no_route(key, world)
         return
     yield Link("Route", "ok", f"{key.title} exists")
+    unit = world.routing.owned(key)
+    claimed = None if unit is None else world.routing.claim(unit)
+    for note in claimed.policies.notes if claimed else ():
+        yield Link("annotations", "warn", note)
     web = world.routing.web
     if web and key in web:
         shared = web.port(key)

@@ -16,6 +16,7 @@ from sidecar.model.objects import Cause, Key, Route
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.policies.base import NO_POLICIES, Policies
 from sidecar.policies.registry import read
+from sidecar.policies.unsupported import notes
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
 from sidecar.routing.host_certificates import Shown
@@ -161,7 +162,7 @@ class Routing:
             self._claimed[unit] = claimed
         elif claimed is None and route is not None:
             resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
-            policies, keys = read(route.wishes), self._keys(unit)
+            policies, keys = read(route.wishes, notes(route)), self._keys(unit)
             attributes = self.web.attributes(unit) if self.web else NO_ATTRIBUTES
             claimed = Claimed(unit, route, resolution, policies, keys, attributes)
             self._claimed[unit] = claimed
@@ -208,13 +209,12 @@ class Routing:
             verdict = self._ledger.verdict(key)
         unit = self.owned(key)
         claimed = None if unit is None else self.claim(unit)
-        if verdict is None or claimed is None:
+        if verdict is None or claimed is None or not verdict.admitted:
             return verdict
         resolution = claimed.resolution
-        notes = [note for note in (resolution.message, *claimed.policies.notes) if note]
-        if resolution.reason == Reason.ADMITTED and not notes:
-            return verdict
-        return replace(verdict, reason=resolution.reason, message="; ".join(notes))
+        told = (verdict.message, resolution.message, *claimed.policies.notes)
+        message = "; ".join(filter(None, told))
+        return replace(verdict, reason=resolution.reason, message=message)
 
     def queue(self, key: ClaimKey) -> list[Key]:
         """The Routes that claim ``key``, its owner first, then the oldest."""

@@ -15,6 +15,7 @@ from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal, Verdict
+from sidecar.policies.unsupported import refusal
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_certificates import HostCertificates, Shown
 from sidecar.routing.host_spaces import HostSpaces
@@ -228,7 +229,12 @@ class Web:
             self._judged[key] = judged if judged and judged[0] == tls else (tls, judge_web_tls(tls))
 
     def _good(self, route: Key) -> GoodTLS | Refusal:
-        """What HAProxy needs for the Route's TLS."""
+        """What HAProxy needs for the Route's TLS, or why it is not to be served. Like this, and
+        not in the admission of hosts, since a Route that is refused for what it wishes keeps its
+        host: another namespace's must not get it by that."""
+        its = self._routes.get(route)
+        if its and (refused := refusal(its)):
+            return refused
         return self._judged[route][1] if route in self._judged else GoodTLS()
 
     def _may_lead(self, key: ClaimKey, route: Key, unit: Unit) -> bool:

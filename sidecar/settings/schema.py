@@ -20,6 +20,7 @@ from sidecar.model.pool import Pool, WebPool, format_ports
 from sidecar.planning.schedule import Timing
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.policies.registry import annotation_keys
+from sidecar.policies.unsupported import unsupported_keys
 from sidecar.routing.own_addresses import Listener, Listening
 from sidecar.settings.pools import PoolSettings
 from sidecar.settings.section import Section
@@ -123,8 +124,10 @@ class AnnotationSettings(Section):
     kept_port: AnnotationKey = "haproxy-sidecar/port"
 
     def keys(self) -> AnnotationKeys:
-        own = {DRAIN_DEADLINE.name: self.drain_deadline}
-        return AnnotationKeys(self.router_name, self.port, self.kept_port, annotation_keys(own))
+        own = (self.router_name, self.port, self.kept_port)
+        policies = annotation_keys({DRAIN_DEADLINE.name: self.drain_deadline})
+        used = {*own, *(key for _, key in policies)}
+        return AnnotationKeys(*own, policies, unsupported_keys(used))
 
 
 class DrainSettings(Section):

@@ -1,6 +1,6 @@
 """Routes by host, end to end: manifests in a folder, a daemon, the real HAProxy, real requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -69,6 +69,43 @@ def test_a_path_without_servers_is_not_its_hosts(make_stand: MakeStand, named: M
         web.await_served("shop.example", "shop")
         converged(daemon)
         assert web.served("shop.example", "/cart") == "503"
+
+
+def test_a_route_for_some_clients_only_is_for_none(
+    make_stand: MakeStand, make_server: MakeServer, named: MakeNamed
+) -> None:
+    web = WebStand.make(make_stand)
+    only = {"haproxy.router.openshift.io/ip_whitelist": "192.0.2.1"}
+    passed, shop, admin = make_server("passed"), named("shop"), named("admin")
+
+    def write(annotations: Mapping[str, str]) -> None:
+        web.stand.write(
+            "web.yaml",
+            *host_app("shop", "shop.example", [shop]),
+            *host_app("admin", "shop.example", [admin], path="/admin", annotations=annotations),
+            *host_app("edge", "e.example", [admin], termination="edge", annotations=annotations),
+            *host_app(
+                "passed", "p.example", [passed], termination="passthrough", annotations=annotations
+            ),
+        )
+
+    with running(web.stand.daemon()) as daemon:
+        write(only)
+        web.await_served("shop.example", "shop")
+        converged(daemon)
+        assert web.served("shop.example", "/admin") == "shop"
+        assert web.ended("e.example") == "503"
+        assert web.passed_to("p.example") == ""
+        assert admin.heads == []
+        # One that is served is so no more once the annotation comes.
+        write({})
+        web.await_served("shop.example", "admin", "/admin")
+        await_(lambda: web.ended("e.example") == "admin", "edge is served")
+        await_(lambda: web.passed_to("p.example") == "passed", "passthrough is served")
+        write(only)
+        web.await_served("shop.example", "shop", "/admin")
+        await_(lambda: web.ended("e.example") == "503", "edge is served no more")
+        await_(lambda: web.passed_to("p.example") == "", "passthrough is served no more")
 
 
 def test_no_route_is_404_where_that_is_wished(make_stand: MakeStand, named: MakeNamed) -> None:

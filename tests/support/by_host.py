@@ -267,9 +267,11 @@ def host_app(
     tls: Mapping[str, str] = {},
     wildcard: bool = False,
     created: str | None = None,
+    annotations: Mapping[str, str] = {},
 ) -> tuple[dict[str, Any], ...]:
     """A Route by host with its Service and EndpointSlice."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
+    metadata |= {"annotations": dict(annotations)} if annotations else {}
     if created:
         metadata["creationTimestamp"] = created
     spec: dict[str, Any] = {"host": host, "to": {"kind": "Service", "name": name}}

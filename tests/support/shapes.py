@@ -8,10 +8,11 @@ import pytest
 from sidecar.common.errors import ObjectError
 from sidecar.model.parsing import AnnotationKeys, project
 from sidecar.policies.registry import annotation_keys
+from sidecar.policies.unsupported import unsupported_keys
 
 PORT = "haproxy.router.openshift.io/external-tcp-port"
 ROUTER = "haproxy.router.openshift.io/wzh-router-name"
-KEYS = AnnotationKeys(ROUTER, PORT, "haproxy-sidecar/port", annotation_keys({}))
+KEYS = AnnotationKeys(ROUTER, PORT, "haproxy-sidecar/port", annotation_keys({}), unsupported_keys())
 
 
 def route(

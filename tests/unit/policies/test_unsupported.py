@@ -1,0 +1,132 @@
+"""`sidecar.policies.unsupported`: what of OpenShift's router a Route must not count on here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import shapes
+from core import DENIED, POOL
+from parts import routing_for, web_for
+from stand import ROUTER, changes, route, service, slice_
+
+from sidecar.haproxy.naming import web_backend_name
+from sidecar.listeners.tcp import TCPPorts
+from sidecar.model.objects import Route
+from sidecar.model.parsing import project
+from sidecar.model.verdicts import Reason, Verdict
+from sidecar.policies.unsupported import RESTRICTING, WITHOUT_EFFECT, unsupported_keys
+from sidecar.reporting.explain import explain
+from sidecar.reporting.explain_parts import World
+from sidecar.routing.table import Routing
+
+H, R = "haproxy.router.openshift.io/", "router.openshift.io/"
+
+UNITS = [web_backend_name("http", number) for number in (1, 2)]
+
+
+def by_host(
+    annotations: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+) -> Route:
+    """The Route ``default/web`` for a.test, as it comes from a source."""
+    item = project(shapes.route({"host": "a.test", **(spec or {})}, annotations), shapes.KEYS)
+    assert isinstance(item, Route)
+    return item
+
+
+def fed(*objects: Any) -> Routing:
+    routing = routing_for(TCPPorts(POOL), denied=DENIED, web=web_for({"http": UNITS}))
+    routing.apply(changes(*objects))
+    routing.adopt({})
+    return routing
+
+
+def verdict(*objects: Any) -> Verdict:
+    """That of the first one, whose Service and endpoint are there, too."""
+    name = objects[0].name, objects[0].namespace
+    others = service(name[0], namespace=name[1]), slice_(name[0], ["10.0.0.1"], namespace=name[1])
+    found = fed(*objects, *others).verdict(objects[0].key)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("key", RESTRICTING)
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "nonsense", "", " 10.0.0.1", 5, ["10.0.0.1"]])
+def test_who_may_connect_cannot_be_restricted_so_nobody_may(key: str, text: object) -> None:
+    item = by_host({key: text})
+    found = verdict(item)
+    assert found.reason == Reason.UNSUPPORTED_ANNOTATION
+    assert not found.admitted
+    assert found.message.startswith(f"{key}: this router cannot restrict which clients connect")
+    assert "remove the annotation if all may connect" in found.message
+    routing = fed(item)
+    assert routing.owned(item.key) is None
+    assert routing.claimed == {}
+
+
+def test_both_are_named() -> None:
+    assert verdict(by_host(dict.fromkeys(RESTRICTING, "::1"))).message.startswith(
+        f"{H}ip_allowlist and {H}ip_whitelist: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "message"),
+    [
+        ({}, {}, ""),
+        ({f"{H}ip_whitelist": None}, {}, ""),
+        ({"example.com/ip_whitelist": "::1", f"{H}IP_whitelist": "::1"}, {}, ""),
+        ({}, {"httpHeaders": {}}, ""),
+        ({f"{H}rewrite-target": "/x"}, {}, f"without effect here: {H}rewrite-target"),
+        (
+            {f"{R}cookie_name": "x", f"{H}timeout": 5},
+            {"httpHeaders": {"actions": {}}},
+            f"without effect here: {H}timeout, {R}cookie_name, spec.httpHeaders",
+        ),
+        *(({key: "1"}, {}, f"without effect here: {key}") for key in WITHOUT_EFFECT),
+    ],
+)
+def test_what_has_no_effect_is_told(
+    annotations: dict[str, Any], spec: dict[str, Any], message: str
+) -> None:
+    found = verdict(by_host(annotations, spec))
+    assert (found.reason, found.message) == (Reason.ADMITTED, message)
+
+
+def test_it_is_told_beside_what_else_there_is_to_say() -> None:
+    item = by_host({f"{H}timeout": "5s", f"{H}drain-deadline": "soon"})
+    routing = fed(item)
+    found = routing.verdict(item.key)
+    assert found is not None
+    assert found.reason == Reason.SERVICE_NOT_FOUND
+    assert "drain deadline 'soon'" in found.message
+    assert found.message.endswith(f"; without effect here: {H}timeout")
+    why = explain("a.test", World(ROUTER, POOL, routing, {}))
+    told = [link.text for link in why.links if link.name == "annotations"]
+    assert f"without effect here: {H}timeout" in told
+
+
+def test_who_is_refused_by_it_keeps_the_host() -> None:
+    first = replace(by_host({RESTRICTING[0]: "10.0.0.1"}), created_seconds=1)
+    other = replace(by_host(), namespace="other", uid="other", created_seconds=2)
+    routing = fed(first, other)
+    found = routing.verdict(other.key)
+    assert found is not None
+    assert found.reason == Reason.HOST_ALREADY_CLAIMED
+    # Served as soon as the annotation is gone, and no more when it comes back.
+    routing.apply(changes(replace(first, unsupported=())))
+    assert routing.owned(first.key) is not None
+    routing.apply(changes(first))
+    assert routing.owned(first.key) is None
+
+
+def test_a_route_with_a_port_is_served_as_ever_and_told() -> None:
+    item = replace(route("web", 30000), unsupported=(RESTRICTING[1],))
+    found = verdict(item)
+    assert (found.reason, found.port) == (Reason.ADMITTED, 30000)
+    assert found.message == f"without effect here: {RESTRICTING[1]}"
+
+
+def test_what_a_setting_gives_a_meaning_has_one() -> None:
+    assert f"{H}timeout" not in unsupported_keys({f"{H}timeout"})
+    assert set(RESTRICTING) <= set(unsupported_keys(RESTRICTING))
