@@ -121,13 +121,14 @@ def judge(route: Route, rules: HostRules) -> WebClaim | Refusal:
         or _wildcard_refusal(route.wildcard_policy, rules)
         or _host_refusal(host, wildcard=wildcard)
         or _path_refusal(path, termination)
-        or WebClaim(host.lower(), path, wildcard, termination, _insecure(route, termination))
+        or WebClaim(host.lower(), path, wildcard, termination, insecure_of(route, termination))
     )
 
 
-def _insecure(route: Route, termination: Termination) -> InsecurePolicy:
-    """As OpenShift's router: what it does not know is None, and so is Allow of passthrough, whose
-    servers speak nothing that a request in clear could be sent to."""
+def insecure_of(route: Route, termination: Termination) -> InsecurePolicy:
+    """What becomes of requests in clear for ``route``, as OpenShift's router has it: what it does
+    not know is None, and so is Allow of passthrough, whose servers speak nothing that a request in
+    clear could be sent to."""
     policy = route.tls.insecure_policy if route.tls else ""
     if policy == "Redirect":
         return "Redirect"

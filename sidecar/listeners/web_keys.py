@@ -18,6 +18,7 @@ regular expressions are sorted by bytes, and hide it behind ``/a/``); a Host wit
 or with a colon and no port is the host.
 """
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 #: How entries begin for requests in clear, and for those whose TLS was ended here.
@@ -72,6 +73,23 @@ def hosts_entries(key: WebKey, prefix: str = CLEAR) -> tuple[str, ...]:
     return (start,) if start.endswith("/") else (f"{start}{_END}", f"{start}/")
 
 
+def request_names(host: str) -> tuple[str, str]:
+    """How entries name the host that a client says, and then its wildcard. They are the keys of
+    sni.map that find a connection; HAProxy takes the first one that is there."""
+    host = host.lower()
+    return host, f"{_WILDCARD}{host.partition('.')[2]}"
+
+
+def request_entries(name: str, path: str, prefixes: Collection[str] = CLEAR) -> Iterator[str]:
+    """The keys of hosts.map that find a request by one of its names, the longest first, which
+    HAProxy takes. ``path``: as it comes, without its query. ``prefixes``: where it is not known
+    whether TLS was ended here, both."""
+    rest = f"{path or '/'}{_END}"
+    for end in range(len(rest), 0, -1):
+        if rest[end - 1] in (_END, "/"):
+            yield from (f"{prefix}{name}{rest[:end]}" for prefix in prefixes)
+
+
 def key_of_entry(entry: str) -> WebKey | None:
     """What a key of hosts.map is of, or None if it is none of ours. ``0host/a/`` is read as of
     ``/a/``, and may be of ``/a``, too."""
@@ -98,7 +116,12 @@ def sni_entry(key: WebKey) -> str:
 
 def port_entry(key: WebKey, port: int) -> str:
     """The key of ports.map that finds one that shares ``port``."""
-    return f"{port}/{key.name}"
+    return request_port_entry(key.name, port)
+
+
+def request_port_entry(name: str, port: int) -> str:
+    """The same by a name that a connection has."""
+    return f"{port}/{name}"
 
 
 def _unfit(text: str) -> bool:

@@ -1,25 +1,40 @@
 """Why a Route by host works or not: from the host to HAProxy's map. Pure.
 
-Calls the same functions that decide, so that explanations cannot differ from decisions.
+Calls the same functions that decide, so that explanations cannot differ from decisions. Only which
+Route was meant where none is served, no other function knows.
 """
 
 from collections.abc import Iterator
 
+from sidecar.listeners.host_rules import insecure_of, termination_of
 from sidecar.listeners.hosts import Refusal, WebClaim
 from sidecar.listeners.tcp import port_number
+from sidecar.listeners.web_keys import (
+    CLEAR,
+    ENDED,
+    request_entries,
+    request_names,
+    request_port_entry,
+)
+from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Link
 from sidecar.routing.table import Routing
-from sidecar.routing.web import Trust, Web
+from sidecar.routing.web import Web
+from sidecar.routing.web_places import HOSTS, PORTS, SNI, Trust
 
 #: Of a backend in HAProxy.
 _STATES = ("has its entries", "has no entry yet")
 
+#: How entries for requests of a scheme begin.
+_PREFIXES = {"http": (CLEAR,), "https": (ENDED,)}
+
 
 def route_by_url(subject: str, routing: Routing) -> Key | None:
-    """The Route that a request for ``subject`` gets to: the longest path of the host, else of its
-    wildcard; or one that wants to have it and is refused. None where no Route by host is meant."""
+    """The Route that a request for ``subject`` gets to by the maps as they should be; or, where
+    there is none, one that is not served and names this host. None where no Route by host is
+    meant."""
     web = routing.web
     scheme, is_url, rest = subject.rpartition("://")
     place, slash, path = rest.partition("/")
@@ -30,29 +45,38 @@ def route_by_url(subject: str, routing: Routing) -> Key | None:
     number = port_number(place.partition(":")[2])
     # One that a port is shared for is found by it; at the listeners, Routes have any.
     at = number if any(web.port(route.key) == number for route in web.routes) else None
-    claims = [
-        (route, claim)
-        for route in web.routes
-        if web.port(route.key) == at and (claim := web.claim(route.key))
-    ]
-    patterns = (host, f"*.{host.partition('.')[2]}")
-    for pattern in patterns:
-        found = [
-            (len(claim.path), route.key)
-            for route, claim in claims
-            if claim.pattern == pattern
-            and _hears(scheme.lower(), claim.termination, claim.insecure)
-            and _is_below(path, claim.path)
-        ]
-        if found:
-            return max(found)[1]
+    entries = _entries(scheme.lower(), host, path, at)
+    return web.finds(entries) or _unserved(scheme.lower(), host, path, at, web)
+
+
+def _entries(scheme: str, host: str, path: str, port: int | None) -> Iterator[ClaimKey]:
+    """The entries that find a request, in the order in which HAProxy looks for them; where the
+    scheme is not said, the most specific one first."""
+    names = request_names(host)
+    if port is not None:
+        if scheme != "http":
+            yield from (ClaimKey(PORTS, request_port_entry(name, port)) for name in names)
+        return
+    if scheme == "https":
+        yield from (ClaimKey(SNI, name) for name in names)
+    for name in names:
+        prefixes = _PREFIXES.get(scheme, (CLEAR, ENDED))
+        yield from (ClaimKey(HOSTS, entry) for entry in request_entries(name, path, prefixes))
+        if scheme not in _PREFIXES:
+            yield ClaimKey(SNI, name)
+
+
+def _unserved(scheme: str, host: str, path: str, port: int | None, web: Web) -> Key | None:
+    """Of the Routes that have no backend, the one that a request would most likely be for: a path
+    or a host that it may not have is no key of a map."""
+    patterns = request_names(host)
     wanting = [
         (patterns.index(its_host), not _is_below(path, asked.path), -len(asked.path), route.key)
         for route in web.routes
-        if web.port(route.key) == at
-        and isinstance(web.found(route.key), Refusal)
+        if web.port(route.key) == port
+        and web.unit(route.key) is None
         and (its_host := _host_in((asked := web.asked(route.key)).host)) in patterns
-        and _hears(scheme.lower(), *_tls_of(route))
+        and _hears(scheme, route)
     ]
     return min(wanting)[-1] if wanting else None
 
@@ -62,16 +86,13 @@ def _host_in(place: str) -> str:
     return place.partition(":")[0].rstrip(".").lower()
 
 
-def _tls_of(route: Route) -> tuple[str, str]:
-    """The termination and the policy for requests in clear that a Route asks for."""
-    tls = route.tls
-    return ("http", "") if tls is None else (tls.termination, tls.insecure_policy)
-
-
-def _hears(scheme: str, termination: str, insecure: str) -> bool:
+def _hears(scheme: str, route: Route) -> bool:
     """Whether a request of the scheme, if it is said, is one for such a Route."""
+    termination = termination_of(route)
+    if termination is None:
+        return True  # whatever was meant
     if scheme == "http":
-        return termination == "http" or insecure in ("Allow", "Redirect")
+        return termination == "http" or insecure_of(route, termination) != "None"
     return scheme != "https" or termination != "http"
 
 

@@ -183,6 +183,10 @@ class Web:
         unit = None if of is None else self.unit(of)
         return unit if of and unit and self._may_lead(key, of, unit) else None
 
+    def finds(self, keys: Iterable[ClaimKey]) -> Key | None:
+        """The Route that the first of ``keys`` that anybody with a backend wants is of."""
+        return next((route for key in keys if (route := self._of(key))), None)
+
     def claim(self, route: Key) -> WebClaim | None:
         """The host and path that the Route has."""
         return self._hosts.active(route)

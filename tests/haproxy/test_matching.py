@@ -28,7 +28,13 @@ from stand import EchoServer, Stand, fresh_ip
 from whole_map import holders
 
 from sidecar.haproxy.naming import web_backend_name
-from sidecar.listeners.web_keys import WebKey, sni_entry, web_key
+from sidecar.listeners.web_keys import (
+    WebKey,
+    request_entries,
+    request_names,
+    sni_entry,
+    web_key,
+)
 
 #: Backends of each class; a world has no more Routes.
 COUNT = 10
@@ -139,6 +145,25 @@ def test_as_the_original_chooses(web: Web, data: st.DataObject) -> None:
         wanted = originals_choice(originals, host, target)
         found = by_backend.get(chosen(web, host, target) or "")
         assert found == wanted or hidden(found, wanted), (host, target)
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_by_which_entry_a_request_is_found(web: Web, data: st.DataObject) -> None:
+    """What `why` says of a URL is what HAProxy does."""
+    routes = data.draw(_ROUTES)
+    serve(web, *routes)
+    keys = [web_key(host, path, wildcard=wildcard) for host, path, wildcard in routes]
+    entries = holders(keys)
+    for host, target in data.draw(st.lists(_requests(routes), min_size=1, max_size=8)):
+        asked = host.partition(":")[0].rstrip("."), target.partition("?")[0]
+        found = (
+            web_backend_name("http", keys.index(entries[entry]) + 1)
+            for name in request_names(asked[0])
+            for entry in request_entries(name, asked[1])
+            if entry in entries
+        )
+        assert chosen(web, host, target) == next(found, None), (host, target)
 
 
 # -- cases by name -----------------------------------------------------------------------------

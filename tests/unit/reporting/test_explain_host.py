@@ -1,6 +1,6 @@
 """`why` and the status of Routes by host: whose a URL is, and which link breaks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route, RouteTLS
 from sidecar.model.pool import Address, WebClassName
+from sidecar.policies.unsupported import RESTRICTING
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
 from sidecar.reporting.explain_parts import World
@@ -46,8 +47,8 @@ def by_host(name: str, host: str = "a.test", path: str = "", **rest: Any) -> Rou
     return replace(item, host=host, path=path, wildcard_policy=policy)
 
 
-def routing_of(*objects: Any) -> Routing:
-    routing = routing_for(TCPPorts(POOL), denied=DENIED, web=web_for(UNITS, RULES))
+def routing_of(*objects: Any, units: Mapping[WebClassName, Sequence[Unit]] = UNITS) -> Routing:
+    routing = routing_for(TCPPorts(POOL), denied=DENIED, web=web_for(units, RULES))
     routing.apply(changes(*objects))
     routing.adopt({})
     return routing
@@ -117,6 +118,67 @@ ALL = routing_of(
 )
 def test_whose_a_url_is(subject: str, name: str | None) -> None:
     key = route_by_url(subject, ALL)
+    assert (key.name if key else None) == name
+
+
+#: Where more than one Route could be meant.
+BESIDE = routing_of(
+    by_host("slashes", "h", "//////"),
+    by_host("a", "h", "/a"),
+    by_host("passed", "any.s.test", termination="passthrough", policy="Subdomain"),
+    by_host("edge", "x.s.test", termination="edge"),
+    by_host("clear", "x.s.test", "/clear"),
+    by_host("exact", "y.t.test", termination="passthrough"),
+    by_host("wild", "any.t.test", policy="Subdomain"),
+    replace(
+        by_host("redirected", "r.test", "/r"), tls=RouteTLS("Edge", insecure_policy="Redirect")
+    ),
+    # What the router takes for None.
+    replace(by_host("none", "n.test"), tls=RouteTLS("edge", insecure_policy="allow")),
+    replace(
+        by_host("never", "v.test", termination="passthrough"),
+        tls=RouteTLS("passthrough", insecure_policy="Allow"),
+    ),
+    replace(by_host("closed", "c.test"), unsupported=RESTRICTING),
+    by_host("odd", "o.test", termination="odd"),
+    units={
+        "http": [web_backend_name("http", number) for number in range(1, 20)],
+        "passthrough": [web_backend_name("passthrough", number) for number in range(1, 5)],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("http://h/a", "a"),
+        ("http://h/a/b", "a"),
+        ("http://h/b", "slashes"),
+        ("http://h//////x", "slashes"),
+        # Its SNI is looked up first, a wildcard's too.
+        ("https://x.s.test/", "passed"),
+        ("http://x.s.test/", None),
+        ("http://x.s.test/clear", "clear"),
+        ("https://x.s.test/clear", "passed"),
+        ("x.s.test", "edge"),
+        ("x.s.test/clear", "clear"),
+        ("y.t.test", "exact"),
+        ("https://y.t.test/x", "exact"),
+        ("http://y.t.test/x", "wild"),
+        ("http://r.test/r/1", "redirected"),
+        ("https://r.test/r", "redirected"),
+        ("http://r.test/", None),
+        ("http://n.test", None),
+        ("https://n.test", "none"),
+        ("http://v.test", None),
+        ("v.test", "never"),
+        ("c.test/x", "closed"),
+        ("http://o.test", "odd"),
+        ("https://o.test", "odd"),
+    ],
+)
+def test_whose_a_url_is_where_several_could_be_meant(subject: str, name: str | None) -> None:
+    key = route_by_url(subject, BESIDE)
     assert (key.name if key else None) == name
 
 
