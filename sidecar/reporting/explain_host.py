@@ -140,7 +140,10 @@ def _certificate_link(route: Route, web: Web) -> Link:
     certificates = web.certificates
     certificate = certificates.of(route.key)
     title = certificate.title if certificate else "the default one"
-    if not certificates.is_known or certificates.is_served(route.key):
+    if not certificates.is_known:
+        unseen = "not compared with what HAProxy serves, which the running sidecar does"
+        return Link("certificate", "info", f"{title} should be shown; {unseen}")
+    if certificates.is_served(route.key):
         return Link("certificate", "ok", title)
     failure = certificates.failure(route.key) or "it is being loaded"
     return Link("certificate", "bad", f"{title}: not served yet", (), failure)
