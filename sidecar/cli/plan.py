@@ -6,10 +6,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from sidecar.cli.context import load_settings, read_haproxy, read_source
+from sidecar.cli.context import haproxy_at, load_settings, read_source
 from sidecar.cli.screen import make_console
 from sidecar.common.durations import format_duration
+from sidecar.control.certificate_keeper import Prospect
 from sidecar.control.holds import held_units, holds_file
+from sidecar.daemon.assembly import make_certificates
 from sidecar.haproxy.dialect import Dialect
 from sidecar.haproxy.operations import ClosePort, EndSessions
 from sidecar.haproxy.state import ObservedUnit
@@ -30,7 +32,13 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     it, with what it waits for."""
     settings = load_settings(config)
     snapshot = read_source(settings)
-    process, observed = read_haproxy(settings, snapshot)
+    with haproxy_at(settings) as client:
+        process, observed = snapshot.look(client)
+        keeper = make_certificates(
+            settings, snapshot.listeners, snapshot.routing, client, lambda _: {}
+        )
+        prospect = keeper.prospect() if keeper else Prospect()
+    snapshot.routing.serve(prospect.now)
     held = held_units(holds_file(settings.haproxy.state_file))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
     # has had no server.
@@ -54,38 +62,57 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
         )
         plans.append(now)
         waits += _waits(settings, now, later)
+    # What comes once HAProxy serves the certificates that it does not serve yet.
+    begun = {item.unit: set(item.operations) for item in plans}
+    for unit in snapshot.routing.serve(prospect.then).units & begun.keys():
+        seen, claimed = observed[unit], snapshot.routing.claim(unit)
+        then = plan_unit(schedule.desired(claimed, seen, 0.0), seen, kind, can_add=can_add)
+        waits += [
+            f"{operation.command()}, when HAProxy serves the certificate"
+            for operation in then.expose
+            if operation not in begun[unit]
+        ]
     lines = [
         str(operation.command()) for phase in PHASES for item in plans for operation in phase(item)
     ]
     lines += filter(None, map(_ending_line, plans))
+    lines = [*map(_certificate_line, prospect.changes), *lines]
     if as_diff:
-        _print_diff(plans, observed, snapshot.routing)
+        _print_diff(prospect, plans, observed, snapshot.routing)
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
-    if not lines and not waits:
-        sys.stderr.write(f"nothing to do: HAProxy has converged{_unasked(snapshot.routing)}\n")
+    if not lines and not waits and not prospect.problems:
+        sys.stderr.write("nothing to do: HAProxy has converged\n")
     elif not lines:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
     if held:
         sys.stderr.write(f"skipped (held): {format_ports(ports_of(held))}\n")
-    for problem in snapshot.problems:
+    for problem in (*snapshot.problems, *prospect.problems):
         sys.stderr.write(f"problem: {problem}\n")
 
 
-def _unasked(routing: Routing) -> str:
-    """What is not known here."""
-    has_any = routing.web is not None and bool(routing.web.certificates.wanted)
-    return "; certificates were not looked at, status tells of them" if has_any else ""
+def _certificate_line(change: tuple[str, str, str]) -> str:
+    """Not as commands: they are several, with a look at HAProxy between them, and have a key."""
+    what, before, after = change
+    if before and after:
+        return f"# certificate for {what}: {after} replaces the one with {before}"
+    return f"# certificate for {what}: " + (f"{after} is loaded" if after else f"{before} goes")
 
 
 def _print_diff(
+    prospect: Prospect,
     plans: Iterable[Plan],
     observed: Mapping[Unit, ObservedUnit],
     routing: Routing,
 ) -> None:
     """Each port's difference under its name, as in a patch; red and green on a terminal."""
     console = make_console()
+    for what, *texts in prospect.changes:
+        console.print(Text(f"certificate for {what}", "bold"))
+        for sign, colour, text in zip("-+", ("red", "green"), texts, strict=True):
+            if text:
+                console.print(Text(f"{sign} {text}", colour, overflow="fold"))
     for item in filter(None, plans):
         seen, claimed = observed[item.unit], routing.claim(item.unit)
         owner = claimed.route.title if claimed else "unclaimed"

@@ -8,13 +8,14 @@ certificate stays for as long as an entry of it leads anywhere. For the loop's t
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.common.errors import CommandRefusedError
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
-from sidecar.planning.certificates import WantedEntry
+from sidecar.planning.certificates import WantedEntry, replacements, served
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,18 @@ _OTHER_CONFIG = "render haproxy.cfg from these settings and restart HAProxy"
 
 #: After a failure: this long, then twice as long, and so on.
 _RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a sidecar would make of HAProxy's certificates. ``now``: what is served; ``then``: what
+    will be, if HAProxy takes it all. ``changes``: for a person, each (what, before, after), "" for
+    none. ``problems``: what will not be as wanted, a line each."""
+
+    now: Shown = field(default_factory=Shown)
+    then: Shown = field(default_factory=Shown)
+    changes: tuple[tuple[str, str, str], ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class CertificateKeeper:
@@ -118,6 +131,46 @@ class CertificateKeeper:
         self._judge_default(str(refused or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
         return Shown(served, failures)
+
+    def prospect(self) -> Prospect:
+        """What `step` would do, of one who knows nothing yet; does nothing of it. Raises
+        RuntimeAPIError when HAProxy goes away."""
+        wanted = self._certificates.wanted
+        entries, pems, failures = self._make(wanted)
+        problems = []
+        titles = {
+            entry.certificate: wanted[pattern].certificate.title
+            for pattern, entry in entries.items()
+        }
+        if self._default:
+            self._default[1].look()
+            if certificate := self._default[1].certificate:
+                name = str(self._default[0])
+                pems[name], titles[name] = certificate.pem, certificate.title
+            if problem := self._default[1].problem:
+                problems.append(f"web.default_certificate: {problem}")
+        try:
+            compared, observed, others = self._writer.compare(entries, pems)
+        except CommandRefusedError as exc:
+            return Prospect(problems=(*problems, f"{exc}; {_OTHER_CONFIG}"))
+        failures = {**others, **failures}
+        problems += [f"{pattern}: {problem}" for pattern, problem in sorted(failures.items())]
+        changes = []
+        for item in sorted(replacements(compared, observed), key=lambda item: item.filter):
+            stored = observed.stored.get(item.before) if item.before else None
+            before = f"serial number {stored.serial or 'none'}" if stored else item.before or ""
+            default = self._default and str(self._default[0]) in (item.before, item.after)
+            what = item.filter or ("the default one" if default else "no host")
+            changes.append((what, before, titles[item.after] if item.after else ""))
+        shown = {name: Path(file).stem for name, file in served(compared, observed).items()}
+        then = {
+            name: Path(entry.certificate).stem
+            for name, entry in entries.items()
+            if name not in others
+        }
+        return Prospect(
+            Shown(shown, failures), Shown(then, failures), tuple(changes), tuple(problems)
+        )
 
     @property
     def begins(self) -> bool:

@@ -160,8 +160,11 @@ class CertificateWriter:
             observed = self._look(wanted)
         saved = self._save(wanted, observed, contents)
         failures = _failures(wanted, observed, attempt)
-        others = {name: self._told(item) for name, item in foreign(wanted, observed).items()}
+        others = self._others(wanted, observed)
         return Written(served(wanted, observed), failures, others, saved)
+
+    def _others(self, wanted: Wanted, observed: Observed) -> dict[str, str]:
+        return {name: self._told(item) for name, item in foreign(wanted, observed).items()}
 
     def _told(self, item: ShownEntry) -> str:
         """About an entry of somebody else."""
@@ -171,6 +174,17 @@ class CertificateWriter:
             f"in HAProxy's crt-list {self._list_file} somebody else has the entry {entry}; remove"
             f" it: del ssl crt-list {self._list_file} {one_line(where, _WORDS_MAX)}"
         )
+
+    def compare(
+        self, entries: Mapping[str, WantedEntry], pems: Mapping[str, bytes]
+    ) -> tuple[Wanted, Observed, Mapping[str, str]]:
+        """What `write` would begin with, and `Written.foreign`; changes nothing. Raises as `write`
+        does."""
+        contents = self._contents(pems, _Attempt())
+        identities = {name: pem.identity for name, pem in contents.items()}
+        wanted = Wanted(self._folder, entries, identities, self._default)
+        observed = self._look(wanted)
+        return wanted, observed, self._others(wanted, observed)
 
     def _contents(self, pems: Mapping[str, bytes], attempt: _Attempt) -> dict[str, Pem]:
         made: dict[str, tuple[bytes, Pem]] = {}

@@ -101,10 +101,12 @@ class Reconciler:
                 if cause := causes.get(unit):
                     self.history.blame(unit, cause)
 
-    def prepared(self, units: Collection[Unit]) -> None:
+    def prepared(
+        self, units: Collection[Unit], causes: Mapping[Unit, Cause | str] = _NO_CAUSES
+    ) -> None:
         """What units wait for, beside the reconciler, was done as far as possible: of ``units``
         something else is so by it. Of a HAProxy that was met, they are still to be compared."""
-        self.mark(units)
+        self.mark(units, causes)
         if self._awaited is None:
             self._awaited = {unit for unit in units if unit in self._kind.classes}
             self._judge_programmed()

@@ -303,7 +303,7 @@ class Daemon:
         changed = self._routing.serve(shown)
         web = self._routing.web
         self.reconciler.known.lacking = sorted(web.certificates.missing) if web else ()
-        self.reconciler.prepared(changed.units)
+        self.reconciler.prepared(changed.units, dict(self._routing.certified(changed.units)))
         self._change_log.mark(changed, ())
         if self._reporter:
             self._collector.mark(changed, ())

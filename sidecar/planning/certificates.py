@@ -15,7 +15,7 @@ entries and certificates are left alone. The default certificate, and one of whi
 another serial number or fingerprint than its own, are replaced under their name. Pure.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,6 +79,40 @@ class Steps:
 
     def __bool__(self) -> bool:
         return bool(self.load or self.add or self.remove or self.delete)
+
+
+class Replacement(NamedTuple):
+    """What will be another one, for a person. ``filter``: whose clients are shown it, "" for the
+    default certificate and for one that no entry has. ``before``, ``after``: certificates, None for
+    none; the same where only its content or its entry's options change."""
+
+    filter: str
+    before: str | None
+    after: str | None
+
+
+def replacements(wanted: Wanted, observed: Observed) -> Iterator[Replacement]:
+    """What the steps from ``observed`` to ``wanted`` come to; nothing if there are none."""
+    default = wanted.default
+    if default in wanted.identities and default and not is_loaded(default, wanted, observed):
+        yield Replacement("", default if default in observed.stored else None, default)
+    kept, leaving = _sorted_out(wanted, observed)
+    # filter -> the certificate of its first entry that goes
+    former: dict[str, str] = {}
+    for entry in (item.entry for item in leaving):
+        for name in entry.filters or ("",):
+            former.setdefault(name, entry.certificate)
+    for name, item in wanted.entries.items():
+        good = name in kept and is_loaded(item.certificate, wanted, observed)
+        if not good or name in former:
+            yield Replacement(name, former.get(name), item.certificate)
+    for name, certificate in former.items():
+        if name not in wanted.entries:
+            yield Replacement(name, certificate, None)
+    needed = {*wanted.names, *(item.entry.certificate for item in observed.entries)}
+    for name, stored in observed.stored.items():
+        if wanted.is_ours(name) and name not in needed and stored.status != _USED:
+            yield Replacement("", name, None)
 
 
 def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ()) -> Steps:
@@ -160,7 +194,20 @@ def foreign(wanted: Wanted, observed: Observed) -> dict[str, ShownEntry]:
 
 def _leaving(wanted: Wanted, observed: Observed) -> Iterable[ShownEntry]:
     """Our entries that are not wanted, or there for a second time, and that nobody would miss."""
-    kept: set[str] = set()  # filters
+    kept, former = _sorted_out(wanted, observed)
+    in_place = {
+        name for name in kept if is_used(wanted.entries[name].certificate, wanted, observed)
+    }
+    for item in former:
+        # Without a filter it serves the names in its certificate, which may be any.
+        positive = [name for name in item.entry.filters if not name.startswith("!")]
+        if in_place.issuperset(wanted.entries.keys() & (positive or wanted.entries.keys())):
+            yield item
+
+
+def _sorted_out(wanted: Wanted, observed: Observed) -> tuple[set[str], list[ShownEntry]]:
+    """The filters whose entry is as wanted, and our other entries."""
+    kept: set[str] = set()
     former: list[ShownEntry] = []
     for item in observed.entries:
         entry = item.entry
@@ -172,11 +219,4 @@ def _leaving(wanted: Wanted, observed: Observed) -> Iterable[ShownEntry]:
             kept.add(name)
         else:
             former.append(item)
-    in_place = {
-        name for name in kept if is_used(wanted.entries[name].certificate, wanted, observed)
-    }
-    for item in former:
-        # Without a filter it serves the names in its certificate, which may be any.
-        positive = [name for name in item.entry.filters if not name.startswith("!")]
-        if in_place.issuperset(wanted.entries.keys() & (positive or wanted.entries.keys())):
-            yield item
+    return kept, former

@@ -5,7 +5,7 @@ of an event does not grow with the number of Routes; the result is the same as f
 not know of HAProxy, slots or time, and imports no I/O.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from sidecar.listeners.host_rules import WebClaim
@@ -301,6 +301,15 @@ class Routing:
             if claimed := self._claimed.pop(unit, None):
                 self._parts[unit] = claimed.resolution.parts
         return Changed(frozenset(units), frozenset(routes))
+
+    def certified(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, str]]:
+        """Of those that `serve` has: why, for the history."""
+        for unit in units:
+            owner = self._owners.get(unit)
+            claim = self.web.claim(owner) if self.web and owner else None
+            if self.web and owner and claim:
+                does = "serves" if self.web.certificates.is_served(owner) else "does not serve"
+                yield unit, f"HAProxy {does} the certificate of {claim.pattern}"
 
     def adopt(self, leads: Mapping[ClaimKey, Unit]) -> None:
         """HAProxy was met, which all units are compared with then. ``leads``: see `Web.adopt`."""

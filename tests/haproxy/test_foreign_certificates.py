@@ -56,6 +56,9 @@ def test_it_is_said_with_what_to_do(
         for command in ("why", "status"):
             shown = one_line(run_cli(command, HOST, "-c", web.stand.settings_file).out)
             assert f"somebody else has the entry {FILE} {HOST}" in shown
+        told_too = run_cli("plan", "-c", web.stand.settings_file)
+        assert f"problem: {HOST}: {message()}\n" in told_too.err
+        assert "converged" not in told_too.err
         web.stand.client.ask(message().partition("; remove it: ")[2])
         await_(lambda: web.ended(HOST) == "a", "it is served")
         assert asked(web, HOST).fingerprint == fingerprint(own)
@@ -64,4 +67,4 @@ def test_it_is_said_with_what_to_do(
         assert "\nhaproxy_sidecar_converged 1.0\n" in get(web.stand, "/metrics").body
         nothing = run_cli("plan", "-c", web.stand.settings_file)
         assert (nothing.code, nothing.out) == (0, "")
-        assert "certificates were not looked at" in nothing.err
+        assert nothing.err == "nothing to do: HAProxy has converged\n"

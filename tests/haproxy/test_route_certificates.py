@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from by_host import Asking, MakeNamed, NamedServer, WebStand, ask_over, host_app
+from cli import Result, run_cli
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from handshake import shake_hands
@@ -18,6 +19,7 @@ from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
 from sidecar.cli.render import write_files
+from sidecar.control.history import history_json
 
 ROOT = CA.root()
 
@@ -394,3 +396,56 @@ def test_a_line_that_would_keep_haproxy_from_starting_goes_when_it_is_rendered(
     web.stand.start_haproxy()
     assert asked(web, "good.example").fingerprint == fingerprint(good)
     assert web.ended("good.example") == "good"
+
+
+def test_plan_tells_of_certificates(make_stand: MakeStand, named: MakeNamed) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    ours = ("-c", web.stand.settings_file)
+    first, second, other = (ROOT.leaf(host) for host in ("a.example", "a.example", "b.example"))
+
+    def plan(*more: str) -> Result:
+        found = run_cli("plan", *more, *ours)
+        assert "PRIVATE" not in f"{found.out}{found.err}"
+        assert not any(line in found.out for line in first.key_pem.splitlines()[1:-1])
+        return found
+
+    web.stand.write("web.yaml", *app("web", "a.example", server, first))
+    # The servers come at once, the entries with the certificate.
+    told = plan()
+    assert told.code == 0
+    (line, *commands) = told.out.splitlines()
+    assert line.startswith("# certificate for a.example: CN=")
+    assert line.endswith(" is loaded")
+    assert not [command for command in commands if "1a.example" in command]
+    waits = [item for item in told.err.splitlines() if item.startswith("later: add map ")]
+    assert len(waits) == 2
+    assert all("1a.example" in item for item in waits)
+    assert all(item.endswith(", when HAProxy serves the certificate") for item in waits)
+    assert plan() == told, "it changes nothing"
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "a.example", first)
+        converged(daemon)
+        assert plan() == (0, "", "nothing to do: HAProxy has converged\n")
+        # Why its entries came.
+        entries = history_json(daemon.reconciler.history, None)["entries"]
+        causes = {item["causes"] for item in entries if "1a.example" in item["command"]}
+        assert causes == {("HAProxy serves the certificate of a.example",)}
+    web.stand.write(
+        "web.yaml", *app("web", "a.example", server, second), *app("b", "b.example", server, other)
+    )
+    out = plan().out.splitlines()
+    assert out[0].startswith("# certificate for a.example: CN=")
+    assert f" replaces the one with serial number {serial(first)}" in out[0]
+    assert out[1].startswith("# certificate for b.example: CN=")
+    shown = plan("--diff").out
+    assert shown.startswith(f"certificate for a.example\n- serial number {serial(first)}\n+ CN=")
+    web.stand.remove("web.yaml")
+    told = plan()
+    assert f"# certificate for a.example: serial number {serial(first)} goes\n" in told.out
+    assert asked(web, "a.example").fingerprint == fingerprint(first), "it changes nothing"
+
+
+def serial(issued: Issued) -> str:
+    """As HAProxy has it."""
+    number = f"{x509.load_pem_x509_certificate(issued.pem.encode()).serial_number:X}"
+    return number.zfill(len(number) + len(number) % 2)

@@ -17,6 +17,7 @@ from sidecar.planning.certificates import (
     foreign,
     is_loaded,
     plan,
+    replacements,
     served,
 )
 
@@ -150,6 +151,23 @@ def test_from_anything_to_anything_without_a_gap(want: Wanted, seen: Observed) -
         item.certificate for item in want.entries.values()
     }
     assert set(others) <= set(seen.entries)
+
+
+@given(WANTED, observations())
+def test_what_is_told_beforehand_is_what_comes(want: Wanted, seen: Observed) -> None:
+    told = list(replacements(want, seen))
+    assert bool(told) == bool(plan(want, seen))
+    by_filter = {item.filter: item for item in told if item.filter}
+    for host in HOSTS:
+        now, then = serves(seen, host), want.entries.get(host)
+        if host not in by_filter and now and want.is_ours(now):
+            assert now == (then and then.certificate)
+    for _ in range(4):
+        seen = after(seen, plan(want, seen))
+    for host, item in by_filter.items():
+        if host in HOSTS and item.after:
+            assert serves(seen, host) in (item.after, *OTHERS)
+    assert not list(replacements(want, seen))
 
 
 @given(WANTED, observations(), st.sets(st.sampled_from(OURS)))
