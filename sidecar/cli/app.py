@@ -189,7 +189,10 @@ def why(
     config: Config = None,
     json: JSON = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Connect to each server and through the port.")
+        bool,
+        typer.Option(
+            "--probe", help="Connect to each server, and through the port or the listeners."
+        ),
     ] = False,
 ) -> None:
     """Explain why a port, Route or URL works or not, step by step.

@@ -15,7 +15,7 @@ from typer import Exit
 from sidecar.cli.ask import NoSidecarError, ask_sidecar
 from sidecar.cli.context import haproxy_at, load_settings, read_source
 from sidecar.cli.history import table_of
-from sidecar.cli.probe import probe
+from sidecar.cli.probe import probe, probe_host
 from sidecar.cli.screen import make_console
 from sidecar.cli.snapshot import look, refuse_another
 from sidecar.common.errors import RuntimeAPIError
@@ -89,12 +89,17 @@ def _of_haproxy(settings: Settings, subject: str) -> WhyReport:
 
 
 def _probed(settings: Settings, report: WhyReport) -> WhyReport:
-    """``report``, with how connections to its servers and its port went."""
-    found = look(settings).report
-    item = next((item for item in found.ports if item.port == report.why.port), None)
-    if item is None:
-        return report
-    results = probe(item, settings.pool().by_port[item.port])
+    """``report``, with how connections to its servers, and through its port or listeners, went."""
+    found, pool = look(settings).report, settings.pool()
+    of_route = (item for item in found.hosts if item.route == report.why.route)
+    if host := next(of_route, None):
+        shared = pool.by_port.get(host.port) if host.port else None
+        results = probe_host(host, pool.web.listeners if pool.web else (), shared)
+    elif item := next((item for item in found.ports if item.port == report.why.port), None):
+        results = probe(item, pool.by_port[item.port])
+    else:
+        nothing = Link("probe", "info", "nothing to connect to: it is not served")
+        return replace(report, why=replace(report.why, links=(*report.why.links, nothing)))
     mark: Mark = "ok" if all(result.works for result in results) else "bad"
     link = Link(
         "probe",

@@ -53,9 +53,8 @@ class ServerCertificate:
     @property
     def title(self) -> str:
         """For a person: whose it is, by whom, and until when."""
-        end = datetime.fromtimestamp(self.not_after_seconds, UTC).date().isoformat()
-        by = "itself" if self.issuer == self.subject else self.issuer
-        return f"{self.subject}, signed by {by}, valid until {end}"
+        end = datetime.fromtimestamp(self.not_after_seconds, UTC)
+        return _title(self.subject, self.issuer, end)
 
     @classmethod
     def of(cls, chain: Sequence[x509.Certificate], key: ServerKey) -> Self:
@@ -108,6 +107,17 @@ def mark_of(shown: Iterable[str]) -> str:
 
 def _fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA1()).hex().upper()  # noqa: S303  # HAProxy's
+
+
+def title_of(der: bytes) -> str:
+    """`ServerCertificate.title` of one that a server shows. Raises ValueError if it is none."""
+    shown = x509.load_der_x509_certificate(der)
+    return _title(_shown(shown.subject), _shown(shown.issuer), shown.not_valid_after_utc)
+
+
+def _title(subject: str, issuer: str, end: datetime) -> str:
+    by = "itself" if issuer == subject else issuer
+    return f"{subject}, signed by {by}, valid until {end.date().isoformat()}"
 
 
 def is_for(host_name: str, pem: bytes) -> bool:

@@ -437,3 +437,5 @@ def test_a_probe_of_a_shared_port_asks_for_nobody(make_stand: MakeStand, make_tl
         done = run_cli("why", str(SHARED), "--probe", "-c", str(stand.settings_file))
         assert done.code == 0, done.out
         assert "no name was asked for" in done.out
+        done = run_cli("why", "demo/one", "--probe", "-c", str(stand.settings_file))
+        assert f"one.example at {stand.ip}:{SHARED}: certificate " in done.out
