@@ -18,6 +18,7 @@ from sidecar.admin.queries import Queries
 from sidecar.common.errors import UsageError
 from sidecar.control.history import history_json
 from sidecar.listeners.tcp import unit_of
+from sidecar.model.desired import BackendName
 from sidecar.reporting.status import narrowed, report_json
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def make_site(
         port = query.get("port")
         if port is not None and not re.fullmatch("[0-9]{1,5}", port):
             raise UsageError("port must be a number")
-        return as_json(history_json(queries.history, unit_of(int(port)) if port else None))
+        unit = unit_of(int(port)) if port else BackendName(query.get("backend", "")) or None
+        return as_json(history_json(queries.history, unit))
 
     def why(query: Mapping[str, str]) -> Answer:
         return as_json(asdict(queries.why(query.get("subject", ""))))

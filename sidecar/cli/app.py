@@ -206,8 +206,13 @@ def why(
 
 @app.command()
 def history(
-    port: Annotated[
-        int | None, typer.Argument(metavar="PORT", help="Show only this port.", show_default=False)
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PORT|NAMESPACE/ROUTE|HOST",
+            help="Show only this port or backend.",
+            show_default=False,
+        ),
     ] = None,
     config: Config = None,
     json: JSON = False,
@@ -218,7 +223,7 @@ def history(
     """
     from sidecar.cli import history as command
 
-    command.history(config, port, as_json=json)
+    command.history(config, subject, as_json=json)
 
 
 Port = Annotated[int, typer.Argument(metavar="PORT", help="A port of the pool.")]

@@ -109,7 +109,8 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     elif not report.hosts:
         parts.append(Text("no Route has a port"))
     if report.hosts:
-        parts += [Text(), _hosts(report, servers=servers)]
+        parts += [Text()] if report.ports else []
+        parts.append(_hosts(report, servers=servers))
     parts += section(
         "notes",
         [f"{item.port} {item.owner}: {note}" for item in report.ports for note in notes(item)]

@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sidecar.common.text import counted
 from sidecar.reporting.explanation import Line, Link, Why
 from sidecar.reporting.reports import (
     AttemptsReport,
@@ -61,7 +62,7 @@ def _limit(now: int, limit: int, most: int | None) -> Link:
 
 def _requests(found: TrafficReport) -> Link:
     """How requests for a Route by host fared. Of what failed earlier nothing is wrong now."""
-    what = "connections" if found.requests is None else "requests"
+    what = "connection" if found.requests is None else "request"
     lines = [
         Line("info", f"{name}: {', '.join(told)}")
         for name, times in (("average", found.average), ("longest", found.most))
@@ -69,13 +70,15 @@ def _requests(found: TrafficReport) -> Link:
     ]
     if codes := [f"{code} {count}" for code, count in (found.responses or {}).items() if count]:
         lines.insert(0, Line("info", f"responses: {', '.join(codes)}"))
-    text = f"{found.sessions_total} {what} {found.when}, {found.sessions} now"
+    text = f"{counted(found.sessions_total, what)} {found.when}, {found.sessions} now"
     failed = found.connection_errors + found.response_errors
     again = found.retries + found.redispatches
     if not failed and not again:
         return Link("traffic", "ok", f"{text}; no server failed", tuple(lines))
-    text += f"; {found.connection_errors} were accepted by no server"
-    text += f", {found.response_errors} responses broke off, {again} attempts had to be retried"
+    were = "was" if found.connection_errors == 1 else "were"
+    text += f"; {found.connection_errors} {were} accepted by no server"
+    text += f", {counted(found.response_errors, 'response')} broke off"
+    text += f", {counted(again, 'attempt')} had to be retried"
     remedy = "is a process listening on its servers' addresses, and does it answer in time?"
     return Link("traffic", "warn" if failed else "ok", text, tuple(lines), remedy)
 
@@ -94,7 +97,9 @@ def _times(times: TimesReport) -> Iterator[str]:
 
 def _attempts(item: PortReport, found: AttemptsReport) -> Link:
     if not found.failed:
-        return Link("traffic", "ok", f"{found.sessions} connections {found.when}, none failed")
+        return Link(
+            "traffic", "ok", f"{counted(found.sessions, 'connection')} {found.when}, none failed"
+        )
     lines = tuple(
         Line("bad" if server.attempts.errors else "warn", _server(server, server.attempts))
         for server in item.servers
@@ -105,8 +110,9 @@ def _attempts(item: PortReport, found: AttemptsReport) -> Link:
         f" `haproxy-sidecar why {item.port} --probe` connects to each"
     )
     if not found.errors:
-        text = f"none of {found.sessions} connections failed {found.when}, but {found.repeated}"
-        return Link("traffic", "warn", f"{text} attempts had to be retried", lines, remedy)
+        text = f"none of {found.sessions} connections failed {found.when}"
+        text += f", but {counted(found.repeated, 'attempt')} had to be retried"
+        return Link("traffic", "warn", text, lines, remedy)
     # A few may be those that a server had when it went.
     mostly = 2 * found.errors >= found.sessions
     return Link("traffic", "bad" if mostly else "warn", found.loss, lines, remedy)

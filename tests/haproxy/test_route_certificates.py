@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import socket
 import ssl
 import threading
@@ -430,6 +431,18 @@ def test_plan_tells_of_certificates(make_stand: MakeStand, named: MakeNamed) -> 
         entries = history_json(daemon.reconciler.history, None)["entries"]
         causes = {item["causes"] for item in entries if "1a.example" in item["command"]}
         assert causes == {("HAProxy serves the certificate of a.example",)}
+        for subject in ("a.example", "demo/web"):
+            listed = run_cli("history", subject, *ours).out
+            assert "1a.example/" in listed
+            assert "HAProxy serves the certificate of a.example" in listed
+        whole = json.loads(run_cli("history", "a.example", "--json", *ours).out)
+        times = [item["at_seconds"] for item in whole["entries"]]
+        assert times == sorted(times, reverse=True)
+        assert whole["operations_total"] == daemon.reconciler.history.total
+        for subject in ("b.example", "http://a.example", "70000000", "-1", ""):
+            nobody = run_cli("history", *ours, "--", subject)
+            assert nobody.code == 2
+            assert "is not served; write a port, NAMESPACE/ROUTE or a host" in nobody.err
     web.stand.write(
         "web.yaml", *app("web", "a.example", server, second), *app("b", "b.example", server, other)
     )

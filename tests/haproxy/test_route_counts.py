@@ -66,11 +66,14 @@ def test_requests_codes_bytes_and_times_of_each_route(
         row = next(line.split() for line in table.splitlines() if "demo/dead" in line)
         assert row[-4:-1] == ["0", "1", "1"]
         assert "REQUESTS" in table
+        # Where no Route has a port, nothing stands for the ports' table.
+        assert "\n\n\n" not in table
+        assert "\n\nHOST " in table
 
         # Of what failed: a step of `why`, which is no verdict on what is now.
         why = run_cli("why", "-c", web.stand.settings_file, "dead.example").out
-        assert "1 requests in the last" in why
-        assert "1 were accepted by no server" in why
+        assert "1 request in the last" in why
+        assert "1 was accepted by no server" in why
         assert "responses: 5xx 1" in why
         why = run_cli("why", "-c", web.stand.settings_file, "http://shop.example/x").out
         assert "no server failed" in why
