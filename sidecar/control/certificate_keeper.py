@@ -1,13 +1,15 @@
 """Keeps HAProxy's certificates as Routes want them, between the steps of the loop.
 
-Owns when `sidecar.control.certificate_writer` looks, and in which order names and entries come and
-go: a host's entry follows its certificate, which `sidecar.routing.web` waits for, and its
-certificate stays for as long as an entry of it leads anywhere. For the loop's thread.
+Owns when `sidecar.control.certificate_writer` looks, and in which order certificates and a host's
+entries come and go: its entries follow its certificate, which `sidecar.routing.web` waits for, and
+that is no other one for as long as an entry leads to who is no Route of the host any more. For the
+loop's thread.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +44,9 @@ class Prospect:
 
 
 class CertificateKeeper:
-    """``folder``: of the certificates' files. ``exposed``: the hosts (or ``*.domain``) that entries
-    lead anywhere for whose TLS ended here, as HAProxy was last seen, or as it would start.
+    """``folder``: of the certificates' files. ``strays``: of some hosts (or ``*.domain``), those of
+    which an entry, for requests whose TLS ended here, leads to none of their Routes, as HAProxy was
+    last seen, or as it would start.
     ``resync_seconds``: between looks for what others changed. ``default``: what to make of the
     certificate for clients whose SNI has none, which HAProxy has by the name of its file; None: it
     stays as it is."""
@@ -53,7 +56,7 @@ class CertificateKeeper:
         writer: CertificateWriter,
         certificates: HostCertificates,
         folder: Path,
-        exposed: Callable[[], Collection[str]],
+        strays: Callable[[AbstractSet[str]], AbstractSet[str]],
         resync_seconds: float,
         *,
         default: tuple[Path, WatchedCertificate] | None = None,
@@ -62,7 +65,7 @@ class CertificateKeeper:
         self._writer = writer
         self._certificates = certificates
         self._folder = folder
-        self._exposed = exposed
+        self._strays = strays
         self._resync_seconds = resync_seconds
         self._default = default
         #: What is wrong with the default certificate, or "".
@@ -74,8 +77,8 @@ class CertificateKeeper:
         # name -> what is wrong with it, of those that were looked at; one that has its file was
         # served by HAProxy already
         self._checked: dict[str, str | None] = {}
-        # whether some of that is wanted no more, and clients may still get to it
-        self._leaving = False
+        # the hosts of which it is not what is wanted yet, because of their entries
+        self._kept: AbstractSet[str] = frozenset()
         self._changes = -1
         # host -> the name of what its clients are shown
         self._served: Mapping[str, str] = {}
@@ -92,20 +95,13 @@ class CertificateKeeper:
         is_due = fully or changes != self._changes
         if self._default and self._default[1].look():
             is_due = True
-        if not is_due and not self._leaving:
+        if not is_due and not self._kept:
             return None
         wanted = self._certificates.wanted
-        leaving = self._entries.keys() - wanted.keys()
-        # Of a host whose Routes bring none any more, it goes at once.
-        ended = leaving - self._certificates.hosts
-        exposed = ended.intersection(self._exposed()) if ended else ended
-        if not is_due and exposed == leaving:
-            return None
         entries, pems, failures = self._make(wanted)
-        # What nobody wants goes after the last entry that leads anywhere.
-        for pattern in exposed:
-            entry = entries[pattern] = self._entries[pattern]
-            pems.setdefault(entry.certificate, self._pems[entry.certificate])
+        kept: AbstractSet[str] = frozenset() if self.begins else self._keep(entries, pems)
+        if not is_due and kept == self._kept:
+            return None
         if self._default and (certificate := self._default[1].certificate):
             pems[str(self._default[0])] = certificate.pem
         try:
@@ -117,7 +113,7 @@ class CertificateKeeper:
             self._changes = changes
             return Shown({}, self._said)
         self._changes, self._entries, self._pems = changes, entries, pems
-        self._leaving = bool(exposed)
+        self._kept = kept
         failures |= {
             pattern: str(written.failures[entry.certificate])
             for pattern, entry in entries.items()
@@ -182,6 +178,22 @@ class CertificateKeeper:
     def seconds(self) -> float:
         """In how many to step again, if nothing happens before."""
         return max(0.0, self._look_at - self._clock())
+
+    def _keep(self, entries: dict[str, WantedEntry], pems: dict[str, bytes]) -> AbstractSet[str]:
+        """Let ``entries`` be what they were, for hosts that it is too soon for; which these are."""
+        changing = {
+            pattern
+            for pattern in entries.keys() | self._entries.keys()
+            if entries.get(pattern) != self._entries.get(pattern)
+        }
+        kept = self._strays(changing) if changing else frozenset[str]()
+        for pattern in kept:
+            if former := self._entries.get(pattern):
+                entries[pattern] = former
+                pems.setdefault(former.certificate, self._pems[former.certificate])
+            else:
+                del entries[pattern]
+        return kept
 
     def _plan_next(self, now: float, *, fails: bool) -> None:
         if fails:

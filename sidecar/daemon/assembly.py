@@ -4,7 +4,8 @@ Owns which setting goes where; the parts themselves do not know that there are s
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sidecar.common.errors import CertificateError, SettingsError
@@ -26,7 +27,7 @@ from sidecar.listeners.kinds import Kinds
 from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.trust import TrustFiles
-from sidecar.listeners.web_keys import ENDED, key_of_entry
+from sidecar.listeners.web_keys import ended_host, key_of_entry
 from sidecar.model.certificate_rules import judge_authority
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
@@ -166,12 +167,6 @@ def _ends_tls(listeners: Listeners, routing: Routing) -> bool:
     return bool(pool and pool.ends_tls and listeners.web and routing.web)
 
 
-def _ended_hosts(entries: Iterable[str]) -> frozenset[str]:
-    """Those that entries are of for which TLS is ended here."""
-    found = (key_of_entry(entry) for entry in entries if entry.startswith(ENDED))
-    return frozenset(key.name for key in found if key)
-
-
 def make_certificates(
     settings: Settings,
     listeners: Listeners,
@@ -185,16 +180,16 @@ def make_certificates(
         return None
     files = WebFiles.beside(settings.haproxy.state_file)
 
-    # what was saved last, and the hosts in it: there may be thousands
-    known: tuple[Mapping[str, str], frozenset[str]] = {}, frozenset()
-
-    def exposed() -> frozenset[str]:
-        # HAProxy may restart before it is saved that an entry is gone.
-        nonlocal known
-        if (entries := saved(HOSTS)) is not known[0]:
-            known = entries, _ended_hosts(entries)
-        live = _ended_hosts(key.name for key in backends.leads if key.listener == HOSTS)
-        return live | known[1]
+    def strays(hosts: AbstractSet[str]) -> AbstractSet[str]:
+        found = {
+            host
+            for entry, unit in backends.entries(HOSTS)
+            if (host := ended_host(entry)) in hosts and web.ended_host(unit) != host
+        }
+        # Of a host without any Route HAProxy may restart before it is saved that an entry is gone.
+        if gone := hosts - web.certificates.hosts:
+            found |= gone & frozenset(map(ended_host, saved(HOSTS)))
+        return found
 
     configured = settings.web.default_certificate
     return CertificateKeeper(
@@ -203,7 +198,7 @@ def make_certificates(
         ),
         web.certificates,
         files.certificates,
-        exposed,
+        strays,
         settings.timing.resync,
         default=(files.default_certificate, WatchedCertificate(configured)) if configured else None,
     )

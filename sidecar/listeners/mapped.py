@@ -60,6 +60,10 @@ class EntryMap:
         """Entry -> the unit that it leads to, as last read."""
         return {key: unit for key, unit in self._leads.items() if unit is not None}
 
+    @property
+    def entries(self) -> Iterable[tuple[str, Unit | None]]:
+        return self._leads.items()
+
     def leading(self, unit: Unit) -> frozenset[ClaimKey]:
         return self._leading.get(unit, _NOTHING)
 
@@ -248,6 +252,10 @@ class MappedBackends:
 
     def log_fields(self, unit: Unit) -> Mapping[str, object]:
         return {"backend": unit}
+
+    def entries(self, listener: str) -> Iterable[tuple[str, Unit | None]]:
+        """Of one map, and the unit that each leads to, as last read; None: none of ours."""
+        return self._map[listener].entries
 
     @property
     def leads(self) -> Mapping[ClaimKey, Unit]:

@@ -90,6 +90,14 @@ def request_entries(name: str, path: str, prefixes: Collection[str] = CLEAR) -> 
             yield from (f"{prefix}{name}{rest[:end]}" for prefix in prefixes)
 
 
+def ended_host(entry: str) -> str:
+    """The host, or ``*.domain``, that a key of hosts.map is of, if it is for requests whose TLS was
+    ended here, else ""."""
+    if not entry.startswith(ENDED):
+        return ""
+    return entry.removeprefix(ENDED).partition("/")[0].removesuffix(_END)
+
+
 def key_of_entry(entry: str) -> WebKey | None:
     """What a key of hosts.map is of, or None if it is none of ours. ``0host/a/`` is read as of
     ``/a/``, and may be of ``/a``, too."""

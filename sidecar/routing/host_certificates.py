@@ -142,6 +142,10 @@ class HostCertificates:
         """What clients of the Route's host should be shown; None: the default certificate."""
         return self._wanted(self._of[route][0]) if route in self._of else None
 
+    def host(self, route: Key) -> str | None:
+        """The pattern of the Route; None for one whose TLS does not end here."""
+        return self._of[route][0] if route in self._of else None
+
     def __contains__(self, route: Key) -> bool:
         return route in self._of
 

@@ -147,6 +147,11 @@ class Web:
         name = self._class.get(unit)
         return self._leases[name].holder(unit) if name else None
 
+    def ended_host(self, unit: Unit | None) -> str | None:
+        """The host, or ``*.domain``, of the Route that has ``unit``, if its TLS ends here."""
+        owner = self.owner(unit) if unit else None
+        return self.certificates.host(owner) if owner else None
+
     def keys(self, unit: Unit) -> frozenset[ClaimKey]:
         """Those that should lead to ``unit``."""
         owner = self.owner(unit)

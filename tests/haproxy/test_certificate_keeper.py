@@ -33,14 +33,14 @@ def claim(name: str) -> Claim:
 
 
 class Kept:
-    """A keeper, of hosts of which ``exposed`` have an entry that leads anywhere."""
+    """A keeper, of hosts of which ``strays`` have an entry that leads to none of their Routes."""
 
     def __init__(self, tls: Terminating) -> None:
         self.tls = tls
         self.hosts = HostCertificates()
-        self.exposed: set[str] = set()
+        self.strays: set[str] = set()
         self.keeper = CertificateKeeper(
-            tls.writer(), self.hosts, tls.folder, lambda: self.exposed, 3600.0
+            tls.writer(), self.hosts, tls.folder, self.strays.intersection, 3600.0
         )
 
     def step(self) -> Shown | None:
@@ -63,21 +63,42 @@ def test_a_certificate_stays_until_no_entry_of_its_host_leads_anywhere(kept: Kep
     kept.hosts.put(one, HOST, made)
     kept.step()
     await_(lambda: kept.tls.served(HOST) == made.sha1_fingerprint, "it is served")
-    kept.exposed = {HOST}
+    kept.strays.add(HOST)
     kept.hosts.remove(one.route)
     for _ in range(2):
         kept.step()
         assert kept.tls.served(HOST) == made.sha1_fingerprint
-    kept.exposed = set()
+    kept.strays.clear()
     kept.step()
     await_(lambda: kept.tls.served(HOST) == kept.tls.first.fingerprint, "it is gone")
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_host_that_changes_hands_has_another_one_once_no_entry_leads_to_the_former(
+    kept: Kept, *, had: bool
+) -> None:
+    former, latter, one = certificate(HOST), certificate(HOST), claim("one")
+    kept.hosts.put(one, HOST, former if had else None)
+    kept.step()
+    before = kept.tls.served(HOST)
+    assert (before == former.sha1_fingerprint) == had
+    kept.hosts.remove(one.route)
+    kept.hosts.put(claim("two"), HOST, latter)
+    kept.strays.add(HOST)
+    kept.hosts.put(claim("three"), "c.test", other := certificate("c.test"))
+    for _ in range(2):
+        kept.step()
+        assert kept.tls.served(HOST) == before
+    assert kept.tls.served("c.test") == other.sha1_fingerprint
+    kept.strays.clear()
+    kept.step()
+    await_(lambda: kept.tls.served(HOST) == latter.sha1_fingerprint, "it is the new one's")
 
 
 def test_of_a_host_whose_route_stays_it_goes_at_once(kept: Kept) -> None:
     made, one = certificate(HOST), claim("one")
     kept.hosts.put(one, HOST, made)
     kept.step()
-    kept.exposed = {HOST}
     kept.hosts.put(one, HOST, None)
     kept.step()
     assert kept.hosts.is_served(one.route)
