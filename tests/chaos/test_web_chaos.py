@@ -299,7 +299,7 @@ class Run:
             served = self.world.served[question]
             if question.target is not None:
                 answer = self.answer(question)
-                if answer not in (served.ready or {"(503)"}):
+                if answer not in (served.ready or {served.otherwise}):
                     yield f"{question}: {answer}, not {served}"
         if thorough:
             saved = parse_servers_state(self.stand.settings.haproxy.state_file.read_text())

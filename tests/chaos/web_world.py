@@ -104,12 +104,14 @@ Ends = Mapping[str, str]
 
 class Served(NamedTuple):
     """Who serves a question: the Route, and its pods that are ready. ``pods``: all who may answer.
-    ``matching``: of all Routes that match, who may answer while it changes hands."""
+    ``matching``: of all Routes that match, who may answer while it changes hands. ``otherwise``:
+    what HAProxy answers while no pod does."""
 
     route: WebRoute | None
     ready: frozenset[str]
     pods: frozenset[str]
     matching: frozenset[str]
+    otherwise: str = "(503)"
 
 
 NOBODY = Served(None, frozenset(), frozenset(), frozenset())
@@ -226,7 +228,10 @@ class WebWorld:
             matching = self._pods(_matching(everybody, question))
             # Where backends are few, another may wait for one still.
             pods = self._pods([route] if route else []) if limited == everybody else matching
-            self.served[question] = Served(route, ready, pods, matching)
+            # Who is passed through has no place where TLS ended.
+            misdirected = question.secured and route is None and _passes(limited, question.host)
+            otherwise = "(421)" if misdirected else "(503)"
+            self.served[question] = Served(route, ready, pods, matching, otherwise)
 
     def _pods(self, routes: Iterable[WebRoute]) -> frozenset[str]:
         return frozenset(pod for route in routes for pod in self.ends.get(route.service, {}))
@@ -244,8 +249,9 @@ def _chosen(
     """Whose ``question`` is."""
     host, target, secured = question
     if target is None:
-        names = {key_of(claim).name: route for route, claim in claims["passthrough"].items()}
-        return names.get(host) or names.get(f"*.{host.partition('.')[2]}")
+        return _passes(claims, host)
+    if secured and (passed := _passes(claims, host)) and not passed.wildcard:
+        return None
     originals = {
         _original(claim): route
         for route, claim in claims["http"].items()
@@ -253,6 +259,12 @@ def _chosen(
     }
     choice = originals_choice(originals, host, target)
     return originals[choice] if choice else None
+
+
+def _passes(claims: Mapping[str, Mapping[WebRoute, WebClaim]], host: str) -> WebRoute | None:
+    """To whom TLS for ``host`` is passed through."""
+    names = {key_of(claim).name: route for route, claim in claims.get("passthrough", {}).items()}
+    return names.get(host) or names.get(f"*.{host.partition('.')[2]}")
 
 
 def _matching(
