@@ -144,9 +144,9 @@ def startable(text: str) -> str:
 
 def _is_startable(line: str) -> bool:
     name, _, rest = line.partition(" ")
-    options, _, host = rest.rpartition(" ")
+    options, _, names = rest.rpartition("] ")
     try:
-        whole = ListEntry(name, options.removeprefix("[").removesuffix("]"), (host,)).line
+        whole = ListEntry(name, options.removeprefix("["), tuple(names.split(" "))).line
     except LocalProtocolError:
         return False
     return whole == line and _read(Path(name)) is not None

@@ -17,6 +17,7 @@ from sidecar.common.errors import CommandRefusedError
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
+from sidecar.model.certificates import outranks
 from sidecar.planning.certificates import WantedEntry, replacements, served
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
 
@@ -239,6 +240,7 @@ class CertificateKeeper:
         pems: dict[str, bytes] = {}
         failures: dict[str, str] = {}
         checked: dict[str, str | None] = {}
+        outranked = _outranked(wanted)
         for pattern, (certificate, own) in wanted.items():
             name = str(self._folder / f"{certificate.name}.pem")
             if name not in self._checked and not Path(name).exists():
@@ -251,7 +253,20 @@ class CertificateKeeper:
                     entries[pattern] = former
                     pems[former.certificate] = self._pems[former.certificate]
                 continue
-            entries[pattern] = WantedEntry(name, _HTTP_2 if own else "")
+            excluded = outranked.get(pattern, ())
+            entries[pattern] = WantedEntry(name, _HTTP_2 if own else "", tuple(excluded))
             pems[name] = certificate.pem
         self._checked = checked
         return entries, pems, failures
+
+
+def _outranked(wanted: Mapping[str, HostCertificate]) -> Mapping[str, list[str]]:
+    """``*.domain`` -> the hosts whose certificates HAProxy would not show beside its own."""
+    found: dict[str, list[str]] = {}
+    for host in sorted(wanted):
+        domain = f"*.{host.partition('.')[2]}"
+        if host != domain and domain in wanted:
+            own, other = wanted[host].certificate, wanted[domain].certificate
+            if outranks(other.algorithm, own.algorithm):
+                found.setdefault(domain, []).append(host)
+    return found

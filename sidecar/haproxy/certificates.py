@@ -17,7 +17,10 @@ crt-list says which certificate is for which SNI. The rules, measured on 2.6, 3.
   entry, are taken without a word.
 * A PEM without a certificate makes a CA file of none, successfully.
 
-An entry has one filter here, and no ``ca-file`` among its options: replacing the certificate
+* Of the certificates for an SNI, and those for its wildcard, the kind of key counts first: see
+  `sidecar.model.certificates.outranks`. Unless the wildcard's entry says ``!`` and the name.
+
+An entry has one name here, and no ``ca-file`` among its options: replacing the certificate
 between two changes of such a CA file kills 2.6 and 3.0 (haproxy #3165). Pure.
 """
 
@@ -41,7 +44,11 @@ _NAME = re.compile(r"/[A-Za-z0-9_/.+@~=-]+")
 _EXTRA = (".key", ".ocsp", ".issuer", ".sctl")
 
 #: A host name, or one with a wildcard for its first label, as clients send it.
-_FILTER = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+_HOST = r"(?=[^ ]{1,253}(?: |\Z))[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
+_FILTERS = re.compile(rf"{_HOST}|(?=[^ ]{{1,253}}(?: |\Z))\*\.{_HOST}(?: !{_HOST})*")
+
+#: A command may have 16 kB, with all else in it.
+_FILTERS_MAX = 8000
 
 #: All that an entry of ours may have. HAProxy shows several options in an order of its own: with
 #: one more, they must be written in that, or they look changed for ever.
@@ -83,21 +90,31 @@ def checked_name(name: str) -> str:
 
 
 class ListEntry(NamedTuple):
-    """An entry of a crt-list. ``options``: as between its brackets; empty: those of the bind."""
+    """An entry of a crt-list. ``options``: as between its brackets; empty: those of the bind.
+    ``filters``: names, and with a ``!`` those that others' wildcards are not for."""
 
     certificate: str
     options: str
     filters: tuple[str, ...]
 
     @property
+    def is_wildcard(self) -> bool:
+        return any(name.startswith("*.") for name in self.filters)
+
+    @property
     def line(self) -> str:
         """As payloads and files have it. Raises LocalProtocolError if HAProxy would read another,
         or not start with it."""
         checked_name(self.certificate)
-        if len(self.filters) != 1 or not _FILTER.fullmatch(self.filters[0]):
+        if not _FILTERS.fullmatch(" ".join(self.filters)):
             raise LocalProtocolError(
                 f"certificate {self.certificate}: {shown(' '.join(self.filters))} must be one host"
-                " name in lower case, or *. and one"
+                " name in lower case, or *. and one and then such with a ! before them"
+            )
+        if len(" ".join(self.filters)) > _FILTERS_MAX:
+            raise LocalProtocolError(
+                f"certificate {self.certificate}: too many hosts of {self.filters[0]} have one that"
+                " HAProxy would not prefer to it; use one with another kind of key"
             )
         if self.options and not _OPTIONS.fullmatch(self.options):
             raise LocalProtocolError(
@@ -118,11 +135,12 @@ class ShownEntry(NamedTuple):
 class Stored(NamedTuple):
     """A certificate or CA file in HAProxy. ``serial``: empty while it is. ``fingerprints``: of
     each certificate in a CA file; of a certificate only that which is served. Those with keys of
-    Ed25519 have none."""
+    Ed25519 have none. ``algorithm``: of a certificate's key, like ``EC256``; empty for those."""
 
     status: str
     serial: str
     fingerprints: tuple[str, ...]
+    algorithm: str = ""
 
     def is_of(self, identity: Identity) -> bool:
         """Whether that is the certificate which is served."""
@@ -185,7 +203,8 @@ def parse_stored(text: str) -> Stored | None:
         fields.setdefault(key, []).append(value)
     (status, *_) = fields.get("Status", [""])
     (serial, *_) = fields.get("Serial", [""])
-    return Stored(status, serial, tuple(fields.get("SHA1 FingerPrint", [])))
+    (algorithm, *_) = fields.get("Algorithm", [""])
+    return Stored(status, serial, tuple(fields.get("SHA1 FingerPrint", [])), algorithm)
 
 
 def parse_entries(text: str) -> tuple[ShownEntry, ...] | None:

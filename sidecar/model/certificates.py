@@ -28,6 +28,9 @@ ServerKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
 #: Of a sha256, in hex: no two contents ever have the same, and it is short in a list of thousands.
 _NAME_CHARACTERS = 32
 
+#: Beginnings of ``Algorithm`` in ``show ssl cert``, by HAProxy's preference; it names no others.
+_RANKED = ("EC", "RSA")
+
 #: Most of a subject, an issuer or a name that is shown, in characters.
 _SHOWN_MAX = 256
 
@@ -39,7 +42,8 @@ class ServerCertificate:
     ``name``: by content, in the letters of hex. ``pem``: what HAProxy gets; never shown, and left
     out of comparisons, which show what differs: the name stands for it.
     ``not_after_seconds``: Unix time. ``serial``, ``sha1_fingerprint``: as ``show ssl cert`` has
-    them, upper-case hex; of an Ed25519 certificate it has no fingerprint.
+    them, upper-case hex; of an Ed25519 certificate it has no fingerprint. ``algorithm``: how that
+    begins there.
     """
 
     name: str
@@ -49,6 +53,7 @@ class ServerCertificate:
     not_after_seconds: float
     serial: str
     sha1_fingerprint: str
+    algorithm: str
 
     @property
     def title(self) -> str:
@@ -70,6 +75,7 @@ class ServerCertificate:
             not_after_seconds=leaf.not_valid_after_utc.timestamp(),
             serial=_hex(leaf.serial_number),
             sha1_fingerprint=_fingerprint(leaf),
+            algorithm=_algorithm(key),
         )
 
 
@@ -97,6 +103,26 @@ class CertificateAuthority:
     def text(self) -> str:
         """The PEM, as a file has it."""
         return self.pem.decode("ascii")
+
+
+def outranks(algorithm: str, other: str) -> bool:
+    """Whether HAProxy shows a certificate of the former rather than one of the latter, if both are
+    for an SNI, though the former were for a wildcard and the latter for just that host."""
+    return _rank(algorithm) < _rank(other)
+
+
+def _rank(algorithm: str) -> int:
+    return next((n for n, start in enumerate(_RANKED) if algorithm.startswith(start)), len(_RANKED))
+
+
+def _algorithm(key: ServerKey) -> str:
+    match key:
+        case EllipticCurvePrivateKey():
+            return "EC"
+        case RSAPrivateKey():
+            return "RSA"
+        case Ed25519PrivateKey():
+            return ""
 
 
 def mark_of(shown: Iterable[str]) -> str:

@@ -21,15 +21,18 @@ from typing import NamedTuple
 
 from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored, is_name
 from sidecar.haproxy.pem import Identity
+from sidecar.model.certificates import outranks
 
 _USED = "Used"
 
 
 class WantedEntry(NamedTuple):
-    """For one filter. ``options``: see `ListEntry`."""
+    """For one filter. ``options``: see `ListEntry`. ``excluded``: hosts that a wildcard is not
+    for."""
 
     certificate: str
     options: str
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Wanted:
 
     def entry(self, name: str) -> ListEntry:
         """The one for the filter ``name``."""
-        return ListEntry(*self.entries[name], (name,))
+        certificate, options, excluded = self.entries[name]
+        return ListEntry(certificate, options, (name, *(f"!{host}" for host in excluded)))
 
     @property
     def names(self) -> Iterable[str]:
@@ -136,7 +140,9 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
     )
     if load or add:
         return Steps(load, add)
-    remove = tuple(item for item in _leaving(wanted, observed) if item not in refused)
+    leaving = [item for item in _leaving(wanted, observed) if item not in refused]
+    # What a wildcard is not for any more has its own, or a former one, until that is so.
+    remove = tuple(sorted(leaving, key=lambda item: not item.entry.is_wildcard))
     staying = set(observed.entries).difference(remove)
     needed = {item.entry.certificate for item in staying}.union(wanted.names)
     users = {item.entry.certificate for item in remove}
@@ -178,7 +184,28 @@ def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
         fits = certificate not in wanted.identities or is_loaded(certificate, wanted, observed)
         if not further and stored and stored.status == _USED and fits:
             shown[name] = certificate
+    for name in _outranked(shown, observed):
+        del shown[name]
     return shown
+
+
+def _outranked(shown: Mapping[str, str], observed: Observed) -> set[str]:
+    """The hosts whose clients get the certificate of a wildcard, though they have one."""
+    algorithms = {name: stored.algorithm for name, stored in observed.stored.items()}
+    # *.domain -> its entries' certificates, and whom they are not for
+    wildcards: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for entry, _ in observed.entries:
+        for name in entry.filters:
+            if name.startswith("*."):
+                wildcards.setdefault(name, []).append((entry.certificate, entry.filters))
+    return {
+        name
+        for name, certificate in shown.items()
+        for other, filters in wildcards.get(f"*.{name.partition('.')[2]}", ())
+        if not name.startswith("*.")
+        and f"!{name}" not in filters
+        and outranks(algorithms.get(other, ""), algorithms[certificate])
+    }
 
 
 def foreign(wanted: Wanted, observed: Observed) -> dict[str, ShownEntry]:
@@ -213,8 +240,8 @@ def _sorted_out(wanted: Wanted, observed: Observed) -> tuple[set[str], list[Show
         entry = item.entry
         if not wanted.is_ours(entry.certificate):
             continue
-        (name, *further) = entry.filters or ("",)
-        is_wanted = not further and name in wanted.entries and entry == wanted.entry(name)
+        name = entry.filters[0] if entry.filters else ""
+        is_wanted = name in wanted.entries and entry == wanted.entry(name)
         if is_wanted and name not in kept:
             kept.add(name)
         else:

@@ -16,7 +16,7 @@ from cli import Result, run_cli
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from handshake import shake_hands
-from pki import CA, Issued
+from pki import CA, Issued, ecdsa_key, ed25519_key, rsa_key
 from stand import MakeStand, await_, converged, running
 
 from sidecar.cli.render import write_files
@@ -462,3 +462,41 @@ def serial(issued: Issued) -> str:
     """As HAProxy has it."""
     number = f"{x509.load_pem_x509_certificate(issued.pem.encode()).serial_number:X}"
     return number.zfill(len(number) + len(number) % 2)
+
+
+@pytest.mark.parametrize("kinds", ["RSA below ECDSA", "ECDSA below RSA", "Ed25519 below RSA"])
+def test_a_host_has_its_certificate_whatever_its_wildcard_has(
+    make_stand: MakeStand, named: MakeNamed, kinds: str
+) -> None:
+    keys: dict[str, Any] = {"RSA": rsa_key(), "ECDSA": ecdsa_key(), "Ed25519": ed25519_key()}
+    own_key, its_key = (keys[name] for name in kinds.split(" below "))
+    web, server = WebStand.make(make_stand, wildcards=True), named("web")
+    of_all = [ROOT.leaf("*.w.example", key=its_key) for _ in range(2)]
+    own = [ROOT.leaf("b.w.example", key=own_key), ROOT.leaf("b.w.example", key=ecdsa_key())]
+
+    def write(wildcard: Issued, host: Issued | None) -> None:
+        web.stand.write(
+            "web.yaml",
+            *app("any", "x.w.example", server, wildcard, wildcard=True),
+            *(app("b", "b.w.example", server, host) if host else ()),
+        )
+
+    write(of_all[0], None)
+    with running(web.stand.daemon()) as daemon:
+        await_shown(web, "b.w.example", of_all[0])
+        for wildcard, host in [
+            (of_all[0], own[0]),
+            (of_all[1], own[0]),
+            (of_all[1], own[1]),
+            (of_all[0], own[0]),
+        ]:
+            write(wildcard, host)
+            await_shown(web, "b.w.example", host)
+            await_shown(web, "c.w.example", wildcard)
+            await_(lambda: web.ended("b.w.example") == "web", "it is served")
+            converged(daemon)
+    web.stand.stop_haproxy()
+    write_files(web.stand.settings, web.stand.settings.haproxy.config)
+    web.stand.start_haproxy()
+    assert asked(web, "b.w.example").fingerprint == fingerprint(own[0])
+    assert asked(web, "c.w.example").fingerprint == fingerprint(of_all[0])

@@ -210,7 +210,7 @@ def test_what_a_certificate_shows() -> None:
         "Subject Alternative Name: DNS:a.test\nAlgorithm: EC256\nSHA1 FingerPrint: 6740CB\n"
         "Subject: /CN=a.test\nIssuer: /CN=a.test\nOCSP Response Key: "
     )
-    assert parse_stored(text) == Stored("Used", "2B55", ("6740CB",))
+    assert parse_stored(text) == Stored("Used", "2B55", ("6740CB",), "EC256")
     assert parse_stored(f"Filename: {N}\nStatus: Empty\nOCSP Response Key: ") == Stored(
         "Empty", "", ()
     )

@@ -254,3 +254,47 @@ def test_what_something_else_uses_is_not_deleted() -> None:
 )
 def test_what_is_not_ours(name: str) -> None:
     assert not wanted({}).is_ours(name)
+
+
+@pytest.mark.parametrize(
+    ("own", "wildcards", "excluded", "gets"),
+    [
+        ("RSA2048", "EC256", (), False),
+        ("RSA2048", "EC256", ("x.b.test",), False),
+        ("RSA2048", "EC256", ("w.b.test", "a.b.test"), True),
+        ("RSA2048", "RSA4096", (), True),
+        ("EC384", "RSA2048", (), True),
+        ("", "RSA2048", (), False),
+        ("", "EC256", ("a.b.test",), True),
+    ],
+)
+def test_of_a_host_and_its_wildcard_the_kind_of_key_counts_first(
+    own: str, wildcards: str, excluded: tuple[str, ...], *, gets: bool
+) -> None:
+    want = wanted(
+        {"a.b.test": WantedEntry(OURS[0], ""), "*.b.test": WantedEntry(OURS[1], "", excluded)}
+    )
+    seen = shown(*map(want.entry, want.entries))
+    algorithms = {OURS[0]: own, OURS[1]: wildcards}
+    kinds = {
+        name: item._replace(algorithm=algorithms.get(name, ""))
+        for name, item in seen.stored.items()
+    }
+    seen = replace(seen, stored=kinds)
+    assert ("a.b.test" in served(want, seen)) is gets
+    assert "*.b.test" in served(want, seen)
+    assert not plan(want, seen)
+
+
+def test_a_wildcard_is_not_for_a_host_any_more_before_that_has_another_one() -> None:
+    want = wanted(
+        {
+            "a.b.test": WantedEntry(OURS[0], ""),
+            "*.b.test": WantedEntry(OURS[1], "", ("a.b.test",)),
+        }
+    )
+    former = ListEntry(OURS[2], "", ("a.b.test",)), ListEntry(OURS[1], "", ("*.b.test",))
+    seen = shown(*former)
+    seen = after(seen, plan(want, seen))
+    seen = after(seen, plan(want, seen))
+    assert [item.entry for item in plan(want, seen).remove] == [former[1], former[0]]
