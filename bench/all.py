@@ -28,6 +28,7 @@ BENCHES = {
     "limits": True,
     "memory": True,
     "web_routes": False,
+    "certificates": False,
     "cluster": False,
 }
 

@@ -4,12 +4,16 @@ Started by `Asker`. All times are of the monotonic clock, which processes share.
 """
 
 import contextlib
+import hashlib
+import itertools
 import multiprocessing
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+
+from handshake import shake_hands
 
 #: Requests that are on their way on a connection at once.
 PIPELINED = 50
@@ -49,6 +53,20 @@ class Asker:
             raise SystemExit("bench: an answer did not come in time")
         return at
 
+    def expect_certificate(self, host: str, digest: str, seconds: float) -> None:
+        """Begin to shake hands as ``host``, until a certificate with this SHA-256 is shown. Returns
+        after the first time."""
+        self._pipe.send(("certificate", host, digest, seconds))
+        if self._pipe.recv():
+            raise SystemExit(f"bench: {host} has its certificate too early")
+
+    def handshakes(self, hosts: Sequence[str], count: int) -> None:
+        """``count`` whole ones in all, one after the other, as each of ``hosts`` in turn, with a
+        request in each."""
+        self._pipe.send(("handshakes", hosts, count))
+        if not self._pipe.recv():
+            raise SystemExit("bench: not every request was answered by 200")
+
     def flood(self, hosts: Sequence[str], count: int) -> int:
         """Ask pipelined, over a connection for each of ``hosts``, ``count`` times in all; how
         often the answer was 200."""
@@ -64,10 +82,15 @@ def _serve(pipe: Connection, address: tuple[str, int]) -> None:
             what, *order = pipe.recv()
         except EOFError:
             return
-        if what == "flood":
-            pipe.send(_flood(address, *order))
-        else:
-            _expect(pipe, address, *order)
+        match what:
+            case "flood":
+                pipe.send(_flood(address, *order))
+            case "handshakes":
+                pipe.send(_handshakes(address, *order))
+            case "certificate":
+                _expect_certificate(pipe, address, *order)
+            case _:
+                _expect(pipe, address, *order)
 
 
 def _expect(
@@ -78,15 +101,41 @@ def _expect(
     servers: int,
     seconds: float,
 ) -> None:
-    ends = time.perf_counter() + seconds
     requests = _request(host) * servers
     wanted = b"HTTP/1.1 200 " if body is None else f"\r\n\r\n{body}".encode()
-    shows = wanted in _answers(address, requests)
-    pipe.send(shows)
-    while not shows and time.perf_counter() < ends:
+    _wait(pipe, lambda: wanted in _answers(address, requests), seconds)
+
+
+def _expect_certificate(
+    pipe: Connection, address: tuple[str, int], host: str, digest: str, seconds: float
+) -> None:
+    _wait(pipe, lambda: _digest(address, host) == digest, seconds)
+
+
+def _wait(pipe: Connection, shows: Callable[[], bool], seconds: float) -> None:
+    ends = time.perf_counter() + seconds
+    there = shows()
+    pipe.send(there)
+    while not there and time.perf_counter() < ends:
         time.sleep(_PAUSE_SECONDS)
-        shows = wanted in _answers(address, requests)
-    pipe.send(time.perf_counter() if shows else None)
+        there = shows()
+    pipe.send(time.perf_counter() if there else None)
+
+
+def _digest(address: tuple[str, int], host: str) -> str:
+    """Of the certificate that is shown; "" where the handshake fails, as in a reload."""
+    with contextlib.suppress(OSError), shake_hands(address, host) as secured:
+        return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+    return ""
+
+
+def _handshakes(address: tuple[str, int], hosts: Sequence[str], count: int) -> bool:
+    for host in itertools.islice(itertools.cycle(hosts), count):
+        with shake_hands(address, host) as secured:
+            secured.sendall(_request(host))
+            if not secured.recv(65536).startswith(b"HTTP/1.1 200 "):
+                return False
+    return True
 
 
 def _request(host: str) -> bytes:

@@ -124,8 +124,9 @@ class CertificateWriter:
         self._files = CertificateFiles(folder, list_file, default)
         # name -> what it was made of, and that
         self._pems: dict[str, tuple[bytes, Pem]] = {}
-        # as last shown, by the connection of that number
+        # as last shown, by the connection of that number; None: not to be trusted
         self._stored: dict[str, Stored] = {}
+        self._observed: Observed | None = None
         self._connection = 0
 
     def write(
@@ -136,8 +137,8 @@ class CertificateWriter:
         fully: bool = True,
     ) -> Written:
         """Make HAProxy serve ``entries`` (filter -> what serves it), and save it. ``pems``: name ->
-        certificate with key and chain, also of the default one. ``fully``: also look for changes
-        that others made to certificates that we know.
+        certificate with key and chain, also of the default one. ``fully``: first look for changes
+        that others made.
 
         Raises RuntimeAPIError when HAProxy goes away, or has no such crt-list: nothing is saved.
         """
@@ -150,14 +151,16 @@ class CertificateWriter:
         wanted = Wanted(self._folder, entries, identities, self._default)
         if fully or not self._client.connected or self._client.connections != self._connection:
             self._stored.clear()
-        observed = self._look(wanted, aborts=True)
+            self._observed = None
+        observed = self._observed or self._look(wanted, aborts=True)
+        self._observed = None
         for _ in range(_ROUNDS_MAX):
             steps = plan(wanted, observed, attempt.refused)
             if not steps:
                 break
-            self._carry_out(steps, contents, attempt)
+            observed = self._carry_out(steps, wanted, contents, attempt)
             attempt.count(steps)
-            observed = self._look(wanted)
+        self._observed = observed
         saved = self._save(wanted, observed, contents)
         failures = _failures(wanted, observed, attempt)
         others = self._others(wanted, observed)
@@ -208,14 +211,21 @@ class CertificateWriter:
 
     # -- looking -----------------------------------------------------------------------------------
 
+    @property
+    def _overview(self) -> tuple[str, str]:
+        return show_names("cert"), show_entries(self._list_file)
+
     def _look(self, wanted: Wanted, *, aborts: bool = False) -> Observed:
         """Ask only for certificates that are not known. ``aborts``: a transaction that is open."""
-        questions = [show_names("cert"), show_entries(self._list_file)]
-        names, listed = self._ask(questions)
+        return self._seen(wanted, self._ask(self._overview), aborts=aborts)
+
+    def _seen(self, wanted: Wanted, overview: Sequence[str], *, aborts: bool) -> Observed:
+        """What HAProxy has, of its answers."""
+        names, listed = overview
         self._connection = self._client.connections
         found, entries = parse_names(names), parse_entries(listed)
         if entries is None:
-            raise CommandRefusedError(questions[1], listed)
+            raise CommandRefusedError(self._overview[1], listed)
         if aborts and found.open is not None:
             self._abort(found.open)
         relevant = set(wanted.names)
@@ -231,10 +241,12 @@ class CertificateWriter:
         )
 
     def _ask(self, questions: Sequence[str]) -> list[str]:
-        """Again, while another connection keeps HAProxy from answering."""
+        return self._unlocked(questions, self._client.ask_all(questions) if questions else [])
+
+    def _unlocked(self, questions: Sequence[str], answers: list[str]) -> list[str]:
+        """Ask again, while another connection keeps HAProxy from answering."""
         deadline = time.monotonic() + _LOCKED_SECONDS
         while True:
-            answers = self._client.ask_all(questions)
             pairs = zip(questions, answers, strict=True)
             locked = next((pair for pair in pairs if is_locked(pair[1])), None)
             if locked is None:
@@ -242,6 +254,7 @@ class CertificateWriter:
             if time.monotonic() > deadline:
                 raise CommandRefusedError(*locked)
             time.sleep(_PAUSE_SECONDS)
+            answers = self._client.ask_all(questions)
 
     def _abort(self, name: str) -> None:
         (outcome,) = self._client.apply([Abort("cert", name)])
@@ -250,9 +263,11 @@ class CertificateWriter:
 
     # -- changing ----------------------------------------------------------------------------------
 
-    def _carry_out(self, steps: Steps, contents: Mapping[str, Pem], attempt: _Attempt) -> None:
-        if steps.load:
-            self._load(steps.load, contents, attempt)
+    def _carry_out(
+        self, steps: Steps, wanted: Wanted, contents: Mapping[str, Pem], attempt: _Attempt
+    ) -> Observed:
+        """And what HAProxy has then, in one exchange: clients wait for it."""
+        loads = [request for name in steps.load for request in _load(name, contents[name])]
         # each with what is not tried again if it is refused, and its certificate
         changes: list[tuple[Hashable, str, Request]] = [
             (entry, entry.certificate, AddListEntry(self._list_file, entry)) for entry in steps.add
@@ -261,34 +276,21 @@ class CertificateWriter:
             name, number = item.entry.certificate, item.number
             changes.append((item, name, DeleteListEntry(self._list_file, name, number)))
         changes += [(name, name, Delete("cert", name)) for name in steps.delete]
-        outcomes = self._client.apply([change for _, _, change in changes])
-        for (step, name, _), outcome in zip(changes, outcomes, strict=True):
-            self._stored.pop(name, None)  # used, or not any more
-            if error := _error(name, outcome):
+        touched = dict.fromkeys([*steps.load, *(name for _, name, _ in changes)])
+        questions = [*self._overview, *(show("cert", name) for name in touched)]
+        requests = [*loads, *(change for _, _, change in changes)]
+        outcomes, answers = self._client.apply_and_ask(requests, questions)
+        failed = _failed_loads(steps.load, outcomes[: len(loads)], attempt)
+        for (step, name, _), outcome in zip(changes, outcomes[len(loads) :], strict=True):
+            # An entry that was refused because its certificate was is planned again with that.
+            if name not in failed and (error := _error(name, outcome)):
                 attempt.fail(name, step, error, again=is_in_the_way(_reply(outcome)))
-
-    def _load(self, names: Collection[str], contents: Mapping[str, Pem], attempt: _Attempt) -> None:
-        """Each with an `Abort` behind it, which does nothing but after a commit that was refused:
-        so a bad certificate is not in the way of the next one."""
-        requests: list[Request] = []
-        for name in names:
-            payload = contents[name].payload
-            requests += [New("cert", name), Set("cert", name, payload)]
-            requests += [Commit("cert", name), Abort("cert", name)]
-        outcomes = self._client.apply(requests)
-        for index, name in enumerate(names):
+        names, listed, *shown = self._unlocked(questions, answers)
+        for name, answer in zip(touched, shown, strict=True):
             self._stored.pop(name, None)
-            own = outcomes[4 * index : 4 * index + 4]
-            _, begun, done, _ = own
-            if error := _error(name, begun) or _error(name, done):
-                # Somebody ended it between the two.
-                interrupted = isinstance(begun, str) and is_ended(_reply(done))
-                again = interrupted or any(is_in_the_way(_reply(outcome)) for outcome in own)
-                attempt.fail(name, name, error, again=again)
-        if not attempt.failures.keys().isdisjoint(names):
-            (listed,) = self._ask([show_names("cert")])
-            if (begun_by := parse_names(listed).open) is not None:
-                self._abort(begun_by)
+            if stored := parse_stored(answer):
+                self._stored[name] = stored
+        return self._seen(wanted, (names, listed), aborts=bool(failed))
 
     # -- saving ------------------------------------------------------------------------------------
 
@@ -324,6 +326,29 @@ def _failures(wanted: Wanted, observed: Observed, attempt: _Attempt) -> dict[str
         name: attempt.failures.get(name) or CertificateRefusedError(name, unexplained)
         for name in sorted(failing)
     }
+
+
+def _load(name: str, content: Pem) -> tuple[Request, ...]:
+    """With an `Abort` behind it, which does nothing but after a commit that was refused: so a bad
+    certificate is not in the way of the next one."""
+    begin = New("cert", name), Set("cert", name, content.payload)
+    return (*begin, Commit("cert", name), Abort("cert", name))
+
+
+def _failed_loads(
+    names: Sequence[str], outcomes: Sequence[Outcome], attempt: _Attempt
+) -> Collection[str]:
+    failed = set[str]()
+    for index, name in enumerate(names):
+        own = outcomes[4 * index : 4 * index + 4]
+        _, begun, done, _ = own
+        if error := _error(name, begun) or _error(name, done):
+            failed.add(name)
+            # Somebody ended it between the two.
+            interrupted = isinstance(begun, str) and is_ended(_reply(done))
+            again = interrupted or any(is_in_the_way(_reply(outcome)) for outcome in own)
+            attempt.fail(name, name, error, again=again)
+    return failed
 
 
 def _error(name: str, outcome: Outcome) -> SidecarError | None:

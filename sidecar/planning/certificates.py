@@ -136,7 +136,8 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
         for entry in missing
         if entry not in there
         and entry not in refused
-        and is_loaded(entry.certificate, wanted, observed)
+        # Of a certificate that it cannot load HAProxy takes no entry.
+        and (entry.certificate in load or is_loaded(entry.certificate, wanted, observed))
     )
     if load or add:
         return Steps(load, add)

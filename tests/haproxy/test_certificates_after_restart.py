@@ -14,7 +14,7 @@ from web import get
 
 from sidecar.control import certificate_keeper
 from sidecar.control.certificate_keeper import CertificateKeeper
-from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.control.certificate_writer import CertificateWriter, Written
 from sidecar.model.certificates import ServerCertificate
 
 ROOT = CA.root()
@@ -48,13 +48,13 @@ def test_nothing_is_believed_of_a_haproxy_that_another_one_showed(
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Certificates are loaded slowly."""
-    load = CertificateWriter._load
+    write = CertificateWriter.write
 
-    def slowly(self: CertificateWriter, *arguments: Any) -> None:
+    def slowly(*arguments: Any, **options: Any) -> Written:
         time.sleep(SLOW_SECONDS)
-        load(self, *arguments)
+        return write(*arguments, **options)
 
-    monkeypatch.setattr(CertificateWriter, "_load", slowly)
+    monkeypatch.setattr(CertificateWriter, "write", slowly)
 
 
 def is_ready(web: WebStand) -> bool:

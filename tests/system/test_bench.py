@@ -116,6 +116,14 @@ def test_every_request_is_answered_and_every_change_seen(tmp_path: Path) -> None
     assert new == [7.0, 7.0]
 
 
+def test_every_renewed_certificate_is_served(tmp_path: Path) -> None:
+    rows = rows_of("certificates", tmp_path)
+    # One that is not shown in time, or a request that fails, ends the bench.
+    times = numbers(rows["certificate renewed → served, p50"])
+    assert len(times) == 2
+    assert all(seconds > 0 for seconds in times)
+
+
 def test_a_file_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> None:
     figures = tmp_path / "figures.md"
     figures.write_text("# Figures\n<!-- bench: churn -->\n")
