@@ -374,8 +374,11 @@ def test_a_held_port_outlives_a_restart_of_haproxy(
     world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
     daemon = files.enter_context(world.sidecar())
     assert run_cli("hold", "-c", stand.settings_file, PORT).code == 0
+    file = stand.settings.haproxy.state_file
+    # Else it may be saved just after it was removed.
+    await_(lambda: file.exists() and a.address.ip in file.read_text(), "its state is saved")
     stand.stop_haproxy()
-    stand.settings.haproxy.state_file.unlink(missing_ok=True)
+    file.unlink()
     stand.start_haproxy()
     await_leads_to(stand, PORT + 1, a)
     converged(daemon)
