@@ -33,6 +33,9 @@ from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
 from sidecar.model.pool import TLSBackend, WebPool
 from sidecar.model.verdicts import Refusal
+from sidecar.policies.base import POLICIES_ATTRIBUTE
+from sidecar.policies.hsts import HSTS
+from sidecar.policies.timeouts import SERVER, TUNNEL
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
@@ -90,10 +93,14 @@ def make_listeners(settings: Settings) -> Listeners:
     attributes = [
         AttributeMap(ROUTES, str(files.routes_map), needed=False),
         AttributeMap(FLAGS, str(files.flags_map), needed=True),
+        AttributeMap(POLICIES_ATTRIBUTE, str(files.policies_map), needed=False),
+        AttributeMap(SERVER, str(files.timeouts_map), needed=False),
+        AttributeMap(TUNNEL, str(files.tunnel_timeouts_map), needed=False),
     ]
     trust = None
     if pool.ends_tls:
         attributes.append(AttributeMap(SERVER_NAME, str(files.server_names_map), needed=True))
+        attributes.append(AttributeMap(HSTS, str(files.hsts_map), needed=False))
         trust = _make_trust(files, pool)
     web = MappedBackends(maps, classes, attributes if kinds else (), trust)
     return Listeners(ports, web, Kinds(ports, web))

@@ -25,6 +25,10 @@ class WebFiles:
     routes_map: Path
     flags_map: Path
     server_names_map: Path
+    timeouts_map: Path
+    tunnel_timeouts_map: Path
+    hsts_map: Path
+    policies_map: Path
     unavailable_page: Path
     certificates: Path
     authorities: Path
@@ -41,6 +45,10 @@ class WebFiles:
             routes_map=maps / "routes.map",
             flags_map=maps / "flags.map",
             server_names_map=maps / "server_names.map",
+            timeouts_map=maps / "timeouts.map",
+            tunnel_timeouts_map=maps / "tunnel_timeouts.map",
+            hsts_map=maps / "hsts.map",
+            policies_map=maps / "policies.map",
             unavailable_page=folder / "503.http",
             certificates=folder / "certificates",
             authorities=folder / "authorities",
@@ -92,4 +100,5 @@ class WebFiles:
     @property
     def attribute_maps(self) -> tuple[Path, ...]:
         """Whose keys are backends."""
-        return self.routes_map, self.flags_map, self.server_names_map
+        policies = self.policies_map, self.timeouts_map, self.tunnel_timeouts_map, self.hsts_map
+        return self.routes_map, self.flags_map, self.server_names_map, *policies

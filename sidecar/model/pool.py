@@ -174,7 +174,8 @@ class TLSBackend(_Slots):
 class WebPool:
     """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
     leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server.
-    ``unmatched_status``: of the answer to a request for which there is no Route."""
+    ``unmatched_status``: of the answer to a request for which there is no Route.
+    ``forwarded_headers``: whether servers are told of the client, where the Route does not say."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
@@ -184,6 +185,7 @@ class WebPool:
     keep_alive_timeout_seconds: float
     inspect_timeout_seconds: float
     unmatched_status: int
+    forwarded_headers: str
 
     @property
     def ends_tls(self) -> bool:

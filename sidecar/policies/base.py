@@ -6,37 +6,58 @@ what the settings say holds, and the Route's author is told.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 T = TypeVar("T")
 
-#: Where OpenShift's router, and we, have such annotations.
-PREFIX = "haproxy.router.openshift.io/"
+#: Where OpenShift's router, and we, have such annotations; and where it has a few others.
+PREFIX, OTHER_PREFIX = "haproxy.router.openshift.io/", "router.openshift.io/"
+
+#: How a Route is served: by a port, or by its host and with which termination.
+Way = Literal["port", "http", "edge", "reencrypt", "passthrough"]
+
+#: Those that HAProxy speaks HTTP on; and where it ends TLS for that.
+HTTP: frozenset[Way] = frozenset({"http", "edge", "reencrypt"})
+TLS_ENDED: frozenset[Way] = frozenset({"edge", "reencrypt"})
+EVERY_WAY: frozenset[Way] = HTTP | {"port", "passthrough"}
+
+#: The attribute of which several policies have a part: a letter each, which haproxy.cfg looks for.
+POLICIES_ATTRIBUTE = "policies"
+
+
+def _nothing(_: Any) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy(Generic[T]):
-    """One annotation. ``name``: its key without the prefix. ``parse``: its value, of the text;
+    """One annotation. ``name``: its key without the ``prefix``. ``parse``: its value, of the text;
     raises ValueError, which says what would be right. ``otherwise``: what holds where it cannot be
-    used."""
+    used. ``ways``: for which Routes it can be heeded. ``tells``: attribute -> what HAProxy is told
+    of the Route's backend because of a value."""
 
     name: str
     title: str
     parse: Callable[[str], T]
     otherwise: str
+    ways: frozenset[Way] = EVERY_WAY
+    tells: Callable[[T], Mapping[str, str]] = _nothing
+    prefix: str = PREFIX
 
     @property
     def annotation(self) -> str:
         """The annotation's key, unless a setting says otherwise."""
-        return PREFIX + self.name
+        return self.prefix + self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What one Route wishes. ``notes``: what of it cannot be used, for its author."""
+    """What one Route wishes. ``notes``: what of it cannot be used, for its author. ``told``: what
+    HAProxy is to know of its backend, see `Policy.tells`."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, policy: Policy[T]) -> T | None:
         """None where the Route does not say, or nothing that can be used: then the settings do."""

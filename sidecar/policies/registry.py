@@ -4,10 +4,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sidecar.common.text import shown
-from sidecar.policies.base import Policies, Policy
+from sidecar.policies.base import Policies, Policy, Way
+from sidecar.policies.cookie_same_site import COOKIE_SAME_SITE
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
+from sidecar.policies.forwarded_headers import SET_FORWARDED_HEADERS
+from sidecar.policies.hsts import HSTS_HEADER
+from sidecar.policies.timeouts import TIMEOUT, TIMEOUT_TUNNEL
 
-POLICIES: tuple[Policy[Any], ...] = (DRAIN_DEADLINE,)
+POLICIES: tuple[Policy[Any], ...] = (
+    DRAIN_DEADLINE,
+    TIMEOUT,
+    TIMEOUT_TUNNEL,
+    HSTS_HEADER,
+    SET_FORWARDED_HEADERS,
+    COOKIE_SAME_SITE,
+)
 
 _BY_NAME = {policy.name: policy for policy in POLICIES}
 
@@ -20,15 +31,26 @@ def annotation_keys(otherwise: Mapping[str, str]) -> tuple[tuple[str, str], ...]
     )
 
 
-def read(wishes: Iterable[tuple[str, str]], more_notes: Iterable[str] = ()) -> Policies:
-    """What a Route wishes that has these (policy's name, text). ``more_notes``: for its author,
-    beside those of the policies."""
+def read(wishes: Iterable[tuple[str, str]], way: Way, unheeded: Iterable[str] = ()) -> Policies:
+    """What a Route wishes that is served that ``way``, and has these (policy's name, text).
+    ``unheeded``: what else it wishes."""
     values: dict[str, Any] = {}
+    told: dict[str, str] = {}
     notes: list[str] = []
+    without_effect = list(unheeded)
     for name, text in wishes:
         policy = _BY_NAME[name]
+        if way not in policy.ways:
+            without_effect.append(policy.annotation)
+            continue
         try:
-            values[name] = policy.parse(text)
+            value = values[name] = policy.parse(text)
         except ValueError as exc:
             notes.append(f"{policy.title} {shown(text)}: {exc}; {policy.otherwise}")
-    return Policies(values, (*notes, *more_notes))
+            continue
+        for attribute, content in policy.tells(value).items():
+            # Only of the letters several policies have a part.
+            told[attribute] = told.get(attribute, "") + content
+    if without_effect:
+        notes.append(f"without effect here: {', '.join(without_effect)}")
+    return Policies(values, tuple(notes), told)

@@ -5,13 +5,11 @@ What restricts who may connect refuses a Route by host, since without it the Rou
 all; of the rest its author is told. Who makes a policy of one takes its name from here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from sidecar.model.objects import Route
 from sidecar.model.verdicts import Reason, Refusal
-from sidecar.policies.base import PREFIX
-
-_OTHER_PREFIX = "router.openshift.io/"
+from sidecar.policies.base import OTHER_PREFIX, PREFIX
 
 #: Only these clients may connect.
 RESTRICTING = (f"{PREFIX}ip_allowlist", f"{PREFIX}ip_whitelist")
@@ -21,19 +19,14 @@ WITHOUT_EFFECT = (
     f"{PREFIX}balance",
     f"{PREFIX}disable_cookies",
     f"{PREFIX}h1-adjust-case",
-    f"{PREFIX}hsts_header",
     f"{PREFIX}pod-concurrent-connections",
     f"{PREFIX}rate-limit-connections",
     f"{PREFIX}rate-limit-connections.concurrent-tcp",
     f"{PREFIX}rate-limit-connections.rate-http",
     f"{PREFIX}rate-limit-connections.rate-tcp",
     f"{PREFIX}rewrite-target",
-    f"{PREFIX}set-forwarded-headers",
-    f"{PREFIX}timeout",
-    f"{PREFIX}timeout-tunnel",
-    f"{_OTHER_PREFIX}cookie-same-site",
-    f"{_OTHER_PREFIX}cookie_name",
-    f"{_OTHER_PREFIX}haproxy.health.check.interval",
+    f"{OTHER_PREFIX}cookie_name",
+    f"{OTHER_PREFIX}haproxy.health.check.interval",
 )
 
 
@@ -52,9 +45,3 @@ def refusal(route: Route) -> Refusal | None:
         f"{' and '.join(found)}: this router cannot restrict which clients connect, and would open"
         " the Route to all; use another router, or remove the annotation if all may connect",
     )
-
-
-def notes(route: Route) -> Sequence[str]:
-    """What the author of ``route``, which is served, is to be told."""
-    found = ", ".join(route.unsupported)
-    return (f"without effect here: {found}",) if found else ()

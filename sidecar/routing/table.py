@@ -14,9 +14,8 @@ from sidecar.model.change import Change
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Cause, Key, Route
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.policies.base import NO_POLICIES, Policies
+from sidecar.policies.base import NO_POLICIES, Policies, Way
 from sidecar.policies.registry import read
-from sidecar.policies.unsupported import notes
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.endpoints import Parts, Resolution, resolve
 from sidecar.routing.host_certificates import Shown
@@ -162,8 +161,10 @@ class Routing:
             self._claimed[unit] = claimed
         elif claimed is None and route is not None:
             resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
-            policies, keys = read(route.wishes, notes(route)), self._keys(unit)
-            attributes = self.web.attributes(unit) if self.web else NO_ATTRIBUTES
+            claim = self.web.claim(route.key) if self.web and self.web.owner(unit) else None
+            way: Way = claim.termination if claim else "port"
+            policies, keys = read(route.wishes, way, route.unsupported), self._keys(unit)
+            attributes = self.web.attributes(unit, policies) if self.web else NO_ATTRIBUTES
             claimed = Claimed(unit, route, resolution, policies, keys, attributes)
             self._claimed[unit] = claimed
         return claimed

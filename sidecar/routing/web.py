@@ -15,6 +15,7 @@ from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal, Verdict
+from sidecar.policies.base import Policies
 from sidecar.policies.unsupported import refusal
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_certificates import HostCertificates, Shown
@@ -169,11 +170,14 @@ class Web:
         routes = self.certificates.show(shown)
         return {unit for route in routes if (unit := self.unit(route)) is not None}, routes
 
-    def attributes(self, unit: Unit) -> Attributes:
-        """What HAProxy is to know of ``unit``; its listeners use it."""
+    def attributes(self, unit: Unit, policies: Policies) -> Attributes:
+        """What HAProxy is to know of ``unit``, whose Route has ``policies``; its listeners use
+        it."""
         owner = self.owner(unit) if self._listeners else None
         claim = self._hosts.active(owner) if owner else None
-        return attributes_of(owner, claim, self.trust(unit)) if owner and claim else NO_ATTRIBUTES
+        if owner is None or claim is None:
+            return NO_ATTRIBUTES
+        return attributes_of(owner, claim, self.trust(unit), policies)
 
     def trust(self, unit: Unit) -> Trust | None:
         """By whom the servers of ``unit`` are verified; None where they are not, or nobody has

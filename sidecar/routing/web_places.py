@@ -18,6 +18,7 @@ from sidecar.model.desired import Attributes, ClaimKey
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal
+from sidecar.policies.base import POLICIES_ATTRIBUTE, TLS_ENDED, Policies
 
 #: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
 HOSTS, SNI, PORTS = "hosts", "sni", "ports"
@@ -43,6 +44,9 @@ UNTRUSTED = (
 
 #: A request in clear is sent to where TLS is.
 _REDIRECTS = "r"
+
+#: Among the letters of policies: the session cookie is for TLS only.
+_SECURE = "s"
 
 
 class Trust(NamedTuple):
@@ -93,11 +97,15 @@ def authority_of(place: Place) -> str:
     return place.trust.authority.mark if place.trust else ""
 
 
-def attributes_of(route: Key, claim: WebClaim, trust: Trust | None) -> Attributes:
+def attributes_of(
+    route: Key, claim: WebClaim, trust: Trust | None, policies: Policies
+) -> Attributes:
     """What HAProxy is to know of the backend of a Route by host."""
-    found = {ROUTES: f"{route.namespace}/{route.name}"}
+    found = {ROUTES: f"{route.namespace}/{route.name}", **policies.told}
     if claim.insecure == "Redirect":
         found[FLAGS] = _REDIRECTS
+    if claim.termination in TLS_ENDED and claim.insecure != "Allow":
+        found[POLICIES_ATTRIBUTE] = found.get(POLICIES_ATTRIBUTE, "") + _SECURE
     if trust:
         found[AUTHORITY] = trust.authority.mark
         found[SERVER_NAME] = trust.server_name or _ANY_NAME

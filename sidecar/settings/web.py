@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool
 from sidecar.common.hostport import split_host_port
 from sidecar.listeners.host_rules import HostRules
 from sidecar.model.pool import CLASSES_OF, Address, WebBalance, WebClass, WebListener, WebPool
+from sidecar.policies.forwarded_headers import ForwardedHeaders
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
     CookieName,
@@ -96,6 +97,8 @@ class WebSettings(Section):
     denied_domains: tuple[Domain, ...] = ()
     #: Whether spec.wildcardPolicy may be Subdomain.
     wildcards: StrictBool = False
+    #: Whether servers are told of the client, where a Route does not say.
+    forwarded_headers: ForwardedHeaders = "append"
     #: Of the answer to a request that no Route is for.
     unmatched_status: Literal[503, 404] = 503
     #: Whether the oldest Route of a host keeps other namespaces off all of its paths.
@@ -156,4 +159,5 @@ class WebSettings(Section):
             keep_alive_timeout_seconds=self.timeouts.keep_alive,
             inspect_timeout_seconds=self.timeouts.inspect,
             unmatched_status=self.unmatched_status,
+            forwarded_headers=self.forwarded_headers,
         )

@@ -79,9 +79,9 @@ def test_both_are_named() -> None:
         ({}, {"httpHeaders": {}}, ""),
         ({f"{H}rewrite-target": "/x"}, {}, f"without effect here: {H}rewrite-target"),
         (
-            {f"{R}cookie_name": "x", f"{H}timeout": 5},
+            {f"{R}cookie_name": "x", f"{H}balance": 5},
             {"httpHeaders": {"actions": {}}},
-            f"without effect here: {H}timeout, {R}cookie_name, spec.httpHeaders",
+            f"without effect here: {H}balance, {R}cookie_name, spec.httpHeaders",
         ),
         *(({key: "1"}, {}, f"without effect here: {key}") for key in WITHOUT_EFFECT),
     ],
@@ -94,16 +94,16 @@ def test_what_has_no_effect_is_told(
 
 
 def test_it_is_told_beside_what_else_there_is_to_say() -> None:
-    item = by_host({f"{H}timeout": "5s", f"{H}drain-deadline": "soon"})
+    item = by_host({f"{H}balance": "5s", f"{H}drain-deadline": "soon"})
     routing = fed(item)
     found = routing.verdict(item.key)
     assert found is not None
     assert found.reason == Reason.SERVICE_NOT_FOUND
     assert "drain deadline 'soon'" in found.message
-    assert found.message.endswith(f"; without effect here: {H}timeout")
+    assert found.message.endswith(f"; without effect here: {H}balance")
     why = explain("a.test", World(ROUTER, POOL, routing, {}))
     told = [link.text for link in why.links if link.name == "annotations"]
-    assert f"without effect here: {H}timeout" in told
+    assert f"without effect here: {H}balance" in told
 
 
 def test_who_is_refused_by_it_keeps_the_host() -> None:

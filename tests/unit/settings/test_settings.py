@@ -103,6 +103,7 @@ web:
   denied_domains: [internal.example.com]
   wildcards: true
   unmatched_status: 404
+  forwarded_headers: if-none
   default_certificate: tls
   namespace_ownership: false
   service_ca: run/service-ca.crt
@@ -202,6 +203,7 @@ def test_every_key_means_what_it_says() -> None:
             "denied_domains": ("internal.example.com",),
             "wildcards": True,
             "unmatched_status": 404,
+            "forwarded_headers": "if-none",
             "default_certificate": Path("tls"),
             "namespace_ownership": False,
             "service_ca": Path("run/service-ca.crt"),
@@ -248,6 +250,7 @@ def test_every_key_means_what_it_says() -> None:
         http_request_timeout_seconds=4.0,
         keep_alive_timeout_seconds=5.0,
         unmatched_status=404,
+        forwarded_headers="if-none",
         inspect_timeout_seconds=6.0,
     )
 
