@@ -24,7 +24,7 @@ from sidecar.haproxy.pem import fault
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
-from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
+from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends, PartsMap
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ended_host, key_of_entry
@@ -33,6 +33,7 @@ from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
 from sidecar.model.pool import TLSBackend, WebPool
 from sidecar.model.verdicts import Refusal
+from sidecar.policies.allowed_sources import ALLOWED_SOURCES
 from sidecar.policies.base import POLICIES_ATTRIBUTE
 from sidecar.policies.hsts import HSTS
 from sidecar.policies.timeouts import SERVER, TUNNEL
@@ -93,6 +94,7 @@ def make_listeners(settings: Settings) -> Listeners:
     attributes = [
         AttributeMap(ROUTES, str(files.routes_map), needed=False),
         AttributeMap(FLAGS, str(files.flags_map), needed=True),
+        PartsMap(ALLOWED_SOURCES, str(files.allowed_sources_map), needed=True),
         AttributeMap(POLICIES_ATTRIBUTE, str(files.policies_map), needed=False),
         AttributeMap(SERVER, str(files.timeouts_map), needed=False),
         AttributeMap(TUNNEL, str(files.tunnel_timeouts_map), needed=False),

@@ -129,7 +129,7 @@ class Persistence:
         """Whether all are as HAProxy has them. Whenever HAProxy restarts in between, no entry leads
         to a backend without what guards that: it is written first, and goes last."""
         attributes = self._attributes
-        guards = [file.write({**file.saved, **item.values}) for file, item in attributes]
+        guards = [file.write({**file.saved, **item.entries}) for file, item in attributes]
         if self._trust:
             guards.append(self._authorities.save(self._trust.shown))
         if not all(guards):
@@ -138,7 +138,7 @@ class Persistence:
         entries = [file.write(item.leads) for file, item in self._maps]
         if not all(entries):
             return False
-        guards = [file.write(item.values) for file, item in attributes]
+        guards = [file.write(item.entries) for file, item in attributes]
         return all(guards)
 
     def _save_programmed(self) -> None:

@@ -29,6 +29,7 @@ class WebFiles:
     tunnel_timeouts_map: Path
     hsts_map: Path
     policies_map: Path
+    allowed_sources_map: Path
     unavailable_page: Path
     certificates: Path
     authorities: Path
@@ -49,6 +50,7 @@ class WebFiles:
             tunnel_timeouts_map=maps / "tunnel_timeouts.map",
             hsts_map=maps / "hsts.map",
             policies_map=maps / "policies.map",
+            allowed_sources_map=maps / "allowed_sources.map",
             unavailable_page=folder / "503.http",
             certificates=folder / "certificates",
             authorities=folder / "authorities",
@@ -99,6 +101,7 @@ class WebFiles:
 
     @property
     def attribute_maps(self) -> tuple[Path, ...]:
-        """Whose keys are backends."""
+        """Whose keys are backends, or begin with one."""
         policies = self.policies_map, self.timeouts_map, self.tunnel_timeouts_map, self.hsts_map
-        return self.routes_map, self.flags_map, self.server_names_map, *policies
+        guards = self.flags_map, self.server_names_map, self.allowed_sources_map
+        return self.routes_map, *guards, *policies

@@ -27,6 +27,9 @@ _NOTHING: frozenset[ClaimKey] = frozenset()
 
 _OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
 
+#: The value of an entry whose key says it all.
+_IS_THERE = "1"
+
 #: Ends the name of an entry that leads to none of our backends; no key has a blank.
 _STRAY = " (leads elsewhere)"
 
@@ -130,6 +133,11 @@ class AttributeMap:
         self.exists = True
         self.values: dict[str, str] = {}
 
+    @property
+    def entries(self) -> Mapping[str, str]:
+        """Those of the map."""
+        return self.values
+
     def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
         change = SetEntry if unit in self.values else AddEntry
         return (change(unit, ClaimKey(self.name, unit), self.file, unit, value),)
@@ -153,6 +161,53 @@ class AttributeMap:
                 self.values.pop(unit, None)
                 if found := _FOUND.fullmatch(reply):
                     self.values[unit] = found[2]
+
+
+class PartsMap(AttributeMap):
+    """One whose values have several parts, with a comma between them: each is an entry with the key
+    ``UNIT/PART``, because HAProxy looks for what a key begins with."""
+
+    def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
+        wanted, has = self._parts(value), self._parts(self.values.get(unit, ""))
+        # What is allowed comes before the rest goes.
+        added = [self._add(unit, part) for part in sorted(wanted - has)]
+        return (*added, *(self._delete(unit, part) for part in sorted(has - wanted)))
+
+    def remove(self, unit: Unit) -> Sequence[KeyOperation]:
+        return [self._delete(unit, part) for part in sorted(self._parts(self.values.get(unit, "")))]
+
+    def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
+        # No command shows all entries of one backend.
+        return [f"show map {self.file}"] if touched is None or touched else []
+
+    def parse(self, answers: Mapping[str, str]) -> None:
+        if (reply := answers.get(f"show map {self.file}")) is None:
+            return
+        self.exists = reply not in MAP_UNKNOWN
+        found: dict[str, list[str]] = {}
+        for key in parse_map(reply) if self.exists else ():
+            unit, slash, part = key.partition("/")
+            if slash and is_key(key):
+                found.setdefault(unit, []).append(part)
+        self.values = {unit: ",".join(sorted(parts)) for unit, parts in found.items()}
+
+    @property
+    def entries(self) -> Mapping[str, str]:
+        return {
+            f"{unit}/{part}": _IS_THERE
+            for unit, value in self.values.items()
+            for part in self._parts(value)
+        }
+
+    def _add(self, unit: Unit, part: str) -> KeyOperation:
+        return AddEntry(unit, ClaimKey(self.name, unit), self.file, f"{unit}/{part}", _IS_THERE)
+
+    def _delete(self, unit: Unit, part: str) -> KeyOperation:
+        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, f"{unit}/{part}")
+
+    @staticmethod
+    def _parts(value: str) -> set[str]:
+        return set(filter(None, value.split(",")))
 
 
 class MappedBackends:

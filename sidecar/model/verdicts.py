@@ -21,7 +21,7 @@ class Reason(StrEnum):
     UNSUPPORTED_TERMINATION = "UnsupportedTermination"
     UNSUPPORTED_TARGET = "UnsupportedTarget"
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
-    UNSUPPORTED_ANNOTATION = "UnsupportedAnnotation"
+    INVALID_ANNOTATION = "InvalidAnnotation"
     SERVICE_NOT_FOUND = "ServiceNotFound"
     AMBIGUOUS_TARGET_PORT = "AmbiguousTargetPort"
     TARGET_PORT_NOT_FOUND = "TargetPortNotFound"

@@ -223,7 +223,10 @@ def plan(
         tuple(add),
         describe=describe,
         forget=tuple(
-            part for name in sorted(has.keys() - wants.keys()) for part in kind.forget(unit, name)
+            part
+            # What asks for another one goes before that.
+            for name in sorted(has.keys() - wants.keys(), reverse=True)
+            for part in kind.forget(unit, name)
         ),
     )
 

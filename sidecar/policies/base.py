@@ -24,6 +24,9 @@ EVERY_WAY: frozenset[Way] = HTTP | {"port", "passthrough"}
 #: The attribute of which several policies have a part: a letter each, which haproxy.cfg looks for.
 POLICIES_ATTRIBUTE = "policies"
 
+#: The same, of what no Route may be served without.
+GUARDING_FLAGS = "flags"
+
 
 def _nothing(_: Any) -> Mapping[str, str]:
     return {}

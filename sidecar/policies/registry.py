@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sidecar.common.text import shown
-from sidecar.policies.base import Policies, Policy, Way
+from sidecar.policies.allowed_sources import IP_ALLOWLIST, IP_WHITELIST
+from sidecar.policies.base import GUARDING_FLAGS, POLICIES_ATTRIBUTE, Policies, Policy, Way
 from sidecar.policies.cookie_same_site import COOKIE_SAME_SITE
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.policies.forwarded_headers import SET_FORWARDED_HEADERS
@@ -13,12 +14,17 @@ from sidecar.policies.timeouts import TIMEOUT, TIMEOUT_TUNNEL
 
 POLICIES: tuple[Policy[Any], ...] = (
     DRAIN_DEADLINE,
+    IP_ALLOWLIST,
+    IP_WHITELIST,
     TIMEOUT,
     TIMEOUT_TUNNEL,
     HSTS_HEADER,
     SET_FORWARDED_HEADERS,
     COOKIE_SAME_SITE,
 )
+
+#: Attributes of which several policies have a part; of any other the first one counts.
+_LETTERS = frozenset({GUARDING_FLAGS, POLICIES_ATTRIBUTE})
 
 _BY_NAME = {policy.name: policy for policy in POLICIES}
 
@@ -49,8 +55,10 @@ def read(wishes: Iterable[tuple[str, str]], way: Way, unheeded: Iterable[str] = 
             notes.append(f"{policy.title} {shown(text)}: {exc}; {policy.otherwise}")
             continue
         for attribute, content in policy.tells(value).items():
-            # Only of the letters several policies have a part.
-            told[attribute] = told.get(attribute, "") + content
+            if attribute in _LETTERS:
+                told[attribute] = "".join(sorted({*told.get(attribute, ""), *content}))
+            else:
+                told.setdefault(attribute, content)
     if without_effect:
         notes.append(f"without effect here: {', '.join(without_effect)}")
     return Policies(values, tuple(notes), told)

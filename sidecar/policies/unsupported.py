@@ -1,18 +1,12 @@
 """What OpenShift's router heeds of a Route and this one does not: its author must not believe that
-it holds. Pure.
+it holds, and so is told. Pure.
 
-What restricts who may connect refuses a Route by host, since without it the Route would be open to
-all; of the rest its author is told. Who makes a policy of one takes its name from here.
+Who makes a policy of one takes its name from here.
 """
 
 from collections.abc import Collection
 
-from sidecar.model.objects import Route
-from sidecar.model.verdicts import Reason, Refusal
 from sidecar.policies.base import OTHER_PREFIX, PREFIX
-
-#: Only these clients may connect.
-RESTRICTING = (f"{PREFIX}ip_allowlist", f"{PREFIX}ip_whitelist")
 
 #: How it is served.
 WITHOUT_EFFECT = (
@@ -32,16 +26,4 @@ WITHOUT_EFFECT = (
 
 def unsupported_keys(used: Collection[str] = ()) -> tuple[str, ...]:
     """The annotations to look for. ``used``: those to which a setting gives another meaning."""
-    return (*RESTRICTING, *(key for key in WITHOUT_EFFECT if key not in used))
-
-
-def refusal(route: Route) -> Refusal | None:
-    """Why ``route``, one by host, must not be served at all."""
-    found = [key for key in RESTRICTING if key in route.unsupported]
-    if not found or not route.by_host:
-        return None
-    return Refusal(
-        Reason.UNSUPPORTED_ANNOTATION,
-        f"{' and '.join(found)}: this router cannot restrict which clients connect, and would open"
-        " the Route to all; use another router, or remove the annotation if all may connect",
-    )
+    return tuple(key for key in WITHOUT_EFFECT if key not in used)

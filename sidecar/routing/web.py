@@ -15,8 +15,8 @@ from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal, Verdict
+from sidecar.policies.allowed_sources import refusal
 from sidecar.policies.base import Policies
-from sidecar.policies.unsupported import refusal
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_certificates import HostCertificates, Shown
 from sidecar.routing.host_spaces import HostSpaces

@@ -18,14 +18,14 @@ from sidecar.model.desired import Attributes, ClaimKey
 from sidecar.model.objects import Key, Route, RouteTLS
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal
-from sidecar.policies.base import POLICIES_ATTRIBUTE, TLS_ENDED, Policies
+from sidecar.policies.base import GUARDING_FLAGS, POLICIES_ATTRIBUTE, TLS_ENDED, Policies
 
 #: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
 HOSTS, SNI, PORTS = "hosts", "sni", "ports"
 
 #: What HAProxy is told of a Route's backend: who it is, for its log; and what rules are to do with
 #: its requests, a letter each.
-ROUTES, FLAGS = "routes", "flags"
+ROUTES, FLAGS = "routes", GUARDING_FLAGS
 
 #: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
 AUTHORITY, SERVER_NAME = "authority", "server_name"
@@ -103,7 +103,7 @@ def attributes_of(
     """What HAProxy is to know of the backend of a Route by host."""
     found = {ROUTES: f"{route.namespace}/{route.name}", **policies.told}
     if claim.insecure == "Redirect":
-        found[FLAGS] = _REDIRECTS
+        found[FLAGS] = _REDIRECTS + found.get(FLAGS, "")
     if claim.termination in TLS_ENDED and claim.insecure != "Allow":
         found[POLICIES_ATTRIBUTE] = found.get(POLICIES_ATTRIBUTE, "") + _SECURE
     if trust:

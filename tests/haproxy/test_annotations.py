@@ -4,16 +4,19 @@ import contextlib
 import re
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from by_host import MakeNamed, NamedServer, WebStand, ask, ask_over, ask_raw, host_app
 from handshake import shake_hands
-from stand import MakeStand, await_, converged, fresh_ip, running
+from stand import MakeServer, MakeStand, await_, converged, fresh_ip, running
 
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.pool import Address
+from sidecar.policies.allowed_sources import IP_ALLOWLIST
 
 H, R = "haproxy.router.openshift.io/", "router.openshift.io/"
 HOST = "a.example"
@@ -206,3 +209,106 @@ def test_what_cannot_be_used_is_told(make_stand: MakeStand, named: MakeNamed) ->
         (verdict,) = daemon._routing.verdicts()
         assert "timeout 'soon': not a duration" in verdict.message
         assert f"without effect here: {H}balance, {H}hsts_header" in verdict.message
+
+
+#: Clients of tests are at any address of this network.
+MINE, OTHERS = "127.0.0.0/8", "192.0.2.0/24 2001:db8::/32"
+
+
+def outcome(ask: Callable[[], str]) -> str:
+    """Who answers; "" where the connection is closed without an answer."""
+    try:
+        return ask()
+    except (OSError, IndexError):
+        return ""
+
+
+@pytest.mark.parametrize("termination", [None, "edge", "passthrough"])
+def test_only_some_clients_may_connect(
+    make_stand: MakeStand, named: MakeNamed, make_server: MakeServer, termination: str | None
+) -> None:
+    web = WebStand.make(make_stand)
+    server = make_server("web") if termination == "passthrough" else named("web")
+
+    def asked() -> str:
+        match termination:
+            case "passthrough":
+                return outcome(lambda: web.passed_to(HOST))
+            case "edge":
+                return outcome(lambda: web.ended(HOST))
+            case _:
+                return outcome(lambda: web.served(HOST))
+
+    def write_list(text: str | None) -> None:
+        wish = {} if text is None else {f"{H}ip_allowlist": text}
+        write(web, server, wish, termination=termination)
+
+    with running(web.stand.daemon()) as daemon:
+        write_list(OTHERS)
+        await_(lambda: routes(web), "the Route has its backend")
+        converged(daemon)
+        assert asked() == ""
+        for text, who in ((MINE, "web"), (OTHERS, ""), (None, "web"), (f"{MINE} ::1", "web")):
+            write_list(text)
+            await_(lambda who=who: asked() == who, f"{text}: {who!r}")
+            converged(daemon)
+        # With each change of the list clients that it has before and after are served all the time.
+        answers: list[str] = []
+        with contextlib.ExitStack() as ending:
+            stop = threading.Event()
+
+            def keep_asking() -> None:
+                while not stop.is_set():
+                    answers.append(asked())
+
+            thread = threading.Thread(target=keep_asking)
+            thread.start()
+            ending.callback(thread.join, 20)
+            ending.callback(stop.set)
+            for text in (f"{MINE} {OTHERS}", "127.0.0.0/9 127.128.0.0/9", None, MINE):
+                write_list(text)
+                await_(lambda text=text: shown_list(web) == expected(text), "it is told")
+                converged(daemon)
+        assert set(answers) == {"web"}
+        total = daemon.reconciler.history.total
+        file = files_of(web).allowed_sources_map
+        web.stand.client.ask(f"del map {file} #{first_id(web)}")
+        await_(lambda: daemon.reconciler.history.total > total, "it is seen")
+        await_(lambda: shown_list(web) == expected(MINE), "it is repaired")
+        converged(daemon)
+        await_(lambda: len(file.read_text().splitlines()) == len(expected(MINE)), "it is saved")
+    with running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        assert daemon.reconciler.history.total == 0
+        web.stand.write("web.yaml")
+        await_(lambda: shown_list(web) == set(), "it goes with its Route")
+
+
+def routes(web: WebStand) -> str:
+    return web.stand.client.ask(f"show map {files_of(web).routes_map}").strip()
+
+
+def shown_list(web: WebStand) -> set[str]:
+    text = web.stand.client.ask(f"show map {files_of(web).allowed_sources_map}").strip()
+    return {line.split(" ")[1].partition("/")[2] for line in text.splitlines()}
+
+
+def first_id(web: WebStand) -> str:
+    text = web.stand.client.ask(f"show map {files_of(web).allowed_sources_map}")
+    return text.split(" ")[0]
+
+
+def expected(text: str | None) -> set[str]:
+    return set() if text is None else set(IP_ALLOWLIST.parse(text))
+
+
+def test_a_haproxy_that_lost_the_list_lets_nobody_in(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    write(web, server, {f"{H}ip_allowlist": MINE})
+    with running(web.stand.daemon()) as daemon:
+        web.await_served(HOST, "web")
+        converged(daemon)
+    web.stand.client.ask(f"clear map {files_of(web).allowed_sources_map}")
+    assert outcome(lambda: web.served(HOST)) == ""

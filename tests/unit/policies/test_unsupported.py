@@ -1,21 +1,20 @@
 """`sidecar.policies.unsupported`: what of OpenShift's router a Route must not count on here."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import shapes
 from core import DENIED, POOL
 from parts import routing_for, web_for
-from stand import ROUTER, changes, route, service, slice_
+from stand import ROUTER, changes, service, slice_
 
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.policies.unsupported import RESTRICTING, WITHOUT_EFFECT, unsupported_keys
+from sidecar.policies.unsupported import WITHOUT_EFFECT, unsupported_keys
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_parts import World
 from sidecar.routing.table import Routing
@@ -50,32 +49,12 @@ def verdict(*objects: Any) -> Verdict:
     return found
 
 
-@pytest.mark.parametrize("key", RESTRICTING)
-@pytest.mark.parametrize("text", ["10.0.0.0/8", "nonsense", "", " 10.0.0.1", 5, ["10.0.0.1"]])
-def test_who_may_connect_cannot_be_restricted_so_nobody_may(key: str, text: object) -> None:
-    item = by_host({key: text})
-    found = verdict(item)
-    assert found.reason == Reason.UNSUPPORTED_ANNOTATION
-    assert not found.admitted
-    assert found.message.startswith(f"{key}: this router cannot restrict which clients connect")
-    assert "remove the annotation if all may connect" in found.message
-    routing = fed(item)
-    assert routing.owned(item.key) is None
-    assert routing.claimed == {}
-
-
-def test_both_are_named() -> None:
-    assert verdict(by_host(dict.fromkeys(RESTRICTING, "::1"))).message.startswith(
-        f"{H}ip_allowlist and {H}ip_whitelist: "
-    )
-
-
 @pytest.mark.parametrize(
     ("annotations", "spec", "message"),
     [
         ({}, {}, ""),
-        ({f"{H}ip_whitelist": None}, {}, ""),
-        ({"example.com/ip_whitelist": "::1", f"{H}IP_whitelist": "::1"}, {}, ""),
+        ({f"{H}rewrite-target": None}, {}, ""),
+        ({"example.com/rewrite-target": "/", f"{H}Rewrite-target": "/"}, {}, ""),
         ({}, {"httpHeaders": {}}, ""),
         ({f"{H}rewrite-target": "/x"}, {}, f"without effect here: {H}rewrite-target"),
         (
@@ -106,27 +85,5 @@ def test_it_is_told_beside_what_else_there_is_to_say() -> None:
     assert f"without effect here: {H}balance" in told
 
 
-def test_who_is_refused_by_it_keeps_the_host() -> None:
-    first = replace(by_host({RESTRICTING[0]: "10.0.0.1"}), created_seconds=1)
-    other = replace(by_host(), namespace="other", uid="other", created_seconds=2)
-    routing = fed(first, other)
-    found = routing.verdict(other.key)
-    assert found is not None
-    assert found.reason == Reason.HOST_ALREADY_CLAIMED
-    # Served as soon as the annotation is gone, and no more when it comes back.
-    routing.apply(changes(replace(first, unsupported=())))
-    assert routing.owned(first.key) is not None
-    routing.apply(changes(first))
-    assert routing.owned(first.key) is None
-
-
-def test_a_route_with_a_port_is_served_as_ever_and_told() -> None:
-    item = replace(route("web", 30000), unsupported=(RESTRICTING[1],))
-    found = verdict(item)
-    assert (found.reason, found.port) == (Reason.ADMITTED, 30000)
-    assert found.message == f"without effect here: {RESTRICTING[1]}"
-
-
 def test_what_a_setting_gives_a_meaning_has_one() -> None:
-    assert f"{H}timeout" not in unsupported_keys({f"{H}timeout"})
-    assert set(RESTRICTING) <= set(unsupported_keys(RESTRICTING))
+    assert f"{H}balance" not in unsupported_keys({f"{H}balance"})

@@ -18,7 +18,6 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import Route, RouteTLS
 from sidecar.model.pool import Address, WebClassName
-from sidecar.policies.unsupported import RESTRICTING
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
 from sidecar.reporting.explain_parts import World
@@ -139,7 +138,7 @@ BESIDE = routing_of(
         by_host("never", "v.test", termination="passthrough"),
         tls=RouteTLS("passthrough", insecure_policy="Allow"),
     ),
-    replace(by_host("closed", "c.test"), unsupported=RESTRICTING),
+    replace(by_host("closed", "c.test"), wishes=(("ip_allowlist", "nonsense"),)),
     by_host("odd", "o.test", termination="odd"),
     units={
         "http": [web_backend_name("http", number) for number in range(1, 20)],
