@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import hashlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,13 +30,12 @@ from probe import Feed
 from proc import cpu_seconds, resident_bytes
 from rich.console import Console
 from rich.progress import track
-from stand import HAPROXY, Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import WAIT_SECONDS, Servers
+from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
+from static import WAIT_SECONDS, Reloading, Servers
 from ways import SERVER_PORT, clock_of
 
 from sidecar.common.secret_text import SecretText
 from sidecar.daemon.loop import Daemon
-from sidecar.haproxy.process import answering
 from sidecar.model.change import Change
 from sidecar.model.objects import RouteTLS
 
@@ -88,60 +86,31 @@ def route_of(number: int, issued: Issued) -> Sequence[Change]:
     return changes(dataclasses.replace(by_host, host=host_of(number), tls=tls))
 
 
-class StaticTLS:
+class StaticTLS(Reloading):
     """A haproxy.cfg with a backend and a certificate for each host."""
 
     def __init__(self, folder: Path, issued: Mapping[str, Issued], server: str) -> None:
+        super().__init__(folder)
         self.address = (fresh_ip(), LISTENER_PORT)
-        self._folder, self._socket = folder, folder / "static.sock"
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._log = (folder / "static.log").open("ab")
+        self._folder, self._hosts, self._server = folder, list(issued), server
         for host, item in issued.items():
             self.write(host, item)
         lines = [f"{folder}/{host}.pem {host}\n" for host in issued]
         (folder / "crt-list").write_text("".join(lines))
         entries = [f"{host} r{number}\n" for number, host in enumerate(issued)]
         (folder / "hosts.map").write_text("".join(entries))
-        text = _STATIC.format(
-            socket=self._socket, ip=self.address[0], port=LISTENER_PORT, folder=folder
-        )
-        for number in range(len(issued)):
-            text += f"\nbackend r{number}\n    server e {server}:{SERVER_PORT}\n"
-        (folder / "static.cfg").write_text(text)
         self.load()
-
-    @property
-    def pid(self) -> int:
-        return self._processes[-1].pid
 
     def write(self, host: str, issued: Issued) -> None:
         (self._folder / f"{host}.pem").write_text(issued.pem + issued.key_pem)
 
-    def load(self) -> None:
-        """Returns when a new process answers."""
-        command = [HAPROXY, "-db", "-f", str(self._folder / "static.cfg")]
-        if self._processes:
-            command += ["-x", str(self._socket), "-sf", str(self.pid)]
-        process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self._processes.append(process)
-
-        def answers() -> bool:
-            info = answering(str(self._socket))
-            return info is not None and info.pid == process.pid
-
-        await_(answers, "the new HAProxy answers", WAIT_SECONDS)
-
-    def settle(self) -> None:
-        """Wait until only the newest process is left."""
-        for process in self._processes[:-1]:
-            process.wait(WAIT_SECONDS)
-        del self._processes[:-1]
-
-    def close(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-        self._log.close()
+    def config(self) -> str:
+        text = _STATIC.format(
+            socket=self.socket, ip=self.address[0], port=LISTENER_PORT, folder=self._folder
+        )
+        for number in range(len(self._hosts)):
+            text += f"\nbackend r{number}\n    server e {self._server}:{SERVER_PORT}\n"
+        return text
 
 
 class Figures(NamedTuple):

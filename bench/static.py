@@ -56,45 +56,28 @@ class Servers:
         self._process.wait()
 
 
-class Static:
-    """A haproxy.cfg with a backend for each Route and plain servers, which is written anew and
-    reloaded for every change. ``routes``: host -> IPs of the servers. One is found by an ACL;
-    several by a map from the host, as is usual where there are many."""
+class Reloading:
+    """A HAProxy that is reloaded for every change."""
 
-    def __init__(self, folder: Path, routes: Mapping[str, Sequence[str]]) -> None:
-        self.address = (fresh_ip(), LISTENER_PORT)
-        self.routes = dict(routes)
-        self._socket, self._config = folder / "static.sock", folder / "static.cfg"
-        self._map = folder / "static.map"
+    def __init__(self, folder: Path) -> None:
+        self.socket, self._config = folder / "static.sock", folder / "static.cfg"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log = (folder / "static.log").open("ab")
-        self.load()
 
     @property
     def pid(self) -> int:
         return self._processes[-1].pid
 
+    def config(self) -> str:
+        """What to run on now."""
+        raise NotImplementedError
+
     def load(self) -> None:
-        """Bring ``routes`` to HAProxy; returns when the new process answers."""
-        numbered = list(enumerate(self.routes.items()))
-        self._map.write_text("".join(f"{host} r{number}\n" for number, (host, _) in numbered))
-        choice = f"%[req.hdr(host),lower,map_str({self._map})]"
-        if len(numbered) == 1:
-            choice = f"r0 if {{ req.hdr(host) -i {next(iter(self.routes))} }}"
-        lines = [
-            _STATIC.format(socket=self._socket),
-            f"frontend web\n    bind {self.address[0]}:{LISTENER_PORT}\n    use_backend {choice}",
-        ]
-        for number, (_, ips) in numbered:
-            lines.append(f"backend r{number}")
-            lines += [
-                f"    server e{place} {ip}:{SERVER_PORT} weight {WEIGHT_MAX}"
-                for place, ip in enumerate(ips)
-            ]
-        self._config.write_text("\n".join(lines) + "\n")
+        """Returns when a process that runs on `config` answers."""
+        self._config.write_text(self.config())
         command = [HAPROXY, "-db", "-f", str(self._config)]
         if self._processes:
-            command += ["-x", str(self._socket), "-sf", str(self.pid)]
+            command += ["-x", str(self.socket), "-sf", str(self.pid)]
         process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         self._processes.append(process)
         await_(lambda: self._answers(process.pid), "the new HAProxy answers", WAIT_SECONDS)
@@ -112,5 +95,36 @@ class Static:
         self._log.close()
 
     def _answers(self, pid: int) -> bool:
-        info = answering(str(self._socket))
+        info = answering(str(self.socket))
         return info is not None and info.pid == pid
+
+
+class Static(Reloading):
+    """A haproxy.cfg with a backend for each Route and plain servers. ``routes``: host -> IPs of the
+    servers. One is found by an ACL; several by a map from the host, as is usual where there are
+    many."""
+
+    def __init__(self, folder: Path, routes: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(folder)
+        self.address = (fresh_ip(), LISTENER_PORT)
+        self.routes = dict(routes)
+        self._map = folder / "static.map"
+        self.load()
+
+    def config(self) -> str:
+        numbered = list(enumerate(self.routes.items()))
+        self._map.write_text("".join(f"{host} r{number}\n" for number, (host, _) in numbered))
+        choice = f"%[req.hdr(host),lower,map_str({self._map})]"
+        if len(numbered) == 1:
+            choice = f"r0 if {{ req.hdr(host) -i {next(iter(self.routes))} }}"
+        lines = [
+            _STATIC.format(socket=self.socket),
+            f"frontend web\n    bind {self.address[0]}:{LISTENER_PORT}\n    use_backend {choice}",
+        ]
+        for number, (_, ips) in numbered:
+            lines.append(f"backend r{number}")
+            lines += [
+                f"    server e{place} {ip}:{SERVER_PORT} weight {WEIGHT_MAX}"
+                for place, ip in enumerate(ips)
+            ]
+        return "\n".join(lines) + "\n"
