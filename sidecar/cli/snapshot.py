@@ -1,6 +1,7 @@
 """A snapshot of everything: from the running sidecar, or, if there is none, from HAProxy and the
 source."""
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from sidecar.control.observer import Observer
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.haproxy.stats import Traffic
 from sidecar.model.desired import Unit
+from sidecar.reporting.certificate_reports import TLSFacts
 from sidecar.reporting.figures import with_traffic
 from sidecar.reporting.reports import Report, SourceReport
 from sidecar.reporting.status import Facts, build_report
@@ -95,4 +97,5 @@ def _facts(
         held=held_units(holds_file(settings.haproxy.state_file)),
         failures={},
         changed_seconds_ago={},
+        tls=TLSFacts.of(snapshot.routing.web, time.time()),
     )

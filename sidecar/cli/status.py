@@ -21,12 +21,10 @@ from typer import Exit
 from sidecar.cli.context import load_settings
 from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
 from sidecar.cli.snapshot import Look, look
+from sidecar.cli.status_hosts import STATES, certificate_lines, host_notes, hosts_table
 from sidecar.model.pool import WEIGHT_MAX
-from sidecar.reporting.reports import HostReport, PortReport, Report, ServerReport, TrafficReport
+from sidecar.reporting.reports import PortReport, Report, ServerReport
 from sidecar.reporting.status import narrowed, notes, report_json
-
-#: A server's states, the best one first.
-_STATES = ("ready", "down", "drain", "maint")
 
 #: More servers of one port than this are only counted: one screen should hold all ports.
 _SERVERS_SHOWN = 8
@@ -79,7 +77,7 @@ def status(
         return
     else:
         found = seen()
-        console.print(screen(found, console))
+        console.print(screen(found, console, details=bool(names)))
     if found.report.haproxy is None:
         raise Exit(3)
 
@@ -100,8 +98,11 @@ def _watch(seen: Callable[[], Look], console: Console) -> None:
             time.sleep(_WATCH_SECONDS)
 
 
-def screen(found: Look, console: Console, *, servers: bool = True) -> RenderableType:
-    """The report as a person reads it; nothing is cut off when it goes into a pipe."""
+def screen(
+    found: Look, console: Console, *, servers: bool = True, details: bool = False
+) -> RenderableType:
+    """The report as a person reads it; nothing is cut off when it goes into a pipe. ``details``:
+    also what there is no room for in the tables."""
     report = found.report
     parts: list[RenderableType] = [_head(found), Text()]
     if report.ports:
@@ -110,11 +111,13 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
         parts.append(Text("no Route has a port"))
     if report.hosts:
         parts += [Text()] if report.ports else []
-        parts.append(_hosts(report, servers=servers))
+        parts.append(hosts_table(report, console, servers=servers))
+    if details:
+        parts += section("certificates", certificate_lines(report))
     parts += section(
         "notes",
         [f"{item.port} {item.owner}: {note}" for item in report.ports for note in notes(item)]
-        + [f"{item.title} {item.route}: {note}" for item in report.hosts for note in _notes(item)],
+        + list(host_notes(report)),
         "yellow",
     )
     parts += section(
@@ -124,57 +127,6 @@ def screen(found: Look, console: Console, *, servers: bool = True) -> Renderable
     )
     parts += section("problems", report.problems, "red")
     return Group(*parts)
-
-
-def _hosts(report: Report, *, servers: bool) -> Table:
-    """Routes by host, a line each, and one for each server."""
-    counted = any(item.traffic for item in report.hosts)
-    figures = (">SESSIONS", ">REQUESTS", ">5XX", ">MS") if counted else ()
-    table = make_table("HOST", "KIND", "STATE", "ROUTE", "SERVERS", *figures)
-    for item in report.hosts:
-        table.add_row(
-            escape(item.title),
-            item.listener,
-            f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
-            escape(item.route),
-            _servers_line(item.servers),
-            *(_host_figures(item.traffic) if counted else ()),
-        )
-        for server in item.servers[:_SERVERS_SHOWN] if servers else ():
-            where = f"  {server.slot} {server.address} {server.pod or ''}".rstrip()
-            table.add_row(f"[dim]{escape(where)}[/]", "", server.state, "", "")
-    return table
-
-
-def _host_figures(found: TrafficReport | None) -> tuple[str, str, str, str]:
-    """Sessions now; requests, or connections of TLS passthrough; those that a 5xx answered, in red;
-    and how many milliseconds one takes, on average."""
-    if found is None:
-        return "-", "-", "-", "-"
-    failed = found.responses["5xx"] if found.responses else None
-    milliseconds = found.average.total
-    return (
-        amount(found.sessions),
-        amount(found.sessions_total),
-        f"[red]{amount(failed)}[/]" if failed else amount(failed),
-        "-" if milliseconds is None else str(milliseconds),
-    )
-
-
-def _notes(item: HostReport) -> Iterator[str]:
-    """What does not go without saying."""
-    if item.failure:
-        yield item.failure
-    if item.message:
-        yield item.message
-    if item.left_out:
-        yield f"{item.left_out} endpoints skipped; see limits.max_servers and web.slots"
-
-
-def _servers_line(servers: Sequence[ServerReport]) -> str:
-    """``2 ready, 1 drain``."""
-    counts = Counter(server.state for server in servers)
-    return ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "none"
 
 
 def _head(found: Look) -> Table:
@@ -246,7 +198,7 @@ def _filled(report: Report, columns: Sequence[_Column], *, servers: bool) -> Tab
     table = make_table(*(column.title for column in columns))
     for item in report.ports:
         table.add_row(*(column.port(item) for column in columns))
-        ordered = sorted(item.servers, key=lambda server: _STATES.index(server.state))
+        ordered = sorted(item.servers, key=lambda server: STATES.index(server.state))
         for server in ordered[: _SERVERS_SHOWN * servers]:
             table.add_row(*(column.server(server) for column in columns))
         if servers and (more := ordered[_SERVERS_SHOWN:]):
@@ -310,7 +262,7 @@ def _port_state(item: PortReport) -> str:
 def _states(item: PortReport) -> str:
     """``ready 3, drain 1``."""
     states = Counter(server.state for server in item.servers)
-    return ", ".join(f"{name} {states[name]}" for name in _STATES if name in states) or "none"
+    return ", ".join(f"{name} {states[name]}" for name in STATES if name in states) or "none"
 
 
 def _server_state(server: ServerReport) -> str:

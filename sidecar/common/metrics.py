@@ -58,6 +58,27 @@ class Metrics:
             "Times the Runtime API was unreachable, disconnected or hung.",
             registry=self.registry,
         )
+        self.certificates_loaded = Counter(
+            "haproxy_sidecar_certificates_loaded",
+            "Certificates loaded by HAProxy.",
+            registry=self.registry,
+        )
+        self.certificates_refused = Counter(
+            "haproxy_sidecar_certificates_refused",
+            "Attempts to load a certificate that HAProxy or OpenSSL refused.",
+            registry=self.registry,
+        )
+        self.certificates_changed = Counter(
+            "haproxy_sidecar_certificates_changed",
+            "Times that the clients of a host got another certificate.",
+            registry=self.registry,
+        )
+        self.certificate_served_seconds = Histogram(
+            "haproxy_sidecar_certificate_served_seconds",
+            "Time from picking up another certificate for a host until HAProxy showed it.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.converged = Gauge(
             "haproxy_sidecar_converged",
             "1 while HAProxy shows the desired state, else 0.",

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.common.errors import CommandRefusedError
+from sidecar.common.metrics import Metrics
+from sidecar.control.certificate_times import CertificateTimes
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
-from sidecar.model.certificates import outranks
+from sidecar.model.certificates import ServerCertificate, outranks
 from sidecar.planning.certificates import WantedEntry, replacements, served
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
 
@@ -50,7 +52,7 @@ class CertificateKeeper:
     last seen, or as it would start.
     ``resync_seconds``: between looks for what others changed. ``default``: what to make of the
     certificate for clients whose SNI has none, which HAProxy has by the name of its file; None: it
-    stays as it is."""
+    stays as it is. ``saved_default``: that file, as it was saved once HAProxy took it."""
 
     def __init__(
         self,
@@ -61,6 +63,8 @@ class CertificateKeeper:
         resync_seconds: float,
         *,
         default: tuple[Path, WatchedCertificate] | None = None,
+        saved_default: WatchedCertificate | None = None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
@@ -71,6 +75,10 @@ class CertificateKeeper:
         self._default = default
         #: What is wrong with the default certificate, or "".
         self.default_problem = ""
+        self._saved_default = saved_default
+        #: Since when each host's certificate is served.
+        self.times = CertificateTimes(metrics or Metrics(), clock)
+        self._noticed = certificates.changes
         self._clock = clock
         # what was written last, and its contents by name
         self._entries: dict[str, WantedEntry] = {}
@@ -87,9 +95,22 @@ class CertificateKeeper:
         self._retry_seconds = _RETRY_SECONDS
         self._said: Mapping[str, str] = {}
 
+    @property
+    def default_certificate(self) -> ServerCertificate | None:
+        """What clients are shown whose SNI has none; None where nobody knows."""
+        return self._saved_default.certificate if self._saved_default else None
+
+    def notice(self) -> None:
+        """Routes were taken as they are now; the next step is when HAProxy was compared."""
+        if self._noticed != self._certificates.changes:
+            self._noticed = self._certificates.changes
+            self.times.picked_up()
+
     def step(self) -> Shown | None:
         """Do what is due, once HAProxy was compared; what it serves now, None if nothing was due.
         Raises RuntimeAPIError when HAProxy goes away."""
+        if self._saved_default:
+            self._saved_default.look()
         now, changes = self._clock(), self._certificates.changes
         # Of a HAProxy that was replaced nothing is known.
         fully = now >= self._look_at or not self._certificates.is_known
@@ -98,9 +119,10 @@ class CertificateKeeper:
             is_due = True
         if not is_due and not self._kept:
             return None
-        wanted = self._certificates.wanted
+        wanted, first = self._certificates.wanted, self.begins
+        self.times.want({pattern: item.certificate.name for pattern, item in wanted.items()})
         entries, pems, failures = self._make(wanted)
-        kept: AbstractSet[str] = frozenset() if self.begins else self._keep(entries, pems)
+        kept: AbstractSet[str] = frozenset() if first else self._keep(entries, pems)
         if not is_due and kept == self._kept:
             return None
         if self._default and (certificate := self._default[1].certificate):
@@ -124,6 +146,9 @@ class CertificateKeeper:
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
         self._say(failures)
         self._tell(served, wanted)
+        loaded = {Path(name).stem for name in written.loaded}
+        self.times.serve(served, loaded, first=first)
+        self.times.tried(len(loaded), len(written.refused))
         refused = written.failures.get(str(self._default[0])) if self._default else None
         self._judge_default(str(refused or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
@@ -256,6 +281,8 @@ class CertificateKeeper:
             excluded = outranked.get(pattern, ())
             entries[pattern] = WantedEntry(name, _HTTP_2 if own else "", tuple(excluded))
             pems[name] = certificate.pem
+        bad = {name for name, problem in checked.items() if problem}
+        self.times.tried(0, len(bad - self._checked.keys()))
         self._checked = checked
         return entries, pems, failures
 

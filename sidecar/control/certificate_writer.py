@@ -81,12 +81,15 @@ class Written:
     """``served``: filter -> the certificate that HAProxy shows for it, which may be a former one;
     absent where it has none, or in doubt. ``failures``: certificate -> why it is not as wanted.
     ``foreign``: filter -> what others have for it in our list, so that it is not served.
-    ``saved``: whether files have it all."""
+    ``saved``: whether files have it all. ``loaded``, ``refused``: the certificates that HAProxy
+    took in this call, and those that it refused, or an entry of which."""
 
     served: Mapping[str, str]
     failures: Mapping[str, SidecarError]
     foreign: Mapping[str, str]
     saved: bool
+    loaded: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class _Attempt:
     refused: set[Hashable] = field(default_factory=set)
     failures: dict[str, SidecarError] = field(default_factory=dict)
     tries: Counter[Hashable] = field(default_factory=Counter)
+    loaded: set[str] = field(default_factory=set)
 
     def fail(self, name: str, step: Hashable, error: SidecarError, *, again: bool = False) -> None:
         self.failures[name] = error
@@ -164,7 +168,14 @@ class CertificateWriter:
         saved = self._save(wanted, observed, contents)
         failures = _failures(wanted, observed, attempt)
         others = self._others(wanted, observed)
-        return Written(served(wanted, observed), failures, others, saved)
+        return Written(
+            served(wanted, observed),
+            failures,
+            others,
+            saved,
+            frozenset(attempt.loaded - failures.keys()),
+            frozenset(failures.keys() & attempt.failures.keys() & set(wanted.names)),
+        )
 
     def _others(self, wanted: Wanted, observed: Observed) -> dict[str, str]:
         return {name: self._told(item) for name, item in foreign(wanted, observed).items()}
@@ -281,6 +292,7 @@ class CertificateWriter:
         requests = [*loads, *(change for _, _, change in changes)]
         outcomes, answers = self._client.apply_and_ask(requests, questions)
         failed = _failed_loads(steps.load, outcomes[: len(loads)], attempt)
+        attempt.loaded.update(name for name in steps.load if name not in failed)
         for (step, name, _), outcome in zip(changes, outcomes[len(loads) :], strict=True):
             # An entry that was refused because its certificate was is planned again with that.
             if name not in failed and (error := _error(name, outcome)):

@@ -182,8 +182,10 @@ def make_certificates(
     routing: Routing,
     client: RuntimeClient,
     saved: Callable[[str], Mapping[str, str]],
+    metrics: Metrics | None = None,
 ) -> CertificateKeeper | None:
-    """``saved``: see `Persistence.saved`. None where no listener ends TLS."""
+    """``metrics``: where it counts. ``saved``: see `Persistence.saved`. None where no listener ends
+    TLS."""
     backends, web = listeners.web, routing.web
     if not (_ends_tls(listeners, routing) and backends and web):
         return None
@@ -210,6 +212,8 @@ def make_certificates(
         strays,
         settings.timing.resync,
         default=(files.default_certificate, WatchedCertificate(configured)) if configured else None,
+        saved_default=WatchedCertificate(files.default_certificate),
+        metrics=metrics,
     )
 
 

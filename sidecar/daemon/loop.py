@@ -111,7 +111,12 @@ class Daemon:
             self._listeners.web,
         )
         self._certificates = make_certificates(
-            settings, self._listeners, self._routing, self._client, self._persistence.saved
+            settings,
+            self._listeners,
+            self._routing,
+            self._client,
+            self._persistence.saved,
+            self.metrics,
         )
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()
@@ -134,7 +139,7 @@ class Daemon:
             watching or settings.source.title,
             self._ending,
             lambda: self._heard_at,
-            lambda: self._certificates.default_problem if self._certificates else "",
+            self._certificates,
         )
         self._count_on_scrape()
 
@@ -269,6 +274,8 @@ class Daemon:
             time.sleep(_PREDECESSOR_SECONDS)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
+        if self._certificates:
+            self._certificates.notice()
         self._resolver.want(self._routing.names)
         self.reconciler.mark(changed.units, changed.causes)
         self.reconciler.hold(self._held())

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from sidecar.admin.answers import Health
 from sidecar.common.text import few
+from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.naming import port_of_backend
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.pool import format_ports
+from sidecar.reporting.certificate_reports import TLSFacts
 from sidecar.reporting.explain_parts import World
 from sidecar.reporting.problem_log import ProblemLog
 from sidecar.reporting.reports import SourceReport
@@ -27,8 +29,8 @@ _HOSTS_SAID = 5
 
 class View:
     """``watching``: what the source watches, for a person. ``ending``: whether the sidecar is about
-    to stop. ``certificates``: what is wrong with the router's own, or "". ``heard_at``: when the
-    source last handed something over, monotonic."""
+    to stop. ``heard_at``: when the source last handed something over, monotonic.
+    ``certificates``: None where no TLS ends."""
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class View:
         watching: str,
         ending: Callable[[], bool],
         heard_at: Callable[[], float | None],
-        certificates: Callable[[], str] = str,
+        certificates: CertificateKeeper | None = None,
     ) -> None:
         self._settings = settings
         self._ports = ports
@@ -66,7 +68,7 @@ class View:
         text = self.unready()
         if not text and (full := self._reconciler.sampler.full):
             text = f"ok; ports at their connection limit: {format_ports(full)}"
-        if (problem := self._certificates()) and self.serving():
+        if (problem := self._default_problem) and self.serving():
             text = f"{text or 'ok'}; {problem}"
         return Health(self.serving(), text)
 
@@ -113,7 +115,7 @@ class View:
             problems=(
                 *self._problems.lines,
                 *known.pool_problems,
-                *filter(None, [self._certificates()]),
+                *filter(None, [self._default_problem]),
             ),
             held=known.held,
             failures={unit: item.message for unit, item in known.failures.items()},
@@ -131,7 +133,19 @@ class View:
             counts=reconciler.sampler.web,
             leases=reconciler.sampler.leases,
             at=time.monotonic(),
+            tls=self._tls(),
         )
+
+    def _tls(self) -> TLSFacts:
+        web, keeper = self._routing.web, self._certificates
+        if keeper is None:
+            return TLSFacts.of(web, time.time())
+        since = keeper.times.since
+        return TLSFacts.of(web, time.time(), keeper.default_certificate, since, time.monotonic())
+
+    @property
+    def _default_problem(self) -> str:
+        return self._certificates.default_problem if self._certificates else ""
 
     def world(self) -> World:
         """What an explanation looks at."""

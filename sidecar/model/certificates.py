@@ -41,9 +41,9 @@ class ServerCertificate:
 
     ``name``: by content, in the letters of hex. ``pem``: what HAProxy gets; never shown, and left
     out of comparisons, which show what differs: the name stands for it.
-    ``not_after_seconds``: Unix time. ``serial``, ``sha1_fingerprint``: as ``show ssl cert`` has
-    them, upper-case hex; of an Ed25519 certificate it has no fingerprint. ``algorithm``: how that
-    begins there.
+    ``not_after_seconds``: Unix time, and ``not_after`` the same as text. ``serial``,
+    ``sha1_fingerprint``: as ``show ssl cert`` has them, upper-case hex; of an Ed25519 certificate
+    it has no fingerprint. ``algorithm``: how that begins there.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ServerCertificate:
     subject: str
     issuer: str
     not_after_seconds: float
+    not_after: str
     serial: str
     sha1_fingerprint: str
     algorithm: str
@@ -58,8 +59,7 @@ class ServerCertificate:
     @property
     def title(self) -> str:
         """For a person: whose it is, by whom, and until when."""
-        end = datetime.fromtimestamp(self.not_after_seconds, UTC)
-        return _title(self.subject, self.issuer, end)
+        return title(self.subject, self.issuer, self.not_after)
 
     @classmethod
     def of(cls, chain: Sequence[x509.Certificate], key: ServerKey) -> Self:
@@ -73,6 +73,7 @@ class ServerCertificate:
             subject=_shown(leaf.subject),
             issuer=_shown(leaf.issuer),
             not_after_seconds=leaf.not_valid_after_utc.timestamp(),
+            not_after=_instant(leaf.not_valid_after_utc),
             serial=_hex(leaf.serial_number),
             sha1_fingerprint=_fingerprint(leaf),
             algorithm=_algorithm(key),
@@ -138,12 +139,19 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 def title_of(der: bytes) -> str:
     """`ServerCertificate.title` of one that a server shows. Raises ValueError if it is none."""
     shown = x509.load_der_x509_certificate(der)
-    return _title(_shown(shown.subject), _shown(shown.issuer), shown.not_valid_after_utc)
+    end = _instant(shown.not_valid_after_utc)
+    return title(_shown(shown.subject), _shown(shown.issuer), end)
 
 
-def _title(subject: str, issuer: str, end: datetime) -> str:
+def title(subject: str, issuer: str, not_after: str) -> str:
+    """`ServerCertificate.title` of one that has these facts."""
     by = "itself" if issuer == subject else issuer
-    return f"{subject}, signed by {by}, valid until {end.date().isoformat()}"
+    return f"{subject}, signed by {by}, valid until {not_after.partition('T')[0]}"
+
+
+def _instant(at: datetime) -> str:
+    """``2027-02-24T12:00:00Z``."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def is_for(host_name: str, pem: bytes) -> bool:

@@ -18,11 +18,12 @@ from sidecar.listeners.web_keys import (
 )
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
+from sidecar.reporting.certificate_reports import LOADING, AuthorityReport, source_of
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Link
 from sidecar.routing.table import Routing
 from sidecar.routing.web import Web
-from sidecar.routing.web_places import HOSTS, PORTS, SNI, Trust
+from sidecar.routing.web_places import HOSTS, PORTS, SNI
 
 #: Of a backend in HAProxy.
 _STATES = ("has its entries", "has no entry yet")
@@ -127,7 +128,7 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
     if route.key in web.certificates:
         yield _certificate_link(route, web)
     if trust := web.trust(unit):
-        yield _trust_link(trust)
+        yield Link("CA", "ok", AuthorityReport.of(trust).text)
     seen = (world.observed or {}).get(unit)
     yield from service_links(route, seen, world)
     yield from haproxy_links(
@@ -137,22 +138,16 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
 
 def _certificate_link(route: Route, web: Web) -> Link:
     """What clients of its host are shown, where TLS ends here."""
-    certificates = web.certificates
-    certificate = certificates.of(route.key)
-    title = certificate.title if certificate else "the default one"
-    if not certificates.is_known:
+    found = web.certificates.facts[web.certificates.host(route.key) or ""]
+    title = "the default one"
+    if found.certificate:
+        title = f"{found.certificate.title} ({source_of(found.route)})"
+    if found.served is None:
         unseen = "not compared with what HAProxy serves, which the running sidecar does"
         return Link("certificate", "info", f"{title} should be shown; {unseen}")
-    if certificates.is_served(route.key):
+    if found.served:
         return Link("certificate", "ok", title)
-    failure = certificates.failure(route.key) or "it is being loaded"
-    return Link("certificate", "bad", f"{title}: not served yet", (), failure)
-
-
-def _trust_link(trust: Trust) -> Link:
-    of = " + ".join(trust.authority.subjects)
-    name = f"the name {trust.server_name}" if trust.server_name else "any name"
-    return Link("CA", "ok", f"servers need a certificate by {of} ({trust.source}), for {name}")
+    return Link("certificate", "bad", f"{title}: not served yet", (), found.failure or LOADING)
 
 
 def _served(claim: WebClaim) -> str:

@@ -1,7 +1,7 @@
 """Prometheus gauges of the current state: computed when scraped, from an immutable report.
 
 Bounded: by the pools of the settings, a handful of states, the slots in use, and the backends for
-Routes by host.
+Routes by host, of which each has one host.
 """
 
 from collections import Counter
@@ -55,6 +55,7 @@ class Gauges(Collector):
         yield _slots(report)
         yield from _ports(report)
         yield from _routes(report)
+        yield from _certificates(report)
 
     def _pools(self, report: Report) -> Iterator[Metric]:
         ports = GaugeMetricFamily(
@@ -204,6 +205,34 @@ def _routes(report: Report) -> Iterator[Metric]:
             if milliseconds is not None:
                 average.add_metric([*route, phase], milliseconds / 1000)
     yield from (responses, current, average)
+
+
+def _certificates(report: Report) -> Iterator[Metric]:
+    """Of each host that has one of its own, which all its Routes have; of those that have the
+    default one, that."""
+    remaining = GaugeMetricFamily(
+        "haproxy_sidecar_certificate_remaining_seconds",
+        "Seconds until the end of the certificate that HAProxy serves for the host.",
+        labels=["host"],
+    )
+    found = {item.host: item.certificate for item in report.hosts if item.certificate}
+    for host, item in found.items():
+        if item.served and not item.is_default and item.seconds_left is not None:
+            remaining.add_metric([host], item.seconds_left)
+    yield remaining
+    default = GaugeMetricFamily(
+        "haproxy_sidecar_default_certificate_remaining_seconds",
+        "Seconds until the end of the certificate for clients whose SNI has none.",
+    )
+    if report.default_certificate and report.default_certificate.seconds_left is not None:
+        default.add_metric([], report.default_certificate.seconds_left)
+    yield default
+    lacking = GaugeMetricFamily(
+        "haproxy_sidecar_hosts_without_certificate",
+        "Hosts whose clients are not shown the certificate that they should be.",
+    )
+    lacking.add_metric([], sum(item.served is False for item in found.values()))
+    yield lacking
 
 
 def _slots(report: Report) -> Metric:

@@ -9,6 +9,7 @@ from sidecar.haproxy.attempts import Attempts
 from sidecar.haproxy.lease_counts import LeaseCounts
 from sidecar.haproxy.stats import Connections
 from sidecar.model.verdicts import Verdict
+from sidecar.reporting.certificate_reports import AuthorityReport, CertificateReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +233,9 @@ class HostReport:
     """One Route by host that is served. ``host``: ``*.example`` for a wildcard. ``listener``: of
     which kind it is served. ``state``: open, closed (no server yet) or unknown. ``port``: the one
     that it shares by SNI; None for one at the listeners. ``traffic``: None without a sidecar, which
-    alone knows since when the backend is this Route's, and until it was counted. The rest as in
-    `PortReport`."""
+    alone knows since when the backend is this Route's, and until it was counted. ``certificate``:
+    that its clients should be shown; None where TLS does not end here. ``ca``: by whom its servers
+    are verified; None where they are not. The rest as in `PortReport`."""
 
     host: str
     path: str
@@ -249,6 +251,8 @@ class HostReport:
     changed_seconds_ago: float | None
     port: int | None = None
     traffic: TrafficReport | None = None
+    certificate: CertificateReport | None = None
+    ca: AuthorityReport | None = None
 
     @property
     def title(self) -> str:
@@ -292,6 +296,7 @@ class Report:
     it does not answer. ``converged``: None where nobody knows; ``unready`` says why it is not.
     ``changes``: operations that HAProxy carried out since the sidecar started.
     ``ports_open``: of the whole pool, as all totals. ``slots_used``: those that have an address.
+    ``default_certificate``: for clients whose SNI has none; None where nobody knows it.
     """
 
     router_name: str
@@ -311,3 +316,4 @@ class Report:
     slots_used: int
     ports_open: int
     hosts: tuple[HostReport, ...] = ()
+    default_certificate: CertificateReport | None = None

@@ -24,6 +24,7 @@ from sidecar.model.desired import DesiredServer, Unit
 from sidecar.model.objects import Key
 from sidecar.model.pool import PARKED, Pool
 from sidecar.model.verdicts import Verdict
+from sidecar.reporting.certificate_reports import AuthorityReport, TLSFacts
 from sidecar.reporting.reports import (
     AttemptsReport,
     HostReport,
@@ -50,6 +51,7 @@ class Facts:
     ``reachable``: as far as is known, HAProxy answers. ``web``: unit -> the host and path that its
     Route has, of Routes by host; ``counts``, ``leases``: unit -> what its backend counts, as last
     sampled, and since when that is which Route's; ``at``: now, in the seconds of the latter.
+    ``tls``: the certificates of hosts.
     """
 
     router_name: str
@@ -78,6 +80,7 @@ class Facts:
     counts: Mapping[Unit, BackendCounts] = field(default_factory=dict)
     leases: Mapping[Unit, lease_counts.LeaseBase] = field(default_factory=dict)
     at: float = 0.0
+    tls: TLSFacts = field(default_factory=TLSFacts)
 
 
 def build_report(facts: Facts) -> Report:
@@ -121,6 +124,7 @@ def build_report(facts: Facts) -> Report:
                 key=lambda item: (item.host, item.path, item.listener, item.port or 0),
             )
         ),
+        default_certificate=facts.tls.default_certificate,
     )
 
 
@@ -147,6 +151,8 @@ def _host_report(
         changed_seconds_ago=changed,
         port=verdict.port,
         traffic=_traffic(facts, unit, claimed.route.key),
+        certificate=facts.tls.certificate(claim),
+        ca=AuthorityReport.of(trust) if (trust := facts.tls.trusts.get(unit)) else None,
     )
 
 

@@ -32,6 +32,17 @@ class Shown:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
+class HostFacts(NamedTuple):
+    """What is known of one host. ``certificate``: that its clients should be shown, which ``route``
+    brings; both None: the default one. ``served``: whether they are; None: not known yet.
+    ``failure``: why not, or ""."""
+
+    certificate: ServerCertificate | None
+    route: Key | None
+    served: bool | None
+    failure: str
+
+
 class HostCertificates:
     """Kept up to date Route by Route. ``pattern`` is a host, or ``*.domain``."""
 
@@ -50,6 +61,9 @@ class HostCertificates:
         # Route -> the certificate that clients of its host got as they should, before another one
         # was wanted; None: the default one
         self._former: dict[Key, str | None] = {}
+        # as last told, and the patterns of which something else is so since
+        self._facts: Mapping[str, HostFacts] = {}
+        self._stale: set[str] = set()
 
     def put(self, claim: Claim, pattern: str, certificate: ServerCertificate | None) -> None:
         """A Route is, or is again, one whose TLS ends here."""
@@ -63,6 +77,7 @@ class HostCertificates:
         else:
             self.remove(claim.route)
         self._of[claim.route] = pattern, claim
+        self._stale.add(pattern)
         self._routes.setdefault(pattern, {})[claim] = certificate
         if certificate:
             self._users.setdefault(certificate.name, set()).add(claim.route)
@@ -90,6 +105,7 @@ class HostCertificates:
         pattern, claim = self._of.pop(route, ("", None))
         if claim is None:
             return
+        self._stale.add(pattern)
         certificate = self._routes[pattern].pop(claim)
         if not self._routes[pattern]:
             del self._routes[pattern]
@@ -101,6 +117,8 @@ class HostCertificates:
 
     def show(self, shown: Shown) -> set[Key]:
         """HAProxy was looked at; the Routes of which something else is so."""
+        if not self.is_known:
+            self._stale.update(self._routes)
         before, self._shown, self.is_known = self._shown, shown, True
         self._shown_changes = self.changes
         changed = {
@@ -111,6 +129,7 @@ class HostCertificates:
             )
             for pattern, _ in former.items() ^ latter.items()
         }
+        self._stale |= changed
         for pattern in changed:
             if self._is_as_wanted(pattern):
                 for claim in self._routes.get(pattern, ()):
@@ -122,6 +141,7 @@ class HostCertificates:
         self._shown, self.is_known = Shown(), False
         self._shown_changes = -1
         self._former.clear()
+        self._stale.update(self._routes)
 
     @property
     def wanted(self) -> Mapping[str, HostCertificate]:
@@ -137,6 +157,29 @@ class HostCertificates:
     def hosts(self) -> AbstractSet[str]:
         """The patterns of all Routes whose TLS ends here, with a certificate or without."""
         return self._routes.keys()
+
+    @property
+    def facts(self) -> Mapping[str, HostFacts]:
+        """pattern -> what is known of it; later changes make another one of it. Costs what changed
+        since the last call."""
+        if self._stale:
+            facts = dict(self._facts)
+            for pattern in self._stale:
+                if pattern in self._routes:
+                    facts[pattern] = self._told(pattern)
+                else:
+                    facts.pop(pattern, None)
+            self._facts, self._stale = facts, set()
+        return self._facts
+
+    def _told(self, pattern: str) -> HostFacts:
+        decides = self._decides(pattern)
+        return HostFacts(
+            self._routes[pattern][decides] if decides else None,
+            decides.route if decides else None,
+            self._is_as_wanted(pattern) if self.is_known else None,
+            self._shown.failures.get(pattern, ""),
+        )
 
     def of(self, route: Key) -> ServerCertificate | None:
         """What clients of the Route's host should be shown; None: the default certificate."""
@@ -178,5 +221,10 @@ class HostCertificates:
                 yield pattern
 
     def _wanted(self, pattern: str) -> ServerCertificate | None:
-        having = [claim for claim, item in self._routes.get(pattern, {}).items() if item]
-        return self._routes[pattern][min(having)] if having else None
+        decides = self._decides(pattern)
+        return self._routes[pattern][decides] if decides else None
+
+    def _decides(self, pattern: str) -> Claim | None:
+        """Of the Routes of the host that bring a certificate, the oldest."""
+        having = (claim for claim, item in self._routes.get(pattern, {}).items() if item)
+        return min(having, default=None)

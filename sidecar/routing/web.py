@@ -186,6 +186,13 @@ class Web:
         placed = self._placed.get(owner) if owner else None
         return placed.trust if placed else None
 
+    @property
+    def trusts(self) -> Iterator[tuple[Unit, Trust]]:
+        """The units whose servers are verified, and by whom."""
+        for route, placed in self._placed.items():
+            if placed.trust and (unit := self.unit(route)) is not None:
+                yield unit, placed.trust
+
     def granted(self, key: ClaimKey) -> Unit | None:
         """Where ``key`` should lead."""
         of = self._of(key)

@@ -247,6 +247,8 @@ def test_a_filter_keeps_its_certificate_when_the_new_one_is_bad(
         written = writer.write(wanted, pems)
         assert written.failures.keys() == {bad}
         assert bad in str(written.failures[bad])
+        assert written.refused == {bad}
+        assert bad not in written.loaded
         assert written.served == {"a.test": tls.name(good), "b.test": tls.name(beside)}
     assert tls.served("a.test") == good.fingerprint
     assert tls.served("b.test") == beside.fingerprint

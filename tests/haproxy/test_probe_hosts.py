@@ -62,6 +62,16 @@ def test_what_clients_of_a_route_get(make_stand: MakeStand, named: MakeNamed) ->
             shown = "certificate CN=edge.example, signed by CN=root, valid until 20"
             assert found.lines[1].startswith(f"edge.example at {secure}: {shown}")
             assert "; HTTP status 200, in " in found.lines[1]
+            # In the words in which `status` and the step `certificate` have it.
+            end = issued.certificate.not_valid_after_utc.date()
+            title = f"CN=edge.example, signed by CN=root, valid until {end}"
+            assert f"certificate {title}; " in found.lines[1]
+            status = run_cli("status", "edge.example", "-c", web.stand.settings_file).out
+            assert f"edge.example: {title} (" in status
+            assert (
+                f"{title} (spec.tls"
+                in run_cli("why", "edge.example", "-c", web.stand.settings_file).out
+            )
             found = probed(web, "demo/passed")
             shown = "certificate CN=inner.example, signed by CN=root, valid until 20"
             assert found.lines[1].startswith(f"passed.example at {secure}: {shown}")

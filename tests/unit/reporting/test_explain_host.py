@@ -301,6 +301,8 @@ def test_hosts_in_the_status() -> None:
         "changed_seconds_ago": None,
         "port": None,
         "traffic": None,
+        "certificate": None,
+        "ca": None,
     }
     assert report.ports_claimed == 1
     assert report.ports_open == 0
@@ -370,11 +372,12 @@ def test_which_certificate_clients_are_shown() -> None:
         "should be shown; not compared with what HAProxy serves, which the running sidecar does"
     )
     assert (link("b.test").mark, link("b.test").text) == ("info", f"the default one {unseen}")
-    assert (link("a.test").mark, link("a.test").text) == ("info", f"{made.title} {unseen}")
+    title = f"{made.title} (spec.tls.certificate of demo/web)"
+    assert (link("a.test").mark, link("a.test").text) == ("info", f"{title} {unseen}")
     assert "CN=a.test, signed by itself, valid until 1980-" in made.title
     routing.serve(Shown({}, {"a.test": "HAProxy refuses it"}))
     assert link("a.test").mark == "bad"
     assert link("a.test").remedy == "HAProxy refuses it"
     routing.serve(Shown({"a.test": made.name}))
-    assert (link("a.test").mark, link("a.test").text) == ("ok", made.title)
+    assert (link("a.test").mark, link("a.test").text) == ("ok", title)
     assert (link("b.test").mark, link("b.test").text) == ("ok", "the default one")

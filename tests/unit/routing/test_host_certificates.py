@@ -10,7 +10,7 @@ from sidecar.haproxy.own_certificates import self_signed
 from sidecar.model.certificates import ServerCertificate
 from sidecar.model.objects import Key
 from sidecar.routing.claims import Claim
-from sidecar.routing.host_certificates import HostCertificates, Shown
+from sidecar.routing.host_certificates import HostCertificates, HostFacts, Shown
 
 HOST, OTHER = "a.test", "b.test"
 
@@ -123,6 +123,12 @@ def test_any_history_ends_as_from_scratch(
             now[number] = host, brings
             hosts.put(claim(str(number), number), host, certificate(brings) if brings else None)
         assert hosts.changes != changes or wanted(hosts) == before
+        assert {
+            pattern: facts.certificate.subject
+            for pattern, facts in hosts.facts.items()
+            if facts.certificate
+        } == {pattern: name for pattern, (name, _) in wanted(hosts).items()}
+        assert hosts.facts.keys() == hosts.hosts
     scratch = HostCertificates()
     for number, (host, brings) in now.items():
         scratch.put(claim(str(number), number), host, certificate(brings) if brings else None)
@@ -190,6 +196,33 @@ def test_who_comes_as_another_goes_did_not_have_its_certificate() -> None:
     hosts.put(two, HOST, y)
     hosts.remove(one.route)
     assert not hosts.goes_on(two.route)
+
+
+def test_what_is_known_of_each_host() -> None:
+    hosts, x, y = HostCertificates(), certificate("x"), certificate("y")
+    old, young, other = claim("old"), claim("young", 1), claim("other")
+    hosts.put(young, HOST, y)
+    hosts.put(old, HOST, x)
+    hosts.put(other, OTHER, None)
+    assert hosts.facts == {
+        HOST: HostFacts(x, old.route, None, ""),
+        OTHER: HostFacts(None, None, None, ""),
+    }
+    hosts.show(Shown({HOST: y.name}, {HOST: "it is bad"}))
+    before = hosts.facts
+    assert before == {
+        HOST: HostFacts(x, old.route, False, "it is bad"),
+        OTHER: HostFacts(None, None, True, ""),
+    }
+    # What was told does not change, and is not made again where nothing did.
+    assert hosts.facts is before
+    hosts.remove(old.route)
+    hosts.remove(other.route)
+    assert before.keys() == {HOST, OTHER}
+    hosts.show(Shown({HOST: y.name}))
+    assert hosts.facts == {HOST: HostFacts(y, young.route, True, "")}
+    hosts.forget()
+    assert hosts.facts == {HOST: HostFacts(y, young.route, None, "")}
 
 
 def test_of_another_haproxy_nothing_is_known() -> None:

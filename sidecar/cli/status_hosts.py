@@ -1,0 +1,180 @@
+"""``status``: the table of Routes by host, with their certificates, and what is noted of them.
+
+Owns how these look. What they say is in the report (`sidecar.reporting.reports`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sidecar.cli.screen import PORT_COLOURS, amount, make_table
+from sidecar.reporting.certificate_reports import (
+    DEFAULT,
+    ENDS_SOON_DAYS,
+    LOADING,
+    CertificateReport,
+)
+from sidecar.reporting.reports import HostReport, Report, ServerReport, TrafficReport
+
+#: A server's states, the best one first.
+STATES = ("ready", "down", "drain", "maint")
+
+#: More servers of one Route than this are not shown: one screen should hold all hosts.
+_SERVERS_SHOWN = 8
+
+_MEASURED = 50
+
+#: A certificate that ends sooner is shown in red.
+_ENDS_VERY_SOON_DAYS = 3
+
+
+class _Column(NamedTuple):
+    """``host``, ``server``: what stands in it, as rich's markup. ``rank``: where the terminal is
+    too narrow, the column with the highest goes first; those of 0 stay."""
+
+    title: str
+    rank: int
+    host: Callable[[HostReport], str]
+    server: Callable[[ServerReport], str] = lambda _: ""
+
+
+def hosts_table(report: Report, console: Console, *, servers: bool) -> Table:
+    """Routes by host, a line each however narrow the terminal is, and one for each server."""
+    columns = list(_columns(report))
+    # Measuring costs as much as printing: the first stand for all, and a pipe is wide enough.
+    first = replace(report, hosts=report.hosts[:_MEASURED])
+    while rank := max(column.rank for column in columns):
+        table = _filled(first, columns, servers=servers)
+        if not console.is_terminal or console.measure(table).maximum < console.width:
+            break
+        columns = [column for column in columns if column.rank < rank]
+    return _filled(report, columns, servers=servers)
+
+
+def _filled(report: Report, columns: Sequence[_Column], *, servers: bool) -> Table:
+    table = make_table(*(column.title for column in columns))
+    for item in report.hosts:
+        table.add_row(*(_uncut_or_short(column.host(item)) for column in columns))
+        for server in item.servers[:_SERVERS_SHOWN] if servers else ():
+            table.add_row(*(column.server(server) for column in columns))
+    return table
+
+
+def _uncut_or_short(markup: str) -> Text:
+    """Not folded into a second line."""
+    text = Text.from_markup(markup, overflow="ellipsis")
+    text.no_wrap = True
+    return text
+
+
+def _columns(report: Report) -> Iterator[_Column]:
+    """All that have something to say of this report."""
+    yield _Column("HOST", 0, lambda item: escape(item.title), _server)
+    yield _Column("KIND", 2, lambda item: item.listener)
+    yield _Column(
+        "STATE",
+        0,
+        lambda item: f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
+        lambda server: server.state,
+    )
+    # A server's pod stands there: with its address, it would make all hosts' column wide.
+    yield _Column("ROUTE", 0, lambda item: escape(item.route), lambda it: _dim(it.pod or ""))
+    yield _Column("SERVERS", 0, lambda item: _servers_line(item.servers))
+    if any(item.certificate for item in report.hosts):
+        yield _Column("CERT", 0, lambda item: _validity(item.certificate))
+    if any(item.traffic for item in report.hosts):
+        yield _Column(">SESSIONS", 4, _figure(lambda found: found.sessions))
+        yield _Column(">REQUESTS", 3, _figure(lambda found: found.sessions_total))
+        yield _Column(">5XX", 1, _failed)
+        yield _Column(">MS", 5, _milliseconds)
+
+
+def _server(server: ServerReport) -> str:
+    return _dim(f"  {server.slot} {server.address}")
+
+
+def _dim(text: str) -> str:
+    return f"[dim]{escape(text)}[/]" if text else ""
+
+
+def _servers_line(servers: Sequence[ServerReport]) -> str:
+    """``2 ready, 1 drain``."""
+    counts = Counter(server.state for server in servers)
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "none"
+
+
+def _validity(item: CertificateReport | None) -> str:
+    """``89d``: how long it is valid; that it is not served counts more."""
+    if item is None:
+        return ""
+    if item.served is False:
+        return "[red]missing[/]"
+    days = item.days_left
+    if days is None or (item.is_default and days >= ENDS_SOON_DAYS):
+        return "default"
+    if days < 0:
+        return "[red]expired[/]"
+    if days < _ENDS_VERY_SOON_DAYS:
+        return f"[red]{days}d[/]"
+    return f"[yellow]{days}d[/]" if days < ENDS_SOON_DAYS else f"{days}d"
+
+
+def _figure(value: Callable[[TrafficReport], int]) -> Callable[[HostReport], str]:
+    return lambda item: amount(value(item.traffic)) if item.traffic else "-"
+
+
+def _failed(item: HostReport) -> str:
+    """Those that a 5xx answered, in red."""
+    failed = item.traffic.responses["5xx"] if item.traffic and item.traffic.responses else None
+    return f"[red]{amount(failed)}[/]" if failed else amount(failed)
+
+
+def _milliseconds(item: HostReport) -> str:
+    """That one takes, on average."""
+    found = item.traffic.average.total if item.traffic else None
+    return "-" if found is None else str(found)
+
+
+def host_notes(report: Report) -> Iterator[str]:
+    """What does not go without saying, a line each."""
+    said: set[str] = set()
+    for item in report.hosts:
+        for note in _notes(item):
+            yield f"{item.title} {item.route}: {note}"
+        found = item.certificate
+        if found is None or item.host in said:
+            continue
+        # Its paths have the same one.
+        said.add(item.host)
+        if found.served is False and (not found.failure or found.failure != item.message):
+            why = found.failure or LOADING
+            yield f"{item.host}: its clients are not shown its certificate: {why}"
+        if found.ending and not found.is_default:
+            yield f"{item.host}: its certificate {found.ending}: {found.title}"
+    default = report.default_certificate
+    if default and default.ending:
+        yield f"the {DEFAULT} {default.ending}: {default.title}"
+
+
+def _notes(item: HostReport) -> Iterator[str]:
+    if item.failure:
+        yield item.failure
+    if item.message:
+        yield item.message
+    if item.left_out:
+        yield f"{item.left_out} endpoints skipped; see limits.max_servers and web.slots"
+
+
+def certificate_lines(report: Report) -> Iterator[str]:
+    """All that is known of the certificates of the hosts, and of the CAs of their servers."""
+    found = [f"{item.host}: {item.certificate.text}" for item in report.hosts if item.certificate]
+    yield from dict.fromkeys(found)
+    for item in report.hosts:
+        if item.ca:
+            yield f"{item.title} {item.route}: {item.ca.text}"
