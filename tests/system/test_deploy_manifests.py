@@ -291,6 +291,26 @@ def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
     assert used <= samples
 
 
+def test_alerts_of_certificates_come_14_and_3_days_before_their_end() -> None:
+    (rules,) = documents("components/alerts/alerts.yaml")
+    alerts = {
+        rule["alert"].removeprefix("HAProxySidecar"): rule
+        for group in rules["spec"]["groups"]
+        for rule in group["rules"]
+    }
+    ends = (
+        "min by (namespace, host) (haproxy_sidecar_certificate_remaining_seconds or"
+        " haproxy_sidecar_default_certificate_remaining_seconds) <"
+    )
+    soon, very_soon = alerts["CertificateEnds"], alerts["CertificateEndsVerySoon"]
+    assert soon["expr"] == f"{ends} 14 * 86400"
+    assert very_soon["expr"] == f"{ends} 3 * 86400"
+    assert soon["annotations"] == very_soon["annotations"]
+    assert [rule["labels"]["severity"] for rule in (soon, very_soon)] == ["warning", "critical"]
+    lacking = alerts["HostsWithoutCertificate"]
+    assert lacking["expr"] == "haproxy_sidecar_hosts_without_certificate > 0"
+
+
 def test_haproxys_own_metrics_are_there_and_the_probes_are_few(make_stand: MakeStand) -> None:
     stand = make_stand(start=False, pools=[{"ports": ["30000-30099"], "slots": 16}])
     listen = f"{stand.ip}:8404"
