@@ -12,6 +12,7 @@ import pytest
 from browser import Browser, browser_in
 from by_host import NamedServer, WebStand, host_app
 from core import opening
+from pki import CA
 from stand import MakeServer, MakeStand, Stand, app, await_, converged, held, running
 from web import get
 
@@ -188,6 +189,52 @@ def test_the_page_asks_for_the_token(
         browser.open(f"http://me:secret@{stand.settings.http.listen}/")
         # What the browser was given for the page it sends with what the page asks for.
         await_(lambda: "demo/web" in browser.text(), f"it is shown: {browser.complaints}", 30)
+
+
+def test_it_shows_the_certificates_of_hosts(
+    browser: Browser, make_stand: MakeStand, files: contextlib.ExitStack
+) -> None:
+    web, root, server = WebStand.make(make_stand), CA.root(EVIL), NamedServer("a")
+    files.callback(server.close)
+    issued = root.leaf("shop.example", days=(-1, 10))
+    end = issued.certificate.not_valid_after_utc.date()
+    by = root.own.certificate.subject.rfc4514_string()
+    tls = {"certificate": issued.pem, "key": issued.key_pem}
+    verified = {"destinationCACertificate": root.pem}
+    web.stand.write(
+        "web.yaml",
+        *host_app("shop", "shop.example", [server], termination="edge", tls=tls),
+        *host_app("none", "none.example", [server], termination="reencrypt", tls=verified),
+        *host_app("clear", "clear.example", [server]),
+    )
+    daemon = files.enter_context(running(web.stand.daemon()))
+    converged(daemon)
+    opened(browser, web.stand)
+    browser.await_text("certificate 9d")
+
+    def line(host: str) -> str:
+        lines = [text for text in browser.text().splitlines() if text.startswith(f"{host} ")]
+        return lines[0] if lines else ""
+
+    await_(lambda: "default certificate" in line("none.example"), "it has the default one")
+    assert "certificate" not in line("clear.example")
+    browser.run("document.querySelectorAll('.host').forEach((item) => item.open = true)")
+    browser.await_text(
+        f"CN=shop.example, signed by {by}, valid until {end} (9 days),"
+        " spec.tls.certificate of demo/shop; served for "
+    )
+    browser.await_text(
+        f"servers need a certificate by {by} (spec.tls.destinationCACertificate), for any name"
+    )
+    own = "CN=haproxy-sidecar.invalid, signed by itself, valid until "
+    shown = str(browser.run("document.getElementById('default').textContent"))
+    assert shown.startswith(own)
+    assert shown.endswith(" days), default certificate")
+    assert browser.run("document.images.length") == 0
+    browser.look(width=320)
+    wide = "document.documentElement.scrollWidth"
+    await_(lambda: browser.run(wide) <= 320, "nothing is wider than the screen")
+    assert browser.complaints == []
 
 
 def test_it_shows_routes_by_host(

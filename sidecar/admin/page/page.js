@@ -200,7 +200,49 @@ function trafficOf({seconds, sessions, sessions_total, requests, average}) {
   return `${amount(sessions_total)} ${what} in ${age(seconds)}, ${amount(sessions)} now${took}`;
 }
 
-// A Route by host: one line, its servers below it once it is opened.
+const isDefault = (certificate) => certificate.source === "default certificate";
+
+// "certificate 89d", and its colour: how long it is valid; that it is not served counts more.
+function certificateMark(certificate) {
+  if (certificate.served === false) return ["bad", "certificate not served"];
+  const days = certificate.seconds_left === null ? null : Math.floor(certificate.seconds_left / 86400);
+  if (days === null || (isDefault(certificate) && days >= 14)) return ["quiet", "default certificate"];
+  if (days < 0) return ["bad", "certificate expired"];
+  return [days < 3 ? "bad" : days < 14 ? "warn" : "quiet", `certificate ${days}d`];
+}
+
+// Whose it is, by whom, until when, and where it comes from, in the words of `status HOST`.
+function titleWords({subject, issuer, not_after, seconds_left, source}) {
+  if (!not_after) return source;
+  const days = Math.floor(seconds_left / 86400);
+  const left = days < 0 ? "expired" : days === 1 ? "1 day" : `${days} days`;
+  return `${subject}, signed by ${issuer === subject ? "itself" : issuer}, valid until ${not_after.split("T")[0]} (${left}), ${source}`;
+}
+
+function certificateFacts(certificate) {
+  const {served, served_seconds_ago, failure} = certificate;
+  const since = served_seconds_ago === null ? "served" : `served for ${age(served_seconds_ago)}`;
+  return `${titleWords(certificate)}; ${served ? since : `not served: ${failure || "it is being loaded"}`}`;
+}
+
+function authorityFacts({subjects, subjects_total, server_name, source}) {
+  const more = subjects_total > subjects.length ? ` and ${subjects_total - subjects.length} more` : "";
+  const name = server_name ? `the name ${server_name}` : "any name";
+  return `servers need a certificate by ${subjects.join(" + ")}${more} (${source}), for ${name}`;
+}
+
+function tlsFacts({certificate, ca}) {
+  const rows = [];
+  if (certificate) rows.push(["Certificate", certificateFacts(certificate), certificate.served ? "" : "bad"]);
+  if (ca) rows.push(["CA", authorityFacts(ca), ""]);
+  return rows.map(([name, text, colour]) => {
+    const item = make("div");
+    item.append(make("dt", "quiet", name), make("dd", colour, text));
+    return item;
+  });
+}
+
+// A Route by host: one line, its certificate and servers below it once it is opened.
 function showHost(host) {
   const title = titleOf(host);
   let it = hosts.get(title + host.listener);
@@ -208,17 +250,20 @@ function showHost(host) {
     const card = make("details", "host");
     const line = make("summary");
     const servers = make("div", "servers");
-    card.append(line, servers);
-    it = {card, line, servers};
+    const tls = make("dl", "tls");
+    card.append(line, tls, servers);
+    it = {card, line, tls, servers};
     hosts.set(title + host.listener, it);
   }
   const parts = [make("strong", "", title), make("span", host.failure ? "bad" : COLOURS[host.state], host.state),
     make("span", "quiet", host.listener), make("span", "", host.route), make("span", "quiet", states(host))];
+  if (host.certificate) parts.push(make("span", ...certificateMark(host.certificate)));
   if (host.traffic) parts.push(make("span", "quiet", trafficOf(host.traffic)));
   if (host.traffic?.responses?.["5xx"]) parts.push(make("span", "bad", `${amount(host.traffic.responses["5xx"])} answered 5xx`));
   const note = host.failure || host.message;
   if (note) parts.push(make("span", host.failure ? "bad" : "warn", note));
   it.line.replaceChildren(...parts.flatMap((part) => [part, " "]));
+  it.tls.replaceChildren(...tlsFacts(host));
   it.servers.replaceChildren(...(host.servers.length ? [serverTable(host.servers)] : []));
   return it.card;
 }
@@ -230,6 +275,10 @@ function showHosts(meant) {
   const list = byId("hosts");
   if (shown.length !== list.children.length || shown.some((item, index) => item !== list.children[index])) list.replaceChildren(...shown);
   byId("hosts-section").hidden = !report.hosts.length;
+  const own = report.default_certificate;
+  byId("default").hidden = !own;
+  byId("default").className = own?.seconds_left < 14 * 86400 ? "warn" : "quiet";
+  byId("default").textContent = own ? titleWords(own) : "";
 }
 
 function showPorts() {
