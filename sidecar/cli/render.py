@@ -10,6 +10,7 @@ from sidecar.cli.context import load_settings
 from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.files import SECRET, remove_partial, write_atomically
 from sidecar.common.text import reason_of
+from sidecar.control.client_files import read_client_authorities, read_revocations
 from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
 from sidecar.haproxy.naming import web_backend_names
@@ -35,10 +36,11 @@ def render(config: Path | None, output: str | None) -> None:
 def write_files(settings: Settings, path: Path) -> None:
     """haproxy.cfg to ``path``, the files that it needs if there are none, and the socket's folder.
 
-    Raises SettingsError if they cannot be written, or web.default_certificate is bad.
+    Raises SettingsError if they cannot be written, or one of those is bad that `web` names.
     """
     text = _text(settings)
     default = _default_certificate(settings)
+    clients = _client_files(settings)
     try:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
@@ -46,6 +48,8 @@ def write_files(settings: Settings, path: Path) -> None:
         if settings.pool().web:
             files = WebFiles.beside(settings.haproxy.state_file)
             _write_web_files(files, _verified(settings), default)
+            for file, content in clients.items():
+                write_atomically(file, content)
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -69,6 +73,22 @@ def _default_certificate(settings: Settings) -> ServerCertificate | None:
         return read_certificate(path)
     except CertificateError as exc:
         raise SettingsError("web", [f"web.default_certificate: {exc}"]) from None
+
+
+def _client_files(settings: Settings) -> dict[Path, str]:
+    """By which clients' certificates are verified: file -> content."""
+    named, files = settings.web.client_certificates, WebFiles.beside(settings.haproxy.state_file)
+    made: dict[Path, str] = {}
+    key = "ca"
+    try:
+        if named.ca:
+            made[files.client_authorities] = read_client_authorities(named.ca).text
+        key = "crl"
+        if named.crl:
+            made[files.client_revocations] = read_revocations(named.crl).text
+    except CertificateError as exc:
+        raise SettingsError("web", [f"web.client_certificates.{key}: {exc}"]) from None
+    return made
 
 
 def _write_web_files(

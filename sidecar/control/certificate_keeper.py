@@ -125,7 +125,7 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset() if first else self._keep(entries, pems)
         if not is_due and kept == self._kept:
             return None
-        if self._default and (certificate := self._default[1].certificate):
+        if self._default and (certificate := self._default[1].value):
             pems[str(self._default[0])] = certificate.pem
         try:
             written = self._writer.write(entries, pems, fully=fully)
@@ -166,7 +166,7 @@ class CertificateKeeper:
         }
         if self._default:
             self._default[1].look()
-            if certificate := self._default[1].certificate:
+            if certificate := self._default[1].value:
                 name = str(self._default[0])
                 pems[name], titles[name] = certificate.pem, certificate.title
             if problem := self._default[1].problem:

@@ -1,6 +1,6 @@
-"""HAProxy's certificates and CA files over the Runtime API: what they show, and what changes them.
+"""HAProxy's certificates, CA and CRL files over the Runtime API: what they show, what changes them.
 
-Certificates and CA files are in a *store* each, by names that are paths but need no file; a
+Certificates, CA and CRL files are in a *store* each, by names that are paths but need no file; a
 crt-list says which certificate is for which SNI. The rules, measured on 2.6, 3.0 and 3.2:
 
 * There is one transaction a store in the whole process, not a connection, and it outlives that
@@ -15,7 +15,7 @@ crt-list says which certificate is for which SNI. The rules, measured on 2.6, 3.
   numbers are not given twice.
 * Of two entries for one SNI the older serves. A filter that HAProxy cannot use, and a second equal
   entry, are taken without a word.
-* A PEM without a certificate makes a CA file of none, successfully.
+* A PEM without a certificate makes a CA file of none, successfully, and so with a CRL file.
 
 * Of the certificates for an SNI, and those for its wildcard, the kind of key counts first: see
   `sidecar.model.certificates.outranks`. Unless the wildcard's entry says ``!`` and the name.
@@ -35,7 +35,7 @@ from sidecar.haproxy.pem import Identity
 from sidecar.haproxy.protocol import Command
 
 #: Which store: as commands have it.
-Store = Literal["cert", "ca-file"]
+Store = Literal["cert", "ca-file", "crl-file"]
 
 #: What may stand in a name: no blank, quote or backslash, nor the colon before a line's number.
 _NAME = re.compile(r"/[A-Za-z0-9_/.+@~=-]+")
@@ -71,6 +71,7 @@ _LOCKED = "\nOperations on certificates are currently locked!"
 _BEGUN: Mapping[Store, str] = {
     "cert": "Transaction created for certificate {}!",
     "ca-file": "transaction created for CA {}!",
+    "crl-file": "transaction created for CRL {}!",
 }
 
 

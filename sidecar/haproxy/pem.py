@@ -98,6 +98,14 @@ def fault(name: str, pem: bytes) -> str:
     return ""
 
 
+def prints_control(name: bytes) -> bool:
+    """Whether HAProxy would print a control character of ``name``, the DER of an issuer."""
+    try:
+        return any(map(_is_bad, _texts(name)))
+    except (IndexError, ValueError, RecursionError):
+        return True
+
+
 def _decoded(name: str, content: bytes) -> bytes:
     try:
         return base64.b64decode(content.replace(b"\n", b""), validate=True)

@@ -16,8 +16,8 @@ NO_HOST = "haproxy-sidecar.invalid"
 class WebFiles:
     """Files that HAProxy reads at its start if it has anything for Routes by host, beside its
     state file: the maps, which must exist, and the page of its own answers; and, for TLS, the
-    folders of certificates and of what servers are trusted by, and the socket at which what is not
-    passed through is handed over."""
+    folders of certificates and of what servers and clients are trusted by, and the socket at which
+    what is not passed through is handed over."""
 
     hosts_map: Path
     sni_map: Path
@@ -33,6 +33,7 @@ class WebFiles:
     unavailable_page: Path
     certificates: Path
     authorities: Path
+    clients: Path
     termination: Path
 
     @classmethod
@@ -54,6 +55,7 @@ class WebFiles:
             unavailable_page=folder / "503.http",
             certificates=folder / "certificates",
             authorities=folder / "authorities",
+            clients=folder / "clients",
             termination=folder / "tls.sock",
         )
 
@@ -88,6 +90,23 @@ class WebFiles:
         """What servers are shown that ask for a certificate. It is there only since HAProxy
         changes a CA file that runs for no server without one; and never changes (haproxy #3165)."""
         return self.authorities / "client.pem"
+
+    @property
+    def client_authorities(self) -> Path:
+        """The CAs by which certificates of clients are verified, where any are asked for."""
+        return self.clients / "ca.pem"
+
+    @property
+    def client_revocations(self) -> Path:
+        """Which of these certificates do not count any more, where the settings say."""
+        return self.clients / "crl.pem"
+
+    def client_tls(self, mode: str, *, revocable: bool) -> tuple[str, ...]:
+        """What a listener has that asks clients for a certificate. No session is resumed: HAProxy
+        verifies nothing then, and who was refused since would stay."""
+        revoked = ("crl-file", str(self.client_revocations)) if revocable else ()
+        verified = ("verify", mode, "ca-file", str(self.client_authorities))
+        return (*verified, *revoked, "no-tls-tickets")
 
     def server_tls(self, backend: str) -> tuple[str, ...]:
         """What servers of a backend whose Route is re-encrypted have, pre-rendered or added. The

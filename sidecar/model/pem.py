@@ -1,4 +1,4 @@
-"""PEM (RFC 7468): the certificates and private keys in a text.
+"""PEM (RFC 7468): the certificates and private keys in a text, or its revocation lists.
 
 Owns which blocks a text has, and the words for one that cannot be used. Whoever wrote the text may
 have put a private key anywhere in it, so no message shows any of it, not even a block's name, and
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from sidecar.common.errors import CertificateError
 from sidecar.common.secret_text import SecretText
 
-_CERTIFICATE = "CERTIFICATE"
+_CERTIFICATE, _REVOCATION_LIST = "CERTIFICATE", "X509 CRL"
 
 #: What they hold may be of any format: OpenSSL minds these names, OpenShift's router does not.
 _PRIVATE_KEYS = frozenset(
@@ -47,7 +47,7 @@ _REFUSED = {
     "TRUSTED CERTIFICATE": "is a certificate of OpenSSL's own form; use it as `openssl x509 -in"
     " FILE` writes it",
     "OPENSSH PRIVATE KEY": "is a key of SSH; use the private key of the certificate",
-    "X509 CRL": "is a revocation list; remove it",
+    _REVOCATION_LIST: "is a revocation list; remove it",
     "PKCS7": "is PKCS #7; use what `openssl pkcs7 -in FILE -print_certs` writes",
 }
 _UNKNOWN = "has a name that is not supported; use CERTIFICATE and PRIVATE KEY"
@@ -80,9 +80,26 @@ def read(text: SecretText) -> Contents:
     return Contents(tuple(certificates), tuple(keys))
 
 
+def read_revocation_lists(text: SecretText) -> tuple[x509.CertificateRevocationList, ...]:
+    """Those in ``text``, and it may hold nothing else. Raises CertificateError for the first block
+    that cannot be used."""
+    found: list[x509.CertificateRevocationList] = []
+    for number, block in enumerate(_blocks(text.text), 1):
+        try:
+            found.append(block.revocation_list())
+        except CertificateError as exc:
+            raise CertificateError(f"PEM block {number} {exc}") from None
+    return tuple(found)
+
+
 class _Block(NamedTuple):
     label: str
     lines: list[str]
+
+    def revocation_list(self) -> x509.CertificateRevocationList:
+        if self.label != _REVOCATION_LIST:
+            raise CertificateError("is no revocation list; remove it")
+        return _revocation_list(self._der())
 
     def part(self) -> x509.Certificate | PrivateKeyTypes | None:
         """What it holds; None for what is dropped."""
@@ -137,6 +154,18 @@ def _certificate(der: bytes) -> x509.Certificate:
     except Exception:  # noqa: BLE001
         raise CertificateError(
             "is not a valid certificate; copy it anew, as a whole, from the one who issued it"
+        ) from None
+    return found
+
+
+def _revocation_list(der: bytes) -> x509.CertificateRevocationList:
+    try:
+        found = x509.load_der_x509_crl(der)
+        _ = found.issuer, found.last_update_utc, found.next_update_utc
+        _ = [item.serial_number for item in found]
+    except Exception:  # noqa: BLE001  # see _certificate
+        raise CertificateError(
+            "is not a valid revocation list; copy it anew, as a whole, from the CA that issued it"
         ) from None
     return found
 

@@ -171,11 +171,22 @@ class TLSBackend(_Slots):
 
 
 @dataclass(frozen=True)
+class ClientCertificates:
+    """What clients have to show where TLS ends. ``revocable``: whether a CRL file says which do not
+    count any more. ``subject_filter``: a regular expression for the subject, "" for any."""
+
+    mode: Literal["optional", "required"]
+    revocable: bool
+    subject_filter: str
+
+
+@dataclass(frozen=True)
 class WebPool:
     """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
     leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server.
     ``unmatched_status``: of the answer to a request for which there is no Route.
-    ``forwarded_headers``: whether servers are told of the client, where the Route does not say."""
+    ``forwarded_headers``: whether servers are told of the client, where the Route does not say.
+    ``client_certificates``: None where no client is asked for one."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
@@ -186,6 +197,7 @@ class WebPool:
     inspect_timeout_seconds: float
     unmatched_status: int
     forwarded_headers: str
+    client_certificates: ClientCertificates | None = None
 
     @property
     def ends_tls(self) -> bool:

@@ -289,9 +289,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _client_certificates_are_whole(self) -> Self:
+        if problem := self.web.client_certificates.problem():
+            raise ValueError(f"web.client_certificates.{problem}")
+        return self
+
+    @model_validator(mode="after")
     def _certificates_have_a_use(self) -> Self:
         if any(listener.kind == "tls" for listener in self.listeners):
             return self
+        if self.web.client_certificates.mode != "none":
+            raise ValueError(
+                f"web.client_certificates.mode: {self.web.client_certificates.mode!r} is of no use"
+                " without a listener of kind tls; add one to listeners, or leave the key out"
+            )
         for key in ("service_ca", "default_certificate"):
             if path := getattr(self.web, key):
                 raise ValueError(

@@ -25,6 +25,9 @@ UNIX_PATH_MAX_BYTES = 95
 _FILE_NAME_MAX_BYTES = 240
 _FILE_PATH_MAX_BYTES = 4000
 
+#: Of a regular expression: lines of haproxy.cfg have 2,048 bytes, and an escape may double it.
+_REGEX_MAX = 500
+
 #: HAProxy counts descriptors, two for each connection, in 32 bits.
 _COUNT_MAX = 10**9
 
@@ -282,6 +285,20 @@ Domain = Annotated[str, AfterValidator(_domain)]
 #: A domain, or "".
 DomainOrNone = Annotated[str, AfterValidator(_domain_or_none)]
 #: The characters that OpenShift's router allows.
+
+
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as exc:
+        raise ValueError(f"not a valid regular expression: {exc}") from None
+    if len(value) > _REGEX_MAX:
+        raise ValueError(f"{len(value)} characters; HAProxy's lines take {_REGEX_MAX} of them")
+    return value
+
+
+#: One that HAProxy looks for anywhere in a text; "" for none.
+RegexOrNone = Annotated[str, AfterValidator(_regex)]
 CookieName = Annotated[str, AfterValidator(_cookie_name)]
 #: A host with ``${name}`` and ``${namespace}`` of a Route to be filled in, or "".
 HostnameTemplate = Annotated[str, AfterValidator(_hostname_template)]

@@ -10,7 +10,15 @@ from pydantic import Field, StrictBool
 
 from sidecar.common.hostport import split_host_port
 from sidecar.listeners.host_rules import HostRules
-from sidecar.model.pool import CLASSES_OF, Address, WebBalance, WebClass, WebListener, WebPool
+from sidecar.model.pool import (
+    CLASSES_OF,
+    Address,
+    ClientCertificates,
+    WebBalance,
+    WebClass,
+    WebListener,
+    WebPool,
+)
 from sidecar.policies.forwarded_headers import ForwardedHeaders
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
@@ -22,6 +30,7 @@ from sidecar.settings.types import (
     HostnameTemplate,
     PlainName,
     PositiveDuration,
+    RegexOrNone,
     SharedBind,
 )
 
@@ -77,6 +86,40 @@ class WebTimeoutSettings(Section):
     inspect: PositiveDuration = 5.0
 
 
+class ClientCertificateSettings(Section):
+    """Certificates that clients show where TLS ends here, as ROUTER_MUTUAL_TLS_AUTH and what
+    begins so of OpenShift's router."""
+
+    #: ``optional``: a client may have none. One that is not good is refused by both.
+    mode: Literal["none", "optional", "required"] = "none"
+    #: A PEM file of the CAs that sign them.
+    ca: FilePath | None = None
+    #: A PEM file with a revocation list of each CA in a chain; None: nobody takes any back.
+    crl: FilePath | None = None
+    #: What their subject, as /C=…/O=…/CN=…, must have somewhere; else 403. "" for any.
+    subject_filter: RegexOrNone = ""
+
+    def of_haproxy(self) -> ClientCertificates | None:
+        if self.mode == "none":
+            return None
+        return ClientCertificates(self.mode, self.crl is not None, self.subject_filter)
+
+    def problem(self) -> str:
+        """What does not go together: key, value and remedy."""
+        if self.mode != "none" and self.ca is None:
+            return (
+                f"ca: {self.mode!r} as mode needs the CAs that sign clients' certificates; write"
+                " the path of a PEM file with them"
+            )
+        for key in ("ca", "crl", "subject_filter"):
+            if self.mode == "none" and (value := getattr(self, key)):
+                return (
+                    f"{key}: {str(value)!r} is of no use with mode: none; use optional or"
+                    " required, or leave the key out"
+                )
+        return ""
+
+
 class WebSettings(Section):
     """Routes by host; of no effect without ``listeners`` or ports that are shared by SNI."""
 
@@ -109,6 +152,7 @@ class WebSettings(Section):
     #: For clients whose SNI has none: a PEM file with certificate, chain and key, or a folder with
     #: tls.crt and tls.key, as a Secret is mounted. None: a self-signed one, which `render` makes.
     default_certificate: FilePath | None = None
+    client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     timeouts: WebTimeoutSettings = WebTimeoutSettings()
 
     def rules(self) -> HostRules:
@@ -160,4 +204,5 @@ class WebSettings(Section):
             inspect_timeout_seconds=self.timeouts.inspect,
             unmatched_status=self.unmatched_status,
             forwarded_headers=self.forwarded_headers,
+            client_certificates=self.client_certificates.of_haproxy(),
         )

@@ -134,6 +134,23 @@ class CA:
         names = names or ("www.test",)
         return _issue(names[0], key or ecdsa_key(), self.own, names=names, **wishes)
 
+    def revocations(self, *revoked: Issued, days: tuple[int, int] = (-1, 30)) -> str:
+        """The PEM of its list of what it has taken back. ``days``: as of a certificate."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.own.certificate.subject)
+            .last_update(now + days[0] * DAY)
+            .next_update(now + days[1] * DAY)
+        )
+        for item in revoked:
+            entry = x509.RevokedCertificateBuilder().revocation_date(now)
+            entry = entry.serial_number(item.certificate.serial_number)
+            builder = builder.add_revoked_certificate(entry.build())
+        edwards = isinstance(self.own.key, ed25519.Ed25519PrivateKey)
+        made = builder.sign(self.own.key, None if edwards else hashes.SHA256())
+        return made.public_bytes(Encoding.PEM).decode()
+
     @property
     def pem(self) -> str:
         return self.own.pem

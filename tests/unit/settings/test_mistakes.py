@@ -358,6 +358,35 @@ def test_a_certificate_that_nothing_would_use_is_a_mistake(key: str, listeners: 
 
 
 @pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("mode: required", ["ca: 'required' as mode needs the CAs", "path of a PEM file"]),
+        ("mode: optional, crl: x.pem", ["ca: 'optional' as mode needs the CAs"]),
+        ("ca: x.pem", ["ca: 'x.pem' is of no use with mode: none", "optional or required"]),
+        ("crl: x.pem", ["crl: 'x.pem' is of no use"]),
+        ("subject_filter: CN=a", ["subject_filter: 'CN=a' is of no use"]),
+        ("mode: yes", ["mode: "]),
+        ("mode: required, ca: x, subject_filter: '('", ["subject_filter: ", "regular expression"]),
+        (f"mode: required, ca: x, subject_filter: {'x' * 501}", ["subject_filter: ", "501", "500"]),
+    ],
+)
+def test_client_certificates_are_asked_for_with_all_that_it_takes(
+    section: str, words: list[str]
+) -> None:
+    line = problem(f"{listener('kind: tls')}\nweb: {{client_certificates: {{{section}}}}}")
+    assert line.startswith("web.client_certificates.")
+    for word in words:
+        assert word in line
+
+
+def test_client_certificates_that_nobody_would_ask_for_are_a_mistake() -> None:
+    section = "web: {client_certificates: {mode: required, ca: ca.pem}}"
+    line = problem(f"{listener('kind: http')}\n{section}")
+    assert line.startswith("web.client_certificates.mode: 'required' is of no use")
+    assert told(f"{listener('kind: tls')}\n{section}") == ()
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[1, 2]", ["mapping of keys", "[1, 2]"]),

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.model.pool import Address, HealthCheck, WebClass, WebListener, WebPool
+from sidecar.model.pool import (
+    Address,
+    ClientCertificates,
+    HealthCheck,
+    WebClass,
+    WebListener,
+    WebPool,
+)
 from sidecar.routing.own_addresses import Listener
 from sidecar.settings.parsing import parse_settings
 from sidecar.settings.pools import PoolSettings
@@ -105,6 +112,7 @@ web:
   unmatched_status: 404
   forwarded_headers: if-none
   default_certificate: tls
+  client_certificates: {mode: optional, ca: ca.pem, crl: run/crl.pem, subject_filter: "CN=.*"}
   namespace_ownership: false
   service_ca: run/service-ca.crt
   timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
@@ -205,6 +213,12 @@ def test_every_key_means_what_it_says() -> None:
             "unmatched_status": 404,
             "forwarded_headers": "if-none",
             "default_certificate": Path("tls"),
+            "client_certificates": {
+                "mode": "optional",
+                "ca": Path("ca.pem"),
+                "crl": Path("run/crl.pem"),
+                "subject_filter": "CN=.*",
+            },
             "namespace_ownership": False,
             "service_ca": Path("run/service-ca.crt"),
             "timeouts": {
@@ -252,6 +266,7 @@ def test_every_key_means_what_it_says() -> None:
         unmatched_status=404,
         forwarded_headers="if-none",
         inspect_timeout_seconds=6.0,
+        client_certificates=ClientCertificates("optional", True, "CN=.*"),
     )
 
 
