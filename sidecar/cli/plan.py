@@ -11,7 +11,7 @@ from sidecar.cli.screen import make_console
 from sidecar.common.durations import format_duration
 from sidecar.control.certificate_keeper import Prospect
 from sidecar.control.holds import held_units, holds_file
-from sidecar.daemon.assembly import make_certificates
+from sidecar.daemon.assembly import make_certificates, make_client_trust
 from sidecar.haproxy.dialect import Dialect
 from sidecar.haproxy.operations import ClosePort, EndSessions
 from sidecar.haproxy.state import ObservedUnit
@@ -35,9 +35,11 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
     with haproxy_at(settings) as client:
         process, observed = snapshot.look(client)
         keeper = make_certificates(
-            settings, snapshot.listeners, snapshot.routing, client, lambda _: {}
+            settings, snapshot.listeners, snapshot.routing, client, lambda _: {}, lambda: process
         )
         prospect = keeper.prospect() if keeper else Prospect()
+        trust = make_client_trust(settings, client)
+        loads, faults = trust.prospect() if trust else ((), ())
     snapshot.routing.serve(prospect.now)
     held = held_units(holds_file(settings.haproxy.state_file))
     # Of the past it knows what HAProxy does: how long a slot has been left, not how long a port
@@ -76,19 +78,22 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
         str(operation.command()) for phase in PHASES for item in plans for operation in phase(item)
     ]
     lines += filter(None, map(_ending_line, plans))
-    lines = [*map(_certificate_line, prospect.changes), *lines]
+    loads = [f"# {what} is loaded" for what in loads]
+    lines = [*loads, *map(_certificate_line, prospect.changes), *lines]
     if as_diff:
+        sys.stdout.writelines(f"{line}\n" for line in loads)
         _print_diff(prospect, plans, observed, snapshot.routing)
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
-    if not lines and not waits and not prospect.problems:
+    problems = (*snapshot.problems, *prospect.problems, *faults)
+    if not lines and not waits and not (*prospect.problems, *faults):
         sys.stderr.write("nothing to do: HAProxy has converged\n")
     elif not lines:
         sys.stderr.write("nothing to do now\n")
     sys.stderr.writelines(f"later: {line}\n" for line in waits)
     if held:
         sys.stderr.write(f"skipped (held): {format_ports(ports_of(held))}\n")
-    for problem in (*snapshot.problems, *prospect.problems):
+    for problem in problems:
         sys.stderr.write(f"problem: {problem}\n")
 
 

@@ -61,7 +61,7 @@ class CertificateFiles:
         return len(saved) == len(served) and all(is_saved for _, is_saved in lines)
 
     def _save(self, name: str, content: Pem | Stored) -> bool:
-        written = self._written.get(name) or _read(Path(name))
+        written = self._written.get(name) or read_saved(Path(name))
         if isinstance(content, Pem) and content != written:
             file = self._files.setdefault(name, KeptFile(Path(name), SECRET))
             text = f"{content.payload.decode('ascii')}\n"
@@ -149,10 +149,10 @@ def _is_startable(line: str) -> bool:
         whole = ListEntry(name, options.removeprefix("["), tuple(names.split(" "))).line
     except LocalProtocolError:
         return False
-    return whole == line and _read(Path(name)) is not None
+    return whole == line and read_saved(Path(name)) is not None
 
 
-def _read(path: Path) -> Pem | None:
+def read_saved(path: Path) -> Pem | None:
     """What is in a file, if HAProxy would start with it as far as we can tell."""
     try:
         return Pem.of(str(path), path.read_bytes())

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from sidecar.common.errors import CommandRefusedError
 from sidecar.common.metrics import Metrics
+from sidecar.control.certificate_files import read_saved
 from sidecar.control.certificate_times import CertificateTimes
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
+from sidecar.haproxy.pem import Pem
 from sidecar.model.certificates import ServerCertificate, outranks
 from sidecar.planning.certificates import WantedEntry, replacements, served
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
@@ -27,6 +29,11 @@ log = logging.getLogger(__name__)
 
 #: Of a certificate of one Route alone: a client may take its connection for no other host.
 _HTTP_2 = "alpn h2,http/1.1"
+
+_FIXED = (
+    "up to 3.0 HAProxy would crash at the next change of web.client_certificates if it got this one"
+    " (haproxy #3165); render again and restart HAProxy"
+)
 
 _OTHER_CONFIG = "render haproxy.cfg from these settings and restart HAProxy"
 
@@ -52,7 +59,8 @@ class CertificateKeeper:
     last seen, or as it would start.
     ``resync_seconds``: between looks for what others changed. ``default``: what to make of the
     certificate for clients whose SNI has none, which HAProxy has by the name of its file; None: it
-    stays as it is. ``saved_default``: that file, as it was saved once HAProxy took it."""
+    stays as it is. ``saved_default``: that file, as it was saved once HAProxy took it.
+    ``is_default_fixed``: whether HAProxy cannot be given another one now."""
 
     def __init__(
         self,
@@ -65,6 +73,7 @@ class CertificateKeeper:
         default: tuple[Path, WatchedCertificate] | None = None,
         saved_default: WatchedCertificate | None = None,
         metrics: Metrics | None = None,
+        is_default_fixed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
@@ -73,6 +82,7 @@ class CertificateKeeper:
         self._strays = strays
         self._resync_seconds = resync_seconds
         self._default = default
+        self._is_default_fixed = is_default_fixed
         #: What is wrong with the default certificate, or "".
         self.default_problem = ""
         self._saved_default = saved_default
@@ -125,7 +135,8 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset() if first else self._keep(entries, pems)
         if not is_due and kept == self._kept:
             return None
-        if self._default and (certificate := self._default[1].value):
+        fixed = self._fixed_default()
+        if self._default and (certificate := self._default[1].value) and fixed is None:
             pems[str(self._default[0])] = certificate.pem
         try:
             written = self._writer.write(entries, pems, fully=fully)
@@ -150,7 +161,7 @@ class CertificateKeeper:
         self.times.serve(served, loaded, first=first)
         self.times.tried(len(loaded), len(written.refused))
         refused = written.failures.get(str(self._default[0])) if self._default else None
-        self._judge_default(str(refused or ""))
+        self._judge_default(str(refused or fixed or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
         return Shown(served, failures)
 
@@ -166,7 +177,10 @@ class CertificateKeeper:
         }
         if self._default:
             self._default[1].look()
-            if certificate := self._default[1].value:
+            fixed = self._fixed_default()
+            if fixed:
+                problems.append(f"web.default_certificate: {fixed}")
+            elif fixed is None and (certificate := self._default[1].value):
                 name = str(self._default[0])
                 pems[name], titles[name] = certificate.pem, certificate.title
             if problem := self._default[1].problem:
@@ -227,6 +241,15 @@ class CertificateKeeper:
             self._retry_seconds = min(2 * self._retry_seconds, self._resync_seconds)
         else:
             self._look_at, self._retry_seconds = now + self._resync_seconds, _RETRY_SECONDS
+
+    def _fixed_default(self) -> str | None:
+        """What to do about the default certificate where HAProxy cannot be given another one now,
+        "" if there is nothing to do; None where it can."""
+        certificate = self._default[1].value if self._default else None
+        if not (self._default and certificate and self._is_default_fixed()):
+            return None
+        path = self._default[0]
+        return "" if read_saved(path) == Pem.of(str(path), certificate.pem) else _FIXED
 
     def _judge_default(self, failure: str) -> None:
         """Say what is wrong with it, once, until it is over. ``failure``: HAProxy has it not."""

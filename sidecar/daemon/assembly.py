@@ -13,14 +13,20 @@ from sidecar.common.metrics import Metrics
 from sidecar.control.certificate_files import read_authority
 from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.control.client_files import read_client_authorities, read_revocations
+from sidecar.control.client_trust import ClientTrust, TrustFile, Verifying
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.control.pem_files import read_pem
 from sidecar.control.reconciler import Reconciler
+from sidecar.control.watched_files import WatchedFiles
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
+from sidecar.haproxy import authorities, revocations
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.dialect import Dialect
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.own_certificates import placeholder_authority
 from sidecar.haproxy.pem import fault
+from sidecar.haproxy.state import ProcessInfo
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
@@ -182,10 +188,11 @@ def make_certificates(
     routing: Routing,
     client: RuntimeClient,
     saved: Callable[[str], Mapping[str, str]],
+    process: Callable[[], ProcessInfo | None],
     metrics: Metrics | None = None,
 ) -> CertificateKeeper | None:
-    """``metrics``: where it counts. ``saved``: see `Persistence.saved`. None where no listener ends
-    TLS."""
+    """``metrics``: where it counts. ``saved``: see `Persistence.saved`. ``process``: the HAProxy that
+    answers. None where no listener ends TLS."""
     backends, web = listeners.web, routing.web
     if not (_ends_tls(listeners, routing) and backends and web):
         return None
@@ -202,6 +209,12 @@ def make_certificates(
             found |= gone & frozenset(map(ended_host, saved(HOSTS)))
         return found
 
+    def is_default_fixed() -> bool:
+        found = process()
+        fits = found and Dialect(found.version_tuple).replaces_beside_authorities
+        return asks_clients and not fits
+
+    asks_clients = settings.web.client_certificates.mode != "none"
     configured = settings.web.default_certificate
     return CertificateKeeper(
         CertificateWriter(
@@ -214,7 +227,28 @@ def make_certificates(
         default=(files.default_certificate, WatchedCertificate(configured)) if configured else None,
         saved_default=WatchedCertificate(files.default_certificate),
         metrics=metrics,
+        is_default_fixed=is_default_fixed,
     )
+
+
+def make_client_trust(settings: Settings, client: RuntimeClient) -> ClientTrust | None:
+    """None where no client is asked for a certificate."""
+    named, files = settings.web.client_certificates, WebFiles.beside(settings.haproxy.state_file)
+    ca, crl = named.ca, named.crl
+    if ca is None:
+        return None
+    made: list[TrustFile] = []
+    # First, so that a CA is not trusted before it is known what it has revoked.
+    if crl is not None:
+        lists: WatchedFiles[Verifying] = WatchedFiles(lambda: (crl,), lambda: read_revocations(crl))
+        key, file = "web.client_certificates.crl", files.client_revocations
+        made.append(TrustFile(key, "crl-file", file, lists, revocations.parse_mark))
+    trusted: WatchedFiles[Verifying] = WatchedFiles(
+        lambda: (ca,), lambda: read_client_authorities(ca)
+    )
+    key, file = "web.client_certificates.ca", files.client_authorities
+    made.append(TrustFile(key, "ca-file", file, trusted, authorities.parse_mark))
+    return ClientTrust(client, made, settings.timing.resync)
 
 
 def make_resolver(settings: Settings, inbox: Inbox) -> Resolver:

@@ -22,6 +22,7 @@ from sidecar.control.holds import Holds, holds_file
 from sidecar.control.loop_calls import LoopCalls
 from sidecar.daemon.assembly import (
     make_certificates,
+    make_client_trust,
     make_listeners,
     make_reconciler,
     make_resolver,
@@ -116,8 +117,10 @@ class Daemon:
             self._routing,
             self._client,
             self._persistence.saved,
+            lambda: self.reconciler.known.process,
             self.metrics,
         )
+        self._client_trust = make_client_trust(settings, self._client)
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()
         self._stopping = threading.Event()
@@ -140,6 +143,7 @@ class Daemon:
             self._ending,
             lambda: self._heard_at,
             self._certificates,
+            self._certificate_problems,
         )
         self._count_on_scrape()
 
@@ -280,7 +284,7 @@ class Daemon:
         self.reconciler.mark(changed.units, changed.causes)
         self.reconciler.hold(self._held())
         seconds = self.reconciler.step(self._routing.claim)
-        seconds = min(seconds, self._keep_certificates())
+        seconds = min(seconds, self._keep_certificates(), self._keep_client_trust())
         touched = self.reconciler.known.take_touched()
         self._change_log.mark(changed, touched)
         more = self._change_log.tell(time.monotonic())
@@ -315,6 +319,24 @@ class Daemon:
         if self._reporter:
             self._collector.mark(changed, ())
         return 0.0 if changed.units else keeper.seconds
+
+    def _keep_client_trust(self) -> float:
+        """The same for that by which clients are verified."""
+        trust, known = self._client_trust, self.reconciler.known
+        if trust is None or not known.is_compared or known.connection_error:
+            return _LOOK_SECONDS
+        try:
+            trust.step()
+        except RuntimeAPIError:
+            self.reconciler.disconnected()
+            return 0.0
+        return trust.seconds
+
+    def _certificate_problems(self) -> tuple[str, ...]:
+        """What is wrong with the router's own, a line each."""
+        default = self._certificates.default_problem if self._certificates else ""
+        others = self._client_trust.problems if self._client_trust else ()
+        return (*filter(None, [default]), *others)
 
     def _held(self) -> frozenset[Unit]:
         """What the operator holds now, said once when it changes."""

@@ -30,7 +30,8 @@ _HOSTS_SAID = 5
 class View:
     """``watching``: what the source watches, for a person. ``ending``: whether the sidecar is about
     to stop. ``heard_at``: when the source last handed something over, monotonic.
-    ``certificates``: None where no TLS ends."""
+    ``certificates``: None where no TLS ends. ``certificate_problems``: what is wrong with the
+    router's own, a line each."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class View:
         ending: Callable[[], bool],
         heard_at: Callable[[], float | None],
         certificates: CertificateKeeper | None = None,
+        certificate_problems: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._settings = settings
         self._ports = ports
@@ -55,6 +57,7 @@ class View:
         self._ending = ending
         self._heard_at = heard_at
         self._certificates = certificates
+        self._certificate_problems = certificate_problems
 
     def serving(self) -> bool:
         """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
@@ -68,8 +71,8 @@ class View:
         text = self.unready()
         if not text and (full := self._reconciler.sampler.full):
             text = f"ok; ports at their connection limit: {format_ports(full)}"
-        if (problem := self._default_problem) and self.serving():
-            text = f"{text or 'ok'}; {problem}"
+        if (problems := self._certificate_problems()) and self.serving():
+            text = "; ".join((text or "ok", *problems))
         return Health(self.serving(), text)
 
     def unready(self) -> str:
@@ -115,7 +118,7 @@ class View:
             problems=(
                 *self._problems.lines,
                 *known.pool_problems,
-                *filter(None, [self._default_problem]),
+                *self._certificate_problems(),
             ),
             held=known.held,
             failures={unit: item.message for unit, item in known.failures.items()},
@@ -142,10 +145,6 @@ class View:
             return TLSFacts.of(web, time.time())
         since = keeper.times.since
         return TLSFacts.of(web, time.time(), keeper.default_certificate, since, time.monotonic())
-
-    @property
-    def _default_problem(self) -> str:
-        return self._certificates.default_problem if self._certificates else ""
 
     def world(self) -> World:
         """What an explanation looks at."""

@@ -79,6 +79,13 @@ class Dialect:
         return self.version >= OLDEST
 
     @property
+    def replaces_beside_authorities(self) -> bool:
+        """Whether a certificate may be replaced under its name where the listener's CAs or CRLs
+        change, too. Up to 3.0, a change of these, such a replacement, and another change kill
+        HAProxy, or that is refused for ever (haproxy #3165)."""
+        return self.version >= (3, 2)
+
+    @property
     def shows_addresses_late(self) -> bool:
         """Whether an address may show only some moments after it was accepted, and never within
         the same exchange."""

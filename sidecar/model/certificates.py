@@ -101,6 +101,11 @@ class CertificateAuthority:
         return cls(pem, subjects, mark)
 
     @property
+    def title(self) -> str:
+        """For a person."""
+        return "; ".join(self.subjects)
+
+    @property
     def text(self) -> str:
         """The PEM, as a file has it."""
         return self.pem.decode("ascii")
