@@ -31,6 +31,9 @@ _AT_ONCE = 16
 #: What HAProxy itself answers where no server does.
 _NO_SERVER = (502, 503, 504)
 
+#: What TLS 1.3 says to a client behind the handshake.
+_NO_CERTIFICATE = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
 _WORDS_MAX = 200
 
 
@@ -169,7 +172,12 @@ def _ask_over_tls(connection: socket.socket, host: str, path: str | None) -> Pro
             shown = "a certificate that cannot be read"
         if path is None:
             return Probed(True, "", shown)
-        found = _ask_in_clear(secured, host, path)
+        try:
+            found = _ask_in_clear(secured, host, path)
+        except ssl.SSLError as exc:
+            if exc.reason != _NO_CERTIFICATE:
+                raise
+            return Probed(True, "", f"{shown}; asks for a client's, of which the probe has none")
     return found._replace(what=f"{shown}; {found.what}")
 
 

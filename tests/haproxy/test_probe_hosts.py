@@ -1,6 +1,7 @@
 """`why --probe` of a Route by host: what its clients get, asked for as they do."""
 
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from by_host import MakeNamed, NamedServer, WebStand, host_app
@@ -90,3 +91,19 @@ def test_what_clients_of_a_route_get(make_stand: MakeStand, named: MakeNamed) ->
         assert probed(web, "demo/edge").lines[1].startswith(f"edge.example at {secure}: certif")
     finally:
         passed.close()
+
+
+def test_that_a_certificate_is_asked_for_is_no_fault(
+    make_stand: MakeStand, named: MakeNamed, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text(ROOT.pem)
+    asks = {"mode": "required", "ca": str(tmp_path / "ca.pem")}
+    web = WebStand.make(make_stand, client_certificates=asks)
+    web.stand.write(
+        "web.yaml", *host_app("edge", "edge.example", [named("edge")], termination="edge")
+    )
+    with running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        found = probed(web, "demo/edge")
+        assert (found.works, found.mark) == (True, "ok")
+        assert "; asks for a client's, of which the probe has none, in " in found.lines[1]
