@@ -191,8 +191,8 @@ def make_certificates(
     process: Callable[[], ProcessInfo | None],
     metrics: Metrics | None = None,
 ) -> CertificateKeeper | None:
-    """``metrics``: where it counts. ``saved``: see `Persistence.saved`. ``process``: the HAProxy that
-    answers. None where no listener ends TLS."""
+    """``metrics``: where it counts. ``saved``: see `Persistence.saved`. ``process``: the HAProxy
+    that answers. None where no listener ends TLS."""
     backends, web = listeners.web, routing.web
     if not (_ends_tls(listeners, routing) and backends and web):
         return None
