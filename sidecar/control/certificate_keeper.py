@@ -108,7 +108,7 @@ class CertificateKeeper:
     @property
     def default_certificate(self) -> ServerCertificate | None:
         """What clients are shown whose SNI has none; None where nobody knows."""
-        return self._saved_default.certificate if self._saved_default else None
+        return self._saved_default.value if self._saved_default else None
 
     def notice(self) -> None:
         """Routes were taken as they are now; the next step is when HAProxy was compared."""
