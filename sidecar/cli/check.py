@@ -1,5 +1,6 @@
 """``check``: what manifests would get, without HAProxy."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.markup import escape
@@ -43,6 +44,7 @@ def check(config: Path | None, manifests: list[Path]) -> None:
             f" {settings.annotations.router_name}: {settings.router_name}",
             markup=False,
         )
+    print_section(console, "certificates", list(_certificates(snapshot, verdicts)))
     print_section(console, "why", why)
     print_section(console, "problems", snapshot.problems, "red")
     if snapshot.problems or any(not verdict.admitted for verdict in verdicts):
@@ -61,6 +63,14 @@ def _servers(snapshot: Snapshot, verdict: Verdict) -> int | None:
     unit = snapshot.routing.owned(verdict.route)
     claimed = None if unit is None else snapshot.routing.claim(unit)
     return len(claimed.resolution.servers) if claimed else None
+
+
+def _certificates(snapshot: Snapshot, verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Of the Routes whose own certificate is not in their own fields: where it comes from."""
+    origins = snapshot.routing.web.tls.origins if snapshot.routing.web else {}
+    for route in (verdict.route for verdict in verdicts if verdict.admitted):
+        if origin := origins.get(route):
+            yield f"{route.title}: from {origin}"
 
 
 def _notes(verdict: Verdict, servers: int | None, servers_max: int) -> list[str]:

@@ -52,7 +52,8 @@ def make_source(
     """
     source, keys = settings.source, settings.annotations.keys()
     if manifests or source.kind == "directory":
-        return ManifestSource(list(manifests) or [source.path], keys)
+        paths = list(manifests) or [source.path]
+        return ManifestSource(paths, keys, refers=settings.refers())
     # What only they need who have a cluster.
     from sidecar.kube.client import KubeClient
     from sidecar.sources.kubernetes.source import KubernetesSource, Scope

@@ -162,6 +162,7 @@ def make_routing(
             {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
             {item.kind for item in pool.listeners},
             _service_ca(settings),
+            reads_secrets=settings.reads_secrets,
         )
     if web and listeners.web and (trust := listeners.web.trust):
         asked = web.trust

@@ -30,7 +30,7 @@ from sidecar.model.certificate_faults import (
     signature_fault,
 )
 from sidecar.model.certificates import CertificateAuthority, ServerCertificate, ServerKey
-from sidecar.model.objects import RouteTLS
+from sidecar.model.objects import RouteTLS, Secret
 from sidecar.model.pem import Contents, read
 from sidecar.model.verdicts import Reason, Refusal
 
@@ -52,13 +52,21 @@ class GoodTLS:
     destination_ca: CertificateAuthority | None = None
 
 
-def judge_tls(tls: RouteTLS) -> GoodTLS | Refusal:
-    """What HAProxy needs to serve ``tls``, or all that is wrong with it. Looks at no Secret that it
-    may name."""
+def certificate_field(secret: Secret | None) -> str:
+    """Where the certificate stands that `judge_tls` finds."""
+    return f"Secret {secret.name}: tls.crt" if secret else "spec.tls.certificate"
+
+
+def judge_tls(tls: RouteTLS, secret: Secret | None = None) -> GoodTLS | Refusal:
+    """What HAProxy needs to serve ``tls``, or all that is wrong with it. ``secret``: the one that
+    it names, which has certificate and key in place of those fields; None: it is not looked at."""
     problems = [*_wrong_combinations(tls)]
+    pair = _Given("spec.tls.certificate", tls.certificate), _Given("spec.tls.key", tls.key)
+    if secret:
+        key = _Given(f"Secret {secret.name}: tls.key", secret.private_key)
+        pair = _Given(certificate_field(secret), secret.certificate), key
     certificate = _server_certificate(
-        _Given("spec.tls.certificate", tls.certificate),
-        _Given("spec.tls.key", tls.key),
+        *pair,
         _Given("spec.tls.caCertificate", tls.ca_certificate),
         problems,
     )

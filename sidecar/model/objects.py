@@ -5,7 +5,7 @@ come from, and imports no I/O. `sidecar.model.parsing` makes these from API-shap
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -332,6 +332,39 @@ class ServiceAddresses:
         return Key("ServiceAddresses", self.namespace, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A Secret that a Route refers to; sources hand over no others.
+
+    ``type``: as it is written. ``certificate``, ``private_key``: its ``tls.crt`` and ``tls.key``,
+    of type kubernetes.io/tls alone. ``problem``: why nothing of it can be had, "" where it can.
+    ``unread``: that this may be otherwise soon, since nobody refuses it.
+    """
+
+    namespace: str
+    name: str
+    type: str = ""
+    certificate: SecretText = NO_TEXT
+    private_key: SecretText = NO_TEXT
+    problem: str = ""
+    unread: bool = False
+
+    @property
+    def key(self) -> Key:
+        return secret_key(self.namespace, self.name)
+
+
+def secret_key(namespace: str, name: str) -> Key:
+    """The key of a `Secret`."""
+    return Key("Secret", namespace, name)
+
+
+#: The only type of Secret that holds what a Route may refer to.
+TLS_SECRET = "kubernetes.io/tls"  # noqa: S105  no password
+
+#: Which Secret a Route refers to, as far as that matters to this router.
+Refers = Callable[[Route], Key | None]
+
 Object = (
     Route
     | RouteStatus
@@ -341,6 +374,7 @@ Object = (
     | DNSAnswer
     | LocalAddresses
     | ServiceAddresses
+    | Secret
 )
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from sidecar.common.errors import ObjectError
 from sidecar.common.hostport import canonical_ip
-from sidecar.common.secret_text import SecretText
 from sidecar.common.text import shown
 from sidecar.model.fields import Field, type_name
 from sidecar.model.objects import (
@@ -33,11 +32,11 @@ from sidecar.model.objects import (
     Route,
     RouteStatus,
     RouteTarget,
-    RouteTLS,
     Service,
     ServiceAddresses,
     ServicePort,
 )
+from sidecar.model.secret_parsing import route_tls, secret
 
 #: kind -> the one apiVersion of it that we read.
 API_VERSIONS: Mapping[str, str] = {
@@ -45,6 +44,7 @@ API_VERSIONS: Mapping[str, str] = {
     "Service": "v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "Endpoints": "v1",
+    "Secret": "v1",
 }
 
 #: The label by which an EndpointSlice names its Service (discovery.k8s.io/v1).
@@ -120,6 +120,8 @@ def project(data: Mapping[str, Any], keys: AnnotationKeys) -> Object:
             return _endpoint_slice(key, root)
         case Key("Endpoints"):
             return _endpoints(key, root)
+        case Key("Secret"):
+            return secret(key, root)
         case _:
             raise root.at("kind").wrong(f"supported: {', '.join(API_VERSIONS)}", "is not supported")
 
@@ -221,7 +223,7 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
             _route_target(target)
             for target in (spec.at("to"), *spec.at("alternateBackends").each())
         ),
-        tls=_route_tls(spec.at("tls").hidden()),
+        tls=route_tls(spec.at("tls").hidden()),
         host=spec.at("host").optional_text("a host must be a string") or "",
         path=spec.at("path").optional_text("a path must be a string") or "",
         subdomain=spec.at("subdomain").optional_text("a subdomain must be a string") or "",
@@ -235,29 +237,6 @@ def _unsupported(annotations: Field, spec: Field, keys: AnnotationKeys) -> Itera
     yield from (key for key in keys.unsupported if (annotations.value or {}).get(key) is not None)
     if spec.at("httpHeaders").value:
         yield "spec.httpHeaders"
-
-
-def _route_tls(tls: Field) -> RouteTLS | None:
-    if tls.value is None:
-        return None
-
-    def text(field: Field, rule: str) -> str:
-        return field.optional_text(rule) or ""
-
-    def pem(name: str) -> SecretText:
-        return tls.at(name).secret_text("write it as PEM, in a string")
-
-    return RouteTLS(
-        termination=text(tls.at("termination"), "a termination must be a string"),
-        insecure_policy=text(tls.at("insecureEdgeTerminationPolicy"), "None, Allow or Redirect"),
-        certificate=pem("certificate"),
-        key=pem("key"),
-        ca_certificate=pem("caCertificate"),
-        destination_ca_certificate=pem("destinationCACertificate"),
-        external_certificate=text(
-            tls.at("externalCertificate").at("name"), "a name of a Secret must be a string"
-        ),
-    )
 
 
 def _route_target(target: Field) -> RouteTarget:

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     HOST_ALREADY_CLAIMED = "HostAlreadyClaimed"
     EXTENDED_VALIDATION_FAILED = "ExtendedValidationFailed"
     EXTERNAL_CERTIFICATE_VALIDATION_FAILED = "ExternalCertificateValidationFailed"
+    EXTERNAL_CERTIFICATE_GET_FAILED = "ExternalCertificateGetFailed"
 
 
 #: Reasons that leave a Route admitted: it owns its port and gets servers as soon as there are any.

@@ -34,9 +34,11 @@ DEFAULT = "default certificate"
 LOADING = "it is being loaded"
 
 
-def source_of(route: Key | None) -> str:
-    """Where the certificate comes from that ``route`` brings."""
-    return f"spec.tls.certificate of {route.namespace}/{route.name}" if route else DEFAULT
+def source_of(route: Key | None, origins: Mapping[Key, str]) -> str:
+    """Where the certificate comes from that ``route`` brings. ``origins``: see `WebTLS`."""
+    if route is None:
+        return DEFAULT
+    return f"{origins.get(route, 'spec.tls.certificate')} of {route.namespace}/{route.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class TLSFacts:
     """What is known of TLS at one instant, ``now_seconds`` of Unix time. ``hosts``: host, or
     ``*.domain`` -> its certificate; ``since``: likewise, seconds of the clock by which it is ``at``
     now. ``default``: None where nobody knows it. ``trusts``: unit -> by whom its servers are
-    verified."""
+    verified. ``origins``: Route -> where its certificate comes from, if not from its own fields."""
 
     now_seconds: float = 0.0
     hosts: Mapping[str, HostFacts] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class TLSFacts:
     default: ServerCertificate | None = None
     since: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
+    origins: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -151,7 +154,7 @@ class TLSFacts:
         if web is None:
             return cls(now_seconds)
         hosts, trusts = web.certificates.facts, dict(web.trusts)
-        return cls(now_seconds, hosts, trusts, default, dict(since or {}), at)
+        return cls(now_seconds, hosts, trusts, default, dict(since or {}), at, web.tls.origins)
 
     def certificate(self, claim: WebClaim) -> CertificateReport | None:
         """Of the host that a Route has; None where TLS does not end here."""
@@ -161,7 +164,7 @@ class TLSFacts:
         since = self.since.get(claim.pattern) if found.certificate and found.served else None
         return self._report(
             found.certificate or self.default,
-            source_of(found.route),
+            source_of(found.route, self.origins),
             found.served,
             None if since is None else round(self.at - since, 1),
             found.failure,

@@ -141,7 +141,7 @@ def _certificate_link(route: Route, web: Web) -> Link:
     found = web.certificates.facts[web.certificates.host(route.key) or ""]
     title = "the default one"
     if found.certificate:
-        title = f"{found.certificate.title} ({source_of(found.route)})"
+        title = f"{found.certificate.title} ({source_of(found.route, web.tls.origins)})"
     if found.served is None:
         unseen = "not compared with what HAProxy serves, which the running sidecar does"
         return Link("certificate", "info", f"{title} should be shown; {unseen}")

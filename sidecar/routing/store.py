@@ -16,9 +16,11 @@ from sidecar.model.objects import (
     Object,
     Route,
     RouteStatus,
+    Secret,
     Service,
     ServiceAddresses,
     answer_key,
+    secret_key,
 )
 
 
@@ -70,6 +72,11 @@ class Store:
     def service(self, namespace: str, name: str) -> Service | None:
         found = self._objects.get(Key("Service", namespace, name))
         return found if isinstance(found, Service) else None
+
+    def secret(self, namespace: str, name: str) -> Secret | None:
+        """A Secret that a Route refers to; None where there is none."""
+        found = self._objects.get(secret_key(namespace, name))
+        return found if isinstance(found, Secret) else None
 
     def answer(self, name: str) -> DNSAnswer | None:
         """What DNS says of ``name``; None before its first answer."""

@@ -81,6 +81,8 @@ class Routing:
         #: Those by host, to read; None where no listener is configured for them.
         self.web = web
         self._web_routes = web_routes
+        if web:
+            web.tls.secret = self.store.secret
         self._listening = listening
         #: What no server may be, now.
         self.denied = Denied(denied, own_addresses(listening, self.store))
@@ -104,10 +106,11 @@ class Routing:
         units costs one resolution.
         """
         dirty = self.store.apply(changes)
-        routes = {key: self.store.route(key) for key in dirty if key.kind == "Route"}
-        touched = set(routes)
         # Route -> what touched it
-        why = {key: dirty[key] for key in routes}
+        why = self.web.tls.touched(dirty) if self.web else {}
+        why |= {key: cause for key, cause in dirty.items() if key.kind == "Route"}
+        routes = {key: self.store.route(key) for key in why}
+        touched = set(routes)
         selves = self._follow_own_addresses(dirty)
         touched |= selves.keys()
         why = {**selves, **why}
@@ -119,7 +122,7 @@ class Routing:
             if before == now and (now is None or alike):
                 continue
             units.add(unit)
-            cause = next((dirty[key] for key in (now, before, *routes) if key in dirty), None)
+            cause = next((why[key] for key in (now, before, *routes) if key in why), None)
             if cause:
                 causes[unit] = cause
             if before == now:
@@ -332,9 +335,9 @@ class Routing:
     def _changed_units(self, routes: Mapping[Key, Route | None], touched: set[Key]) -> set[Unit]:
         """Take Routes as they are now; the units that may have changed hands by it. Those of which
         something else is to be said are added to ``touched``."""
-        web = self.web
+        web, ours = self.web, (self._router_name, self._web_routes)
         by_host = {
-            key: route if web and route and self._is_by_host(route, web) else None
+            key: route if web and route and web.is_for(route, *ours) else None
             for key, route in routes.items()
         }
         by_port = {key: None if by_host[key] else route for key, route in routes.items()}
@@ -347,12 +350,6 @@ class Routing:
         more, restated = web.update(known) if known else (web.settle(), set())
         touched |= restated
         return units | more
-
-    def _is_by_host(self, route: Route, web: Web) -> bool:
-        if not route.by_host or not web.has_listeners:
-            return False
-        unnamed = route.router_name is None and self._web_routes == "all"
-        return unnamed or route.router_name == self._router_name
 
     def _owner(self, unit: Unit) -> Key | None:
         by_host = self.web.owner(unit) if self.web else None

@@ -6,13 +6,12 @@ Joins the admission of hosts (`sidecar.listeners.hosts`), the place of each Rout
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
 
 from sidecar.listeners.host_rules import Asked, HostRules, WebClaim
 from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
-from sidecar.model.objects import Key, Route, RouteTLS
+from sidecar.model.objects import Key, Route
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal, Verdict
 from sidecar.policies.allowed_sources import refusal
@@ -28,23 +27,20 @@ from sidecar.routing.web_places import (
     attributes_of,
     authority_of,
     is_ended,
-    judge_web_tls,
     place_at_listeners,
     place_on_port,
     trust_of,
     unserved,
 )
+from sidecar.routing.web_tls import WebRoutes, WebTLS, is_ours_by_host
 
 __all__ = ["Trust", "Web", "WebRoutes"]
-
-#: Which Routes without a port are ours, if they name no router.
-WebRoutes = Literal["all", "annotated"]
 
 
 class Web:
     """``classes``: the backends of each class; one that nothing leads to is absent.
     ``listeners``: what their clients speak; ports may be shared without any. ``service_ca``: of
-    the servers of Routes that are re-encrypted and bring no CA."""
+    the servers of Routes that are re-encrypted and bring no CA. ``reads_secrets``: see `WebTLS`."""
 
     def __init__(
         self,
@@ -52,14 +48,15 @@ class Web:
         classes: Mapping[WebClassName, Sequence[Unit]],
         listeners: Collection[ListenerProtocol],
         service_ca: CertificateAuthority | None,
+        *,
+        reads_secrets: bool,
     ) -> None:
         #: Which hosts Routes may have, at listeners and on ports that they share.
         self.rules = rules
         #: Where an entry leads, as HAProxy was last seen.
         self.leads_to: Callable[[ClaimKey], Unit | None] = lambda _: None
         self.certificates = HostCertificates()
-        # Route -> its spec.tls, and what that was found to be
-        self._judged: dict[Key, tuple[RouteTLS, GoodTLS | Refusal]] = {}
+        self.tls = WebTLS(reads_secrets=reads_secrets)
         #: Whether HAProxy shows that nothing of its last Route is left on a backend; None where it
         #: lacks the backend.
         self.is_clean: Callable[[Unit], bool | None] = lambda _: True
@@ -86,7 +83,7 @@ class Web:
                 self._routes.pop(key, None)
             else:
                 self._routes[key] = route
-            self._judge(key, route.tls if route else None)
+            self.tls.judge(key, route)
         restated = self._hosts.update(changed)
         # Of those that changed nothing else may be said, but that they are older or younger.
         touched = restated | changed.keys()
@@ -125,10 +122,9 @@ class Web:
     def __contains__(self, route: Key) -> bool:
         return route in self._routes
 
-    @property
-    def has_listeners(self) -> bool:
-        """Whether there is any for Routes without a port."""
-        return bool(self._listeners)
+    def is_for(self, route: Route, router_name: str, web_routes: WebRoutes) -> bool:
+        """Whether it is one of ours for the listeners."""
+        return bool(self._listeners) and is_ours_by_host(route, router_name, web_routes)
 
     def port(self, route: Key) -> int | None:
         """The one that the Route shares; None for one at the listeners."""
@@ -243,11 +239,6 @@ class Web:
             return Refusal(Reason.EXTENDED_VALIDATION_FAILED, failure)
         return Refusal(Reason.ADMITTED, failure)
 
-    def _judge(self, key: Key, tls: RouteTLS | None) -> None:
-        judged = self._judged.pop(key, None)
-        if tls is not None:
-            self._judged[key] = judged if judged and judged[0] == tls else (tls, judge_web_tls(tls))
-
     def _good(self, route: Key) -> GoodTLS | Refusal:
         """What HAProxy needs for the Route's TLS, or why it is not to be served. Like this, and
         not in the admission of hosts, since a Route that is refused for what it wishes keeps its
@@ -255,7 +246,7 @@ class Web:
         its = self._routes.get(route)
         if its and (refused := refusal(its)):
             return refused
-        return self._judged[route][1] if route in self._judged else GoodTLS()
+        return self.tls.found(route)
 
     def _may_lead(self, key: ClaimKey, route: Key, unit: Unit) -> bool:
         """Whether an entry of the Route may lead to its ``unit``: where TLS ends here, not before

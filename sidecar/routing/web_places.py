@@ -2,22 +2,20 @@
 and what HAProxy is to know of it.
 
 Owns the names of HAProxy's maps and attributes, and what a termination, the listeners and the
-Route's own TLS make of them. Must not know other Routes, nor which backend it gets
-(`sidecar.routing.web`). Pure.
+Route's own TLS (`sidecar.routing.web_tls`) make of them. Must not know other Routes, nor which
+backend it gets (`sidecar.routing.web`). Pure.
 """
 
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sidecar.haproxy.pem import fault
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
-from sidecar.model.certificate_rules import GoodTLS, judge_tls
+from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import Attributes, ClaimKey
-from sidecar.model.objects import Key, Route, RouteTLS
+from sidecar.model.objects import Key, Route
 from sidecar.model.pool import ListenerProtocol, WebClassName
-from sidecar.model.verdicts import Reason, Refusal
 from sidecar.policies.base import GUARDING_FLAGS, POLICIES_ATTRIBUTE, TLS_ENDED, Policies
 
 #: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
@@ -65,26 +63,6 @@ class Place(NamedTuple):
     of: WebClassName
     entries: tuple[ClaimKey, ...]
     trust: Trust | None = None
-
-
-def judge_web_tls(tls: RouteTLS) -> GoodTLS | Refusal:
-    """What HAProxy needs for it, or why it cannot be had."""
-    found = judge_tls(tls)
-    if isinstance(found, GoodTLS) and tls.external_certificate:
-        return Refusal(
-            Reason.EXTERNAL_CERTIFICATE_VALIDATION_FAILED,
-            "spec.tls.externalCertificate: this router reads no Secrets; use spec.tls.certificate"
-            " and spec.tls.key",
-        )
-    if isinstance(found, GoodTLS):
-        given = (
-            ("spec.tls.certificate", found.certificate),
-            (_DESTINATION_CA, found.destination_ca),
-        )
-        for name, item in given:
-            if item and (problem := fault(name, item.pem)):
-                return Refusal(Reason.EXTENDED_VALIDATION_FAILED, problem)
-    return found
 
 
 def is_ended(entry: ClaimKey) -> bool:

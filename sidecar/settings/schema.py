@@ -7,6 +7,7 @@ Owns the defaults but those of pools (`sidecar.settings.pools`) and of Routes by
 
 import ipaddress
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic import Field, StrictBool, model_validator
 from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.haproxy.capacity import Capacity, share_out
 from sidecar.listeners.tcp import TCPPorts
+from sidecar.model.objects import Refers
 from sidecar.model.parsing import AnnotationKeys
 from sidecar.model.pool import Pool, WebPool, format_ports
 from sidecar.planning.schedule import Timing
@@ -22,6 +24,7 @@ from sidecar.policies.drain_deadline import DRAIN_DEADLINE
 from sidecar.policies.registry import annotation_keys
 from sidecar.policies.unsupported import unsupported_keys
 from sidecar.routing.own_addresses import Listener, Listening
+from sidecar.routing.web_tls import secret_wanted
 from sidecar.settings.pools import PoolSettings
 from sidecar.settings.section import Section
 from sidecar.settings.types import (
@@ -303,10 +306,11 @@ class Settings(Section):
                 f"web.client_certificates.mode: {self.web.client_certificates.mode!r} is of no use"
                 " without a listener of kind tls; add one to listeners, or leave the key out"
             )
-        for key in ("service_ca", "default_certificate"):
-            if path := getattr(self.web, key):
+        for key in ("service_ca", "default_certificate", "external_certificates"):
+            if value := getattr(self.web, key):
+                written = "true" if value is True else repr(str(value))
                 raise ValueError(
-                    f"web.{key}: {str(path)!r} is of no use without a listener of kind tls; add"
+                    f"web.{key}: {written} is of no use without a listener of kind tls; add"
                     " one to listeners, or leave the key out"
                 )
         return self
@@ -356,6 +360,18 @@ class Settings(Section):
 
     def pool(self) -> Pool:
         return Pool(tuple(pool.port_pool() for pool in self.pools), self._web_pool())
+
+    @property
+    def reads_secrets(self) -> bool:
+        """Whether those that Routes refer to are read; see `WebSettings.external_certificates`."""
+        chosen = self.web.external_certificates
+        return self.source.kind == "directory" if chosen is None else chosen
+
+    def refers(self) -> Refers:
+        """Which Secret is to be read for a Route."""
+        if not (self.reads_secrets and any(item.kind == "tls" for item in self.listeners)):
+            return lambda _: None
+        return partial(secret_wanted, self.router_name, self.web.routes)
 
     def _web_pool(self) -> WebPool | None:
         shared = any(pool.shared_by_sni for pool in self.pools)

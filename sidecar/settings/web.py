@@ -153,6 +153,9 @@ class WebSettings(Section):
     #: tls.crt and tls.key, as a Secret is mounted. None: a self-signed one, which `render` makes.
     default_certificate: FilePath | None = None
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
+    #: Whether Secrets are read that spec.tls.externalCertificate of Routes names. None: in a folder
+    #: they are, in a cluster not, where the router needs permission for each of them.
+    external_certificates: StrictBool | None = None
     timeouts: WebTimeoutSettings = WebTimeoutSettings()
 
     def rules(self) -> HostRules:

@@ -2,6 +2,7 @@
 and OpenShift's router in a few lines of Python to compare with.
 """
 
+import base64
 import contextlib
 import re
 import socket
@@ -287,6 +288,20 @@ def host_app(
         service_manifest(name, namespace=namespace),
         slice_manifest(name, ips, namespace=namespace),
     )
+
+
+def secret_manifest(
+    name: str, issued: Issued, *, namespace: str = "demo", kind: str = "kubernetes.io/tls"
+) -> dict[str, Any]:
+    """A Secret with a certificate and its key, as the API server has it."""
+    data = {"tls.crt": issued.pem, "tls.key": issued.key_pem}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": kind,
+        "data": {entry: base64.b64encode(text.encode()).decode() for entry, text in data.items()},
+    }
 
 
 class WebStand(NamedTuple):

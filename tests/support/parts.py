@@ -26,8 +26,11 @@ def web_for(
     rules: HostRules | None = None,
     listeners: Collection[ListenerProtocol] = ("http", "tls"),
     service_ca: CertificateAuthority | None = None,
+    *,
+    reads_secrets: bool = True,
 ) -> Web:
-    return Web(rules or host_rules(), classes, listeners, service_ca)
+    found = rules or host_rules()
+    return Web(found, classes, listeners, service_ca, reads_secrets=reads_secrets)
 
 
 def routing_for(

@@ -282,6 +282,7 @@ class Stand:
                 [self.manifests],
                 settings.annotations.keys(),
                 poll_seconds=0.05,
+                refers=settings.refers(),
             ),
         )
 

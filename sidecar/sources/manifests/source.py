@@ -15,7 +15,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,16 +24,20 @@ from sidecar.common.documents import MAX_BYTES
 from sidecar.common.errors import SourceError
 from sidecar.common.text import reason_of
 from sidecar.model.change import Problem, Sink
+from sidecar.model.objects import Key, Refers
 from sidecar.model.parsing import AnnotationKeys
 from sidecar.sources.manifests.apart import Apart
 from sidecar.sources.manifests.view import (
     NOTHING,
     Parsed,
     changes,
+    forgetting_unused,
     merge,
     parse_file,
     printable,
+    referred_to,
     reuse,
+    without_unused,
 )
 
 log = logging.getLogger(__name__)
@@ -75,11 +79,17 @@ class ManifestSource:
     ``paths`` are files or folders. Folders are read with all below them, in the order of names;
     hidden entries are left out and links to folders are not followed, so that a mounted ConfigMap
     (``web.yaml -> ..data/web.yaml``) is read once. ``poll_seconds``: how often to look.
+    ``refers``: of Secrets only those are handed over, or kept, that it names for some Route.
     """
 
     def __init__(
-        self, paths: Sequence[Path], keys: AnnotationKeys, poll_seconds: float = 1.0
+        self,
+        paths: Sequence[Path],
+        keys: AnnotationKeys,
+        poll_seconds: float = 1.0,
+        refers: Refers = lambda _: None,
     ) -> None:
+        self._refers = refers
         self._paths = tuple(paths)
         self._keys = keys
         self._poll_seconds = poll_seconds
@@ -93,11 +103,12 @@ class ManifestSource:
         if found.failed:
             raise SourceError("\n".join(found.failed))
         view = merge(found.files, NOTHING)
+        view = without_unused(view, referred_to(view, self._refers))
         sink.publish(ORIGIN, changes(NOTHING, view), view.problems)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         with contextlib.closing(Apart(self._keys)) as apart:
-            watch = Watch(Reader(self._paths, self._keys, apart))
+            watch = Watch(Reader(self._paths, self._keys, apart), self._refers)
             while not stop.is_set():
                 try:
                     watch.step(sink)
@@ -111,7 +122,8 @@ class ManifestSource:
 class Watch:
     """One look after the other, and what was published of them."""
 
-    def __init__(self, reader: "Reader") -> None:
+    def __init__(self, reader: "Reader", refers: Refers = lambda _: None) -> None:
+        self._refers = refers
         self.view = NOTHING
         self._reader = reader
         #: The files that ``view`` is of; None before it was published once.
@@ -136,18 +148,28 @@ class Watch:
         if found.files == self._files and not self.view.doubted:
             return
         view = merge(found.files, self.view)
+        used = referred_to(view, self._refers)
+        if again := [name for name, parsed in found.files.items() if parsed.unused & used]:
+            # Of what is used from now on nothing was kept.
+            self._reader.read_again(again)
+            found = self._reader.look()
+            self.is_reading = any(parsed.reading for parsed in found.files.values())
+            view = merge(found.files, self.view)
+        view = without_unused(view, used)
         changed = changes(self.view, view)
         if changed or view.problems != self.view.problems or self._files is None:
             sink.publish(ORIGIN, changed, view.problems)
-        self.view, self._files = view, found.files
+        self._reader.forget_unused(used)
+        self.view = view
+        self._files = {name: forgetting_unused(item, used) for name, item in found.files.items()}
 
 
 class _Known(NamedTuple):
     """What a file held. ``signature``: just before it was read, if that tells it from the next
-    writing; ``digest``: of its bytes."""
+    writing; ``digest``: of its bytes, None where it is to be read again all the same."""
 
     signature: _Signature | None
-    digest: int
+    digest: int | None
     parsed: Parsed
 
 
@@ -186,6 +208,16 @@ class Reader:
         if self._apart:
             self._apart.keep(files)
         return Look(files, tuple(failed))
+
+    def read_again(self, names: Iterable[str]) -> None:
+        """Of files that rest unchanged, too, everything is to be known in the next look."""
+        for name in self._known.keys() & names:
+            self._known[name] = self._known[name]._replace(signature=None, digest=None)
+
+    def forget_unused(self, used: Collection[Key]) -> None:
+        """See `forgetting_unused`."""
+        for name, known in self._known.items():
+            self._known[name] = known._replace(parsed=forgetting_unused(known.parsed, used))
 
     def _read(self, name: str) -> Parsed | None:
         """What the file holds; None when there is no such file (any more)."""

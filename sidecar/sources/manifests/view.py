@@ -5,7 +5,7 @@ accident; `merge` implements them. Must not know how files are found or read. Pu
 no clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from sidecar.common.documents import DocumentError, read_entries
 from sidecar.common.errors import ObjectError
 from sidecar.common.text import counted
 from sidecar.model.change import Change, Problem
-from sidecar.model.objects import Key, Object
+from sidecar.model.objects import Key, Object, Refers, Route
 from sidecar.model.parsing import AnnotationKeys, identify, project
 
 
@@ -50,6 +50,7 @@ class Parsed:
 
     ``problems``: what could not even be told to be some object. While there are any, nobody knows
     what else the file means to hold, so that an absence from ``items`` proves nothing.
+    ``unused``: Secrets that no Route refers to, of which nothing is kept.
     ``version`` tells one writing of the file from the next, whatever it holds. ``reading``: that
     there is a later writing, which is not read yet.
     """
@@ -58,6 +59,7 @@ class Parsed:
     problems: tuple[Problem, ...]
     version: tuple[int, ...] = ()
     reading: bool = False
+    unused: frozenset[Key] = frozenset()
 
 
 class Doubt(NamedTuple):
@@ -133,6 +135,36 @@ def reuse(parsed: Parsed, former: Parsed) -> Parsed:
             for item in parsed.items
         ),
     )
+
+
+def referred_to(view: View, refers: Refers) -> frozenset[Key]:
+    """The Secrets that Routes refer to."""
+    routes = (item.object for item in view.held.values() if isinstance(item.object, Route))
+    return frozenset(key for route in routes if (key := refers(route)))
+
+
+def without_unused(view: View, used: Collection[Key]) -> View:
+    """``view``, with no Secrets but ``used``: nobody asks what others hold, nor whether they are
+    right."""
+
+    def is_unused(key: Key | None) -> bool:
+        return key is not None and key.kind == "Secret" and key not in used
+
+    held, doubted = view.held.items(), view.doubted.items()
+    return View(
+        {key: item for key, item in held if not is_unused(key)},
+        {key: doubt for key, doubt in doubted if not is_unused(key)},
+        tuple(problem for problem in view.problems if not is_unused(problem.key)),
+    )
+
+
+def forgetting_unused(parsed: Parsed, used: Collection[Key]) -> Parsed:
+    """``parsed``, with nothing of any Secret but ``used``."""
+    unused = {item.key for item in parsed.items if item.key.kind == "Secret"}.difference(used)
+    if not unused:
+        return parsed
+    items = tuple(item for item in parsed.items if item.key not in unused)
+    return replace(parsed, items=items, unused=parsed.unused | unused)
 
 
 def printable(name: str) -> str:

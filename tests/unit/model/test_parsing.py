@@ -462,7 +462,7 @@ def test_a_wrong_service_is_refused(data: object, message: str) -> None:
 def test_a_kind_that_we_do_not_read_is_refused() -> None:
     message = refused({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}})
     assert message == (
-        "kind: 'Pod' is not supported; supported: Route, Service, EndpointSlice, Endpoints"
+        "kind: 'Pod' is not supported; supported: Route, Service, EndpointSlice, Endpoints, Secret"
     )
 
 

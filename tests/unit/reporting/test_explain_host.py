@@ -16,8 +16,9 @@ from sidecar.haproxy.own_certificates import self_signed
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
-from sidecar.model.objects import Route, RouteTLS
+from sidecar.model.objects import TLS_SECRET, Route, RouteTLS, Secret
 from sidecar.model.pool import Address, WebClassName
+from sidecar.reporting.certificate_reports import TLSFacts
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
 from sidecar.reporting.explain_parts import World
@@ -353,6 +354,22 @@ def test_who_is_refused_is_found_by_the_host_that_it_names(
 def test_a_refused_host_is_shown_on_one_line() -> None:
     (item,) = report_of(routing_of(by_host("odd", "a\x1b[31m\nb.test", "/x\ty"))).waiting
     assert (item.host, item.path) == ("a?[31m b.test", "/x y")
+
+
+def test_where_a_certificate_is_from() -> None:
+    made = self_signed("a.test", 0.0)
+    text = SecretText(made.pem.decode())
+    secret = Secret("demo", "web-tls", TLS_SECRET, text, text)
+    edge = by_host("web", termination="edge")
+    named = replace(edge, tls=RouteTLS("edge", external_certificate="web-tls"))
+    routing = routing_of(named, secret, *GOOD[1:])
+    (found,) = (item for item in why(routing, "a.test").links if item.name == "certificate")
+    assert f"{made.title} (Secret demo/web-tls of demo/web)" in found.text
+    web = routing.web
+    assert web
+    (host,) = report_of(routing, tls=TLSFacts.of(web, 0.0)).hosts
+    assert host.certificate
+    assert host.certificate.source == "Secret demo/web-tls of demo/web"
 
 
 def test_which_certificate_clients_are_shown() -> None:

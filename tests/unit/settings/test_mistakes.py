@@ -357,6 +357,14 @@ def test_a_certificate_that_nothing_would_use_is_a_mistake(key: str, listeners: 
     assert told(f"{listener('kind: tls')}\nweb: {{{key}: ca.pem}}") == ()
 
 
+@pytest.mark.parametrize("listeners", ["listeners: []", listener("kind: http")])
+def test_nor_is_there_a_use_for_secrets(listeners: str) -> None:
+    line = problem(f"{listeners}\nweb: {{external_certificates: true}}")
+    assert line.startswith("web.external_certificates: true is of no use")
+    for value in ("false", "null"):
+        assert told(f"{listeners}\nweb: {{external_certificates: {value}}}") == ()
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [

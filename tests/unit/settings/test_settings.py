@@ -3,12 +3,15 @@ test_mistakes."""
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand import route
 
+from sidecar.model.objects import RouteTLS, secret_key
 from sidecar.model.pool import (
     Address,
     ClientCertificates,
@@ -115,6 +118,7 @@ web:
   client_certificates: {mode: optional, ca: ca.pem, crl: run/crl.pem, subject_filter: "CN=.*"}
   namespace_ownership: false
   service_ca: run/service-ca.crt
+  external_certificates: true
   timeouts: {client: 1s, server: 2s, tunnel: 3s, http_request: 4s, keep_alive: 5s, inspect: 6s}
 drain: {deadline: 90s}
 endpoints: {deny: [10.0.0.0/8, "fe80::/10"]}
@@ -221,6 +225,7 @@ def test_every_key_means_what_it_says() -> None:
             },
             "namespace_ownership": False,
             "service_ca": Path("run/service-ca.crt"),
+            "external_certificates": True,
             "timeouts": {
                 "client": 1.0,
                 "server": 2.0,
@@ -303,6 +308,28 @@ def test_only_backends_that_a_listener_leads_to(kind: str, of: list[str]) -> Non
     assert only.slot_names == ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
     assert only.slot_set == set(only.slot_names)
     assert (only.check, only.server_options) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "reads"),
+    [
+        ("directory", "null", True),
+        ("kubernetes", "null", False),
+        ("directory", "false", False),
+        ("kubernetes", "true", True),
+    ],
+)
+def test_secrets_are_read_in_a_folder_and_in_a_cluster_if_it_is_said(
+    kind: str, chosen: str, *, reads: bool
+) -> None:
+    listeners = 'listeners: [{name: l, kind: tls, bind: ["127.0.0.1:443"]}]'
+    text = f"{listeners}\nweb: {{external_certificates: {chosen}}}\nsource: {{kind: {kind}}}"
+    assert parse(text).reads_secrets is reads
+    tls = RouteTLS("edge", external_certificate="web-tls")
+    item = replace(route("web", None, router_name=None), tls=tls)
+    wanted = parse(text).refers()(item)
+    assert wanted == (secret_key("demo", "web-tls") if reads else None)
+    assert parse(f"source: {{kind: {kind}}}").refers()(item) is None
 
 
 def test_the_router_is_where_its_listeners_are() -> None:
