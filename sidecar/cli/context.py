@@ -67,7 +67,7 @@ def make_source(
         source.endpoints,
         settings.listening().published,
     )
-    return KubernetesSource(client, keys, scope, tally=metrics)
+    return KubernetesSource(client, keys, scope, tally=metrics, refers=settings.refers())
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,10 +367,10 @@ class Settings(Section):
         chosen = self.web.external_certificates
         return self.source.kind == "directory" if chosen is None else chosen
 
-    def refers(self) -> Refers:
-        """Which Secret is to be read for a Route."""
+    def refers(self) -> Refers | None:
+        """Which Secret is to be read for a Route; None: never any."""
         if not (self.reads_secrets and any(item.kind == "tls" for item in self.listeners)):
-            return lambda _: None
+            return None
         return partial(secret_wanted, self.router_name, self.web.routes)
 
     def _web_pool(self) -> WebPool | None:

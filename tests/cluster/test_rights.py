@@ -1,13 +1,20 @@
 """The router's Roles hold what it uses, and nothing else."""
 
+import os
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from plane import ControlPlane
+import yaml
+from by_host import host_app, secret_manifest
+from handshake import shake_hands
+from pki import CA, Issued
+from plane import MANIFESTS, ControlPlane
 from planes import MakePod, Serve, apply_router
 from pod import ACCOUNT, NAMESPACE, PATIENCE_SECONDS
 from reports import admission, await_admission
-from stand import app, await_
+from stand import app, await_, fresh_ip
 
 #: API group, resource with its subresource, verb.
 Right = tuple[str, str, str]
@@ -96,6 +103,54 @@ def test_without_the_component_an_auto_route_is_told_what_is_missing(
         2 * PATIENCE_SECONDS,
         every_seconds=0.5,
     )
+
+
+def test_a_certificate_is_read_once_the_router_may_read_its_secret(
+    plane: ControlPlane, make_pod: MakePod, serve: Serve, namespace: str
+) -> None:
+    issued, other = CA.root().leaf("web.example"), CA.root().leaf("web.example")
+    server = serve("web-0")
+    tls: Any = {"externalCertificate": {"name": "web-tls"}}
+    plane.apply(
+        *host_app("web", "web.example", [server], namespace=namespace, termination="edge", tls=tls),
+        secret_manifest("web-tls", issued, namespace=namespace),
+        secret_manifest("other-tls", other, namespace=namespace),
+    )
+    ip = fresh_ip()
+    pod = make_pod(
+        listeners=[{"name": "tls", "kind": "tls", "bind": [f"{ip}:8443"]}],
+        web={"external_certificates": True},
+    ).await_ready()
+    reason = "ExternalCertificateValidationFailed"
+    told = await_admission(plane, namespace, "web", reason, "False")
+    assert f"a Role of the router in namespace {namespace} needs" in told["message"]
+    assert 'resourceNames ["web-tls"]' in told["message"]
+    assert "is forbidden" in pod.said()
+    plane.apply(*certificates_component(plane, namespace))
+    await_admission(plane, namespace, "web", "Admitted")
+
+    def is_shown(wanted: Issued) -> bool:
+        with shake_hands((ip, 8443), "web.example") as secured:
+            return secured.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(wanted.pem)
+
+    assert is_shown(issued)
+    plane.apply(secret_manifest("web-tls", other, namespace=namespace))
+    await_(lambda: is_shown(other), "it is renewed", PATIENCE_SECONDS)
+    account = f"--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+    for verb, name, wanted in (("list", "", "no"), ("get", "other-tls", "no")):
+        asked = "auth", "can-i", verb, f"secrets/{name}".rstrip("/"), "-n", namespace, account
+        assert plane.kubectl(*asked, check=False) == wanted
+    assert "PRIVATE KEY" not in pod.said()
+
+
+def certificates_component(plane: ControlPlane, namespace: str) -> list[dict[str, Any]]:
+    """As in the kustomization of an application."""
+    folder = plane.folder / "application"
+    folder.mkdir(exist_ok=True)
+    component = MANIFESTS / "components/external-certificates"
+    made = {"namespace": namespace, "components": [os.path.relpath(component, folder)]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+    return list(yaml.safe_load_all(plane.kubectl("kustomize", str(folder))))
 
 
 def test_the_role_alone_lets_the_router_follow_its_own_service(plane: ControlPlane) -> None:

@@ -2,14 +2,18 @@
 
 import hashlib
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 from by_host import Asking, MakeNamed, NamedServer, WebStand, host_app, secret_manifest
 from cli import run_cli
 from handshake import shake_hands
+from kube import FakeAPI, Fault
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
+
+from sidecar.cli.context import make_source
 
 ROOT = CA.root()
 
@@ -99,6 +103,30 @@ def test_reencrypt_takes_it_too(make_stand: MakeStand, named: MakeNamed) -> None
     with running(web.stand.daemon()):
         await_shown(web, "a.example", outer)
         await_(lambda: web.ended("a.example") == "web", "it is served")
+
+
+def test_a_sidecar_that_restarts_takes_no_certificate_away(
+    make_stand: MakeStand, named: MakeNamed, tmp_path: Path
+) -> None:
+    """Though it does not know at first what Secrets hold."""
+    with FakeAPI() as api:
+        config = str(api.kubeconfig(tmp_path / "kubeconfig"))
+        source = {"kind": "kubernetes", "kubeconfig": config}
+        web = WebStand.make(make_stand, {"source": source}, external_certificates=True)
+        settings, issued, other = web.stand.settings, *(ROOT.leaf("a.example") for _ in range(2))
+        api.apply(*app("web", "a.example", named("web")), secret_manifest("web-tls", issued))
+        with running(web.stand.daemon(make_source(settings))):
+            await_shown(web, "a.example", issued)
+            await_(lambda: web.ended("a.example") == "web", "it is served")
+        api.fault(Fault(status=500), plural="secrets", times=2)
+        after = web.stand.daemon(make_source(settings))
+        with Asking(web, "a.example") as asking, running(after) as daemon:
+            converged(daemon)
+            assert daemon.reconciler.history.total == 0
+            assert shown(web, "a.example") == fingerprint(issued)
+            api.apply(secret_manifest("web-tls", other))
+            await_shown(web, "a.example", other)
+        assert set(asking.answers) == {"web"}
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -13,7 +13,7 @@ from stand import await_
 from sidecar.common.metrics import Metrics
 from sidecar.kube.client import KubeClient
 from sidecar.model.change import Change, Problem
-from sidecar.model.objects import Key, Object, Route
+from sidecar.model.objects import Key, Object, Refers, Route
 from sidecar.sources.kubernetes.reflector import Patience
 from sidecar.sources.kubernetes.source import KubernetesSource, Scope
 
@@ -55,9 +55,13 @@ class Recorder:
 
 
 class World:
-    """A fake API server and what a source makes of it. ``retry_seconds``: see `Patience`."""
+    """A fake API server and what a source makes of it. ``retry_seconds``: see `Patience`;
+    ``refers``: see `KubernetesSource`."""
 
-    def __init__(self, api: FakeAPI, retry_seconds: float = 0.02) -> None:
+    def __init__(
+        self, api: FakeAPI, retry_seconds: float = 0.02, refers: Refers | None = None
+    ) -> None:
+        self._refers = refers
         self.api = api
         self._retry_seconds = retry_seconds
         self.sink = Recorder()
@@ -68,7 +72,8 @@ class World:
         client = KubeClient(Configuration(host=self.api.host))
         self._files.callback(client.close)
         patience = Patience(silence_seconds, self._retry_seconds)
-        return KubernetesSource(client, KEYS, Scope(**scope), patience, self.metrics)
+        scopes = Scope(**scope)
+        return KubernetesSource(client, KEYS, scopes, patience, self.metrics, self._refers)
 
     def counted(self, name: str, resource: str = "routes") -> float:
         """A metric's value now."""

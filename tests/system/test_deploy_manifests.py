@@ -116,6 +116,7 @@ def test_the_reference_lists_the_rights_that_the_roles_grant() -> None:
         for rule in (
             *(rule for item in documents("base/rbac.yaml") for rule in item.get("rules", ())),
             auto_ports_rule(),
+            certificates_rule(),
         )
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -140,6 +141,30 @@ def auto_ports_rule() -> dict[str, Any]:
     assert (operation["op"], operation["path"]) == ("add", "/rules/-")
     rule: dict[str, Any] = operation["value"]
     return rule
+
+
+def certificates_rule() -> dict[str, Any]:
+    """What the component external-certificates grants."""
+    role, binding = documents("components/external-certificates/role.yaml")
+    assert (role["kind"], binding["roleRef"]["name"]) == ("Role", role["metadata"]["name"])
+    (account,) = (item for item in documents("base/rbac.yaml") if item["kind"] == "ServiceAccount")
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    (rule,) = role["rules"]
+    found: dict[str, Any] = rule
+    return found
+
+
+def test_secrets_may_be_read_by_name_only_and_where_it_is_wanted() -> None:
+    granted = [
+        resource
+        for item in documents("base/rbac.yaml")
+        for rule in item.get("rules", ())
+        for resource in rule["resources"]
+    ]
+    assert "secrets" not in granted
+    rule = certificates_rule()
+    assert (rule["resources"], rule["verbs"]) == (["secrets"], ["list", "watch"])
+    assert rule["resourceNames"] == ["web-tls"]
 
 
 def test_routes_may_be_changed_only_where_auto_ports_are_wanted() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from by_host import NamedServer, WebStand, host_app
+from by_host import NamedServer, WebStand, host_app, secret_manifest
 from cli import Process, Start, command, spawn_cli
 from handshake import shake_hands
 from kube import FakeAPI
@@ -82,11 +82,21 @@ def edge(
     return route, *rest
 
 
+def external(name: str, server: NamedServer, secret: str = "") -> tuple[dict[str, Any], ...]:
+    """A Route whose certificate is in a Secret."""
+    tls: Any = {"externalCertificate": {"name": secret or name}}
+    return host_app(name, f"{name}.example", [server], termination="edge", tls=tls)
+
+
+def secret_with(name: str, issued: Issued, **others: Any) -> dict[str, Any]:
+    return secret_manifest(name, issued) | others
+
+
 def tls_of(issued: Issued, key: str | None = None) -> dict[str, str]:
     return {"certificate": issued.pem, "key": key or issued.key_pem}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_private_key_is_said_nowhere(
     make_stand: MakeStand, api: FakeAPI, start: Start, tmp_path: Path, files: contextlib.ExitStack
 ) -> None:
@@ -99,6 +109,7 @@ def test_a_private_key_is_said_nowhere(
             "source": {"kind": "kubernetes", "kubeconfig": config},
             "log": {"level": "debug"},
         },
+        external_certificates=True,
     )
     stand = web.stand
     first, second, bad = (ROOT.leaf("web.example") for _ in range(3))
@@ -113,6 +124,27 @@ def test_a_private_key_is_said_nowhere(
         "as-ca": {**tls_of(first), "caCertificate": misplaced},
     }
 
+    kept, renewed, strange, plain = (ROOT.leaf("kept.example") for _ in range(4))
+    keys += [item.key_pem for item in (kept, renewed, strange, plain)]
+    bare = {"tls.crt": kept.pem, "tls.key": strange.key_pem}
+    #: Routes whose Secrets do not do, each in its way.
+    secrets = {
+        "unfit": secret_with("unfit", kept, data={}, stringData=bare),
+        "raw": secret_with("raw", strange, data=bare),
+        "shapeless": secret_with("shapeless", strange, data={"tls.key": [strange.key_pem]}),
+        "opaque": secret_with("opaque", strange, type="Opaque"),
+        "as-type": secret_with("as-type", strange, type=strange.key_pem),
+        "swapped": secret_with(
+            "swapped", strange, stringData={"tls.crt": strange.key_pem, "tls.key": strange.pem}
+        ),
+    }
+
+    def secret_manifests(issued: Issued) -> list[dict[str, Any]]:
+        routes = [item for name in ("kept", *secrets) for item in external(name, server)]
+        # That one nobody refers to.
+        loose = secret_manifest("loose", plain)
+        return [*routes, secret_manifest("kept", issued), *secrets.values(), loose]
+
     def manifests(issued: Issued) -> list[dict[str, Any]]:
         noted = {
             "haproxy.router.openshift.io/timeout": misplaced,
@@ -122,14 +154,16 @@ def test_a_private_key_is_said_nowhere(
         made = [*edge("web", server, tls_of(issued)), *edge("noted", server, {}, **noted)]
         return made + [item for name, tls in wrongs.items() for item in edge(name, server, tls)]
 
-    api.apply(*manifests(first))
+    api.apply(*manifests(first), *secret_manifests(kept))
     sidecar: Process = start(command("run", "-c", stand.settings_file), POD_NAMESPACE="ingress")
     said: dict[str, str] = {}
 
     def ask_all(when: str) -> None:
         for path in PAGES:
             said[f"{when} {path}"] = get(stand, path)[1]
-        subjects = ["demo/web", "demo/noted", *(f"demo/{name}" for name in wrongs)]
+        # `status` has the message of the others.
+        named = ("web", "kept", "noted", *wrongs, "unfit", "swapped")
+        subjects = [f"demo/{name}" for name in named]
         questions: list[tuple[str, ...]] = [
             ("status", "--json"),
             ("history", "--json"),
@@ -141,10 +175,12 @@ def test_a_private_key_is_said_nowhere(
             said[f"{when} {question}"] = done.out + done.err
 
     await_shown(web, "web.example", first)
+    await_shown(web, "kept.example", kept)
     await_(lambda: web.ended("web.example") == "web", "it is served")
     ask_all("added")
-    api.apply(*manifests(second))
+    api.apply(*manifests(second), secret_manifest("kept", renewed))
     await_shown(web, "web.example", second)
+    await_shown(web, "kept.example", renewed)
     ask_all("renewed")
     api.apply(*edge("web", server, tls_of(second, bad.key_pem)))
     await_(lambda: web.ended("web.example") == "503", "what does not fit is refused")
@@ -169,7 +205,8 @@ def test_a_private_key_is_said_nowhere(
     # Offline, on files.
     folder = tmp_path / "offline"
     folder.mkdir()
-    (folder / "all.yaml").write_text(yaml.safe_dump_all(manifests(first)))
+    offline = [*manifests(first), *secret_manifests(kept)]
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(offline))
     checked = spawn_cli("check", str(folder), "-c", str(stand.settings_file))
     said["check"] = checked.out + checked.err
     (folder / "all.yaml").write_text(f"a: {misplaced}\n  b: [")
@@ -186,14 +223,17 @@ def test_a_private_key_is_said_nowhere(
     said["haproxy.log"] = (stand.folder / "haproxy.log").read_text()
     assert {name: found for name, text in said.items() if (found := found_in(text, *keys))} == {}
     assert "mismatch" in said["log"]
+    for name in secrets:
+        assert f"\n  demo/{name}: " in said["check"], "it is said why it does not do"
+    assert "Secret demo/kept" in said["added ('why', 'demo/kept')"]
     assert "ExtendedValidationFailed" in said["requests"]
     assert len(said["added ('status', '--json')"]) > 500, "it said something"
 
-    kept = stand.settings.haproxy.state_file.parent
-    holding = [path for path in kept.rglob("*") if path.is_file()]
+    shared = stand.settings.haproxy.state_file.parent
+    holding = [path for path in shared.rglob("*") if path.is_file()]
     holding = [path for path in holding if found_in(path.read_text("latin-1"), *keys)]
     assert holding, "HAProxy has its files"
     for path in holding:
-        assert path.parent == kept / "certificates"
+        assert path.parent == shared / "certificates"
         assert path.stat().st_mode & 0o777 == 0o640
-    assert (kept / "certificates").stat().st_mode & 0o777 == 0o750
+    assert (shared / "certificates").stat().st_mode & 0o777 == 0o750

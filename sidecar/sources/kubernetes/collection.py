@@ -57,10 +57,20 @@ class Resource:
     def rule(self) -> str:
         """What a Role must have for it."""
         api_group = self.group.rpartition("/")[0]
+        role, names = "the Role", ""
+        if self.is_secret:
+            # Never all of them.
+            role = f"a Role of the router in namespace {self.namespace}"
+            names = f' resourceNames ["{self.fields.partition("=")[2]}"],'
         return (
-            f'the Role needs apiGroups ["{api_group}"], resources ["{self.plural}"],'
+            f'{role} needs apiGroups ["{api_group}"], resources ["{self.plural}"],{names}'
             ' verbs ["list", "watch"]'
         )
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether nothing that the server sends of it may be shown."""
+        return self.kind == "Secret"
 
 
 class Happened(NamedTuple):
@@ -82,12 +92,13 @@ class Lost(NamedTuple):
     problem: str
 
 
-def read_event(line: bytes) -> Happened | Bookmark | Lost:
-    """What a line of a watch means."""
+def read_event(line: bytes, *, is_secret: bool = False) -> Happened | Bookmark | Lost:
+    """What a line of a watch means. ``is_secret``: no message shows any of it."""
+    beginning = f"a line of {len(line)} bytes" if is_secret else shown(line[:60])
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
-        return Lost(f"{shown(line[:60])} is not an event")
+        return Lost(f"{beginning} is not an event")
     match event:
         case {"type": "ERROR", "object": {"code": int(code), "message": str(message)}}:
             return Lost(f"the watch ended with {code}: {shown(message)}")
@@ -99,7 +110,7 @@ def read_event(line: bytes) -> Happened | Bookmark | Lost:
         }:
             return Happened(data, kind == "DELETED")
         case _:
-            return Lost(f"{shown(line[:60])} is not a known event")
+            return Lost(f"{beginning} is not a known event")
 
 
 #: (namespace, name)

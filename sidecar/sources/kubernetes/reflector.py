@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from sidecar.common.backoff import API_FIRST_SECONDS, Backoff
 from sidecar.common.errors import ApiError, APIServerError, ApiUnreachableError
-from sidecar.kube.client import KubeClient
+from sidecar.kube.client import KubeClient, LineStream
 from sidecar.model.change import Change, Problem
 from sidecar.sources.kubernetes.collection import Bookmark, Collection, Lost, read_event
 
@@ -49,6 +49,9 @@ RELIST_SECONDS = 3600.0
 #: HTTP's word for "that version is too long ago".
 GONE = 410
 
+#: HTTP's word for "you may not".
+FORBIDDEN = 403
+
 #: No list has more; a server that never ends one shall not keep us for ever.
 PAGES_MAX = 10_000
 
@@ -61,11 +64,13 @@ class Patience:
     """``silence_seconds``: after so long without a byte nobody is there. A server sends a bookmark
     about once a minute; one that knows none is asked a little more often than it needs.
     ``retry_seconds``: before the first retry, then doubling (`Backoff`). client-go goes up to 30 s,
-    and more: it follows for controllers whose work can wait.
+    and more: it follows for controllers whose work can wait. ``refused_seconds``: at least so long,
+    and up to as much again, after a 403, where many may be refused.
     """
 
     silence_seconds: float = 150.0
     retry_seconds: float = API_FIRST_SECONDS
+    refused_seconds: float = 0.0
 
 
 class _LostError(Exception):
@@ -105,12 +110,18 @@ class Reflector:
         publish: Publish,
         patience: Patience,
         tally: Tally,
+        failed: Callable[[APIServerError], None] | None = None,
     ) -> None:
+        """``failed``: told, instead of the log, why nothing could be published yet."""
         self.collection = collection
+        self._failed = failed
+        #: The watch that is being read.
+        self._stream: LineStream | None = None
         self._tally = tally
         self._client = client
         self._publish = publish
         self._silence_seconds = patience.silence_seconds
+        self._refused_seconds = patience.refused_seconds
         self._backoff = Backoff(patience.retry_seconds)
         self._synced = False
         #: What keeps us from the server, since when.
@@ -126,7 +137,7 @@ class Reflector:
     def run(self, stop: threading.Event) -> None:
         """Publish all there is, then what changes, until ``stop`` is set; survives all errors.
 
-        A read that blocks is ended by closing the client.
+        A read that blocks is ended by `close`, or by closing the client.
         """
         for changes in self._forever(stop):
             if stop.is_set():
@@ -134,6 +145,11 @@ class Reflector:
             self._synced = True
             trouble = [self._trouble] if self._trouble else []
             self._publish(changes, trouble + self.collection.problems)
+
+    def close(self) -> None:
+        """After ``stop`` of `run` was set, from any thread: end a read that blocks."""
+        if stream := self._stream:
+            stream.close()
 
     def explain(self, error: APIServerError) -> str:
         """``error``, with what a person can do about it."""
@@ -161,7 +177,9 @@ class Reflector:
                 stop.wait(pause if self._backoff.attempts > 1 else 0.0)
             except APIServerError as exc:
                 yield from self._troubled(exc, stop)
-                self._rest(stop, _retry_after_seconds(exc))
+                refused = isinstance(exc, ApiError) and exc.status == FORBIDDEN
+                least = self._refused_seconds * random.uniform(1, 2) if refused else 0.0  # noqa: S311
+                self._rest(stop, max(least, _retry_after_seconds(exc)))
             except Exception:
                 # A thread that ended would leave the router with this view for ever, unnoticed.
                 log.exception("%s: cannot be watched for now", self.collection.resource.path)
@@ -176,7 +194,7 @@ class Reflector:
         while not stop.is_set() and time.monotonic() < relist_at:
             began = time.monotonic()
             try:
-                yield from self._watch()
+                yield from self._watch(stop)
             except (ApiError, ApiUnreachableError) as exc:
                 if isinstance(exc, ApiError) and exc.status == GONE:
                     raise _LostError(exc.message) from exc
@@ -188,7 +206,7 @@ class Reflector:
                 if time.monotonic() - began < SHORT_WATCH_SECONDS:
                     self._rest(stop)
 
-    def _watch(self) -> Iterator[list[Change]]:
+    def _watch(self, stop: threading.Event) -> Iterator[list[Change]]:
         """Read one watch from the last version until it ends, in whatever way. Raises
         APIServerError if it cannot begin, `_LostError` if it cannot go on from there."""
         resource = self.collection.resource
@@ -202,7 +220,10 @@ class Reflector:
         stream = self._client.stream(
             resource.path, query=query, read_timeout_seconds=self._silence_seconds
         )
+        self._stream = stream
         with stream, self._living():
+            if stop.is_set():
+                return  # which `close` was too early for
             self._tally.watched(resource.origin)
             if self._trouble is not None:
                 self._trouble = None
@@ -217,7 +238,7 @@ class Reflector:
                 if line is None:
                     return
                 self._tally.heard(resource.origin)
-                match read_event(line):
+                match read_event(line, is_secret=resource.is_secret):
                     case Lost(problem=problem):
                         raise _LostError(problem)
                     case Bookmark(version):
@@ -304,6 +325,8 @@ class Reflector:
             return
         if self._synced:
             yield []
+        elif self._failed:
+            self._failed(error)
         else:
             # A publication would say that all objects are known; the log is the only place.
             log.warning("waiting for %s: %s", self.collection.resource.path, self.explain(error))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sidecar.common.errors import APIServerError, SourceError
 from sidecar.kube.client import KubeClient
 from sidecar.model.change import Change, Problem, Sink
-from sidecar.model.objects import Key, Object, Service
+from sidecar.model.objects import Key, Object, Refers, Service
 from sidecar.model.parsing import (
     API_VERSIONS,
     SERVICE_NAME_LABEL,
@@ -27,6 +27,7 @@ from sidecar.model.parsing import (
 )
 from sidecar.sources.kubernetes.collection import Collection, Projection, Resource
 from sidecar.sources.kubernetes.reflector import Patience, Reflector, Tally, Uncounted
+from sidecar.sources.kubernetes.secrets import NamedSecret, SecretGate
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Scope:
 
 class KubernetesSource:
     """A `Source` of the cluster that ``client`` is connected to; `run` closes the client.
+    ``refers``: which Secret is followed for a Route; None: no Secret is ever asked for.
 
     Without the Route API (404) there is no list of Routes, and so nothing is ever programmed: an
     API that is away for a moment may look the same, and taking it for "no Routes" would close
@@ -72,7 +74,9 @@ class KubernetesSource:
         scope: Scope,
         patience: Patience | None = None,
         tally: Tally | None = None,
+        refers: Refers | None = None,
     ) -> None:
+        self._refers = refers
         self._tally = tally or Uncounted()
         self._client = client
         self._keys = keys
@@ -85,7 +89,8 @@ class KubernetesSource:
         return tuple(resource.origin for resource, _ in self._resources())
 
     def load(self, sink: Sink) -> None:
-        for reflector in self._reflectors(sink):
+        gate = self._secret_gate(sink, reads_once=True)
+        for reflector in self._reflectors(gate or sink):
             try:
                 reflector.load()
             except APIServerError as exc:
@@ -93,8 +98,11 @@ class KubernetesSource:
                 if reflector.collection.resource.origin in self.origins:
                     raise SourceError(problem) from exc
                 log.warning("%s", problem)
+        if gate:
+            gate.load()
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
+        gate = self._secret_gate(sink)
         threads = [
             threading.Thread(
                 target=reflector.run,
@@ -102,15 +110,23 @@ class KubernetesSource:
                 name=f"source {reflector.collection.resource.origin}",
                 daemon=True,
             )
-            for reflector in self._reflectors(sink)
+            for reflector in self._reflectors(gate or sink)
         ]
         for thread in threads:
             thread.start()
         stop.wait()
+        if gate:
+            gate.close()
         self._client.close()
         deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _secret_gate(self, sink: Sink, *, reads_once: bool = False) -> SecretGate | None:
+        if self._refers is None:
+            return None
+        make = partial(NamedSecret, self._client, self._keys, self._patience, self._tally)
+        return SecretGate(sink, self._refers, make, reads_once=reads_once)
 
     def _reflectors(self, sink: Sink) -> list[Reflector]:
         gate = NamespaceGate(sink) if self._scope.namespace_labels else None

@@ -79,7 +79,8 @@ class ManifestSource:
     ``paths`` are files or folders. Folders are read with all below them, in the order of names;
     hidden entries are left out and links to folders are not followed, so that a mounted ConfigMap
     (``web.yaml -> ..data/web.yaml``) is read once. ``poll_seconds``: how often to look.
-    ``refers``: of Secrets only those are handed over, or kept, that it names for some Route.
+    ``refers``: of Secrets only those are handed over, or kept, that it names for some Route; None:
+    never any.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class ManifestSource:
         paths: Sequence[Path],
         keys: AnnotationKeys,
         poll_seconds: float = 1.0,
-        refers: Refers = lambda _: None,
+        refers: Refers | None = None,
     ) -> None:
         self._refers = refers
         self._paths = tuple(paths)
@@ -122,7 +123,7 @@ class ManifestSource:
 class Watch:
     """One look after the other, and what was published of them."""
 
-    def __init__(self, reader: "Reader", refers: Refers = lambda _: None) -> None:
+    def __init__(self, reader: "Reader", refers: Refers | None = None) -> None:
         self._refers = refers
         self.view = NOTHING
         self._reader = reader

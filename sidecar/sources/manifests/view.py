@@ -137,8 +137,10 @@ def reuse(parsed: Parsed, former: Parsed) -> Parsed:
     )
 
 
-def referred_to(view: View, refers: Refers) -> frozenset[Key]:
+def referred_to(view: View, refers: Refers | None) -> frozenset[Key]:
     """The Secrets that Routes refer to."""
+    if refers is None:
+        return frozenset()
     routes = (item.object for item in view.held.values() if isinstance(item.object, Route))
     return frozenset(key for route in routes if (key := refers(route)))
 
