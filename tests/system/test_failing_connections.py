@@ -140,6 +140,7 @@ def test_a_server_that_refuses_while_others_serve_is_named(
     stand.write("web.yaml", *app("web", 30000, [dead, good]))
     with running(stand.daemon()) as daemon:
         converged(daemon)
+        await_(lambda: daemon.reconciler.sampler.connections, "what was before is known")
         clients = 0
 
         def is_tried() -> bool:

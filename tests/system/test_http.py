@@ -152,9 +152,10 @@ def test_a_port_that_fails_takes_no_other_out_of_the_service(
         answer = get(stand, "/readyz")
         assert (answer.status, answer.body) == (200, "not converged; failing ports: [30001]\n")
         await_(lambda: stand.ready(30000) == [server.address], "the other one works")
+        # The gauge is set a moment after /readyz knows it.
+        await_(lambda: metrics(stand)["haproxy_sidecar_converged"] == 0, "metrics say so")
         seen = metrics(stand)
         assert seen["haproxy_sidecar_ports{state=failing}"] == 1
-        assert seen["haproxy_sidecar_converged"] == 0
         assert seen["haproxy_sidecar_refused_operations_total{kind=OpenPort}"] >= 1
         stand.remove("web.yaml")
         stand.write("other.yaml", *app("other", 30000, [server]))
