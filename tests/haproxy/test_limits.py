@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +166,12 @@ def test_a_port_without_a_limit_of_its_own_has_its_share(
     assert serves(stand, OTHER)
 
 
+def states(pid: int) -> Iterator[str]:
+    """Of each thread, as /proc has it."""
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        yield file.read_text().rpartition(") ")[2][0]
+
+
 def test_a_burst_is_not_cut_down_to_a_ports_limit(
     make_stand: MakeStand, server: EchoServer, files: contextlib.ExitStack
 ) -> None:
@@ -171,6 +179,7 @@ def test_a_burst_is_not_cut_down_to_a_ports_limit(
     pid = stand.info().pid
     os.kill(pid, signal.SIGSTOP)
     files.callback(os.kill, pid, signal.SIGCONT)
+    await_(lambda: set(states(pid)) == {"T"}, "all of its threads have stopped")
     # The kernel takes them all, though HAProxy takes none now.
     for _ in range(200):
         files.enter_context(socket.create_connection((stand.ip, FULL), 5))
