@@ -97,20 +97,24 @@ def make_listeners(settings: Settings) -> Listeners:
         for unit in web_backend_names(item.name, item.count):
             verified = item.name == "reencrypt"
             classes[unit] = TLSBackend(item.slots, files.server_tls(unit)) if verified else item
+    # Shared ports have these alone.
     attributes = [
-        AttributeMap(ROUTES, str(files.routes_map), needed=False),
         AttributeMap(FLAGS, str(files.flags_map), needed=True),
         PartsMap(ALLOWED_SOURCES, str(files.allowed_sources_map), needed=True),
-        AttributeMap(POLICIES_ATTRIBUTE, str(files.policies_map), needed=False),
-        AttributeMap(SERVER, str(files.timeouts_map), needed=False),
-        AttributeMap(TUNNEL, str(files.tunnel_timeouts_map), needed=False),
     ]
+    if kinds:
+        attributes += [
+            AttributeMap(ROUTES, str(files.routes_map), needed=False),
+            AttributeMap(POLICIES_ATTRIBUTE, str(files.policies_map), needed=False),
+            AttributeMap(SERVER, str(files.timeouts_map), needed=False),
+            AttributeMap(TUNNEL, str(files.tunnel_timeouts_map), needed=False),
+        ]
     trust = None
     if pool.ends_tls:
         attributes.append(AttributeMap(SERVER_NAME, str(files.server_names_map), needed=True))
         attributes.append(AttributeMap(HSTS, str(files.hsts_map), needed=False))
         trust = _make_trust(files, pool)
-    web = MappedBackends(maps, classes, attributes if kinds else (), trust)
+    web = MappedBackends(maps, classes, attributes, trust)
     return Listeners(ports, web, Kinds(ports, web))
 
 

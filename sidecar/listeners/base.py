@@ -46,8 +46,8 @@ class ListenerKind(Protocol):
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         """Let ``key``, which leads to ``unit``, lead nowhere."""
 
-    def takes(self, attribute: str) -> bool:
-        """Whether HAProxy is to be told of this attribute."""
+    def takes(self, attribute: str, value: str) -> bool:
+        """Whether HAProxy is to be told of this attribute, if it should have this value."""
 
     def guards(self, attribute: str) -> bool:
         """Whether a server of a unit may take connections only while HAProxy shows the value of

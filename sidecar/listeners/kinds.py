@@ -32,8 +32,8 @@ class Kinds:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return self._by_name[key.listener].conceal(key, unit)
 
-    def takes(self, attribute: str) -> bool:
-        return any(kind.takes(attribute) for kind in self._kinds)
+    def takes(self, attribute: str, value: str) -> bool:
+        return any(kind.takes(attribute, value) for kind in self._kinds)
 
     def guards(self, attribute: str) -> bool:
         return any(kind.guards(attribute) for kind in self._kinds)

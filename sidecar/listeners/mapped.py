@@ -27,6 +27,10 @@ _NOTHING: frozenset[ClaimKey] = frozenset()
 
 _OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
 
+#: The value of a backend of which nothing is to be heeded, which a HAProxy without such a map does.
+#: Told, since a backend of which nothing is said gets nobody: its entry may have been lost.
+NO_FLAGS = "-"
+
 #: The value of an entry whose key says it all.
 _IS_THERE = "1"
 
@@ -250,9 +254,9 @@ class MappedBackends:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return DeleteEntry(unit, key, self._map[key.listener].file, _entry(key))
 
-    def takes(self, attribute: str) -> bool:
+    def takes(self, attribute: str, value: str) -> bool:
         found = self._attribute.get(attribute)
-        return found is not None and (found.exists or found.needed)
+        return found is not None and (found.exists or (found.needed and value != NO_FLAGS))
 
     def guards(self, attribute: str) -> bool:
         return self.trust is not None and attribute == self.trust.name

@@ -100,7 +100,7 @@ class TCPPorts:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return ClosePort(unit, key, frontend_name(int(key.name)))
 
-    def takes(self, _attribute: str, /) -> bool:
+    def takes(self, _attribute: str, _value: str, /) -> bool:
         return False
 
     def guards(self, _attribute: str, /) -> bool:

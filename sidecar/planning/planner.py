@@ -174,7 +174,7 @@ def plan(
         unfit=_unfit(its_class, slots),
     )
     has = observed.attributes
-    wants = {name: value for name, value in desired.attributes.items() if kind.takes(name)}
+    wants = {name: value for name, value in desired.attributes.items() if kind.takes(name, value)}
     news = sorted(wants.items() - has.items())
     describe = tuple(part for item in news for part in kind.describe(unit, *item))
     gone = observed.exposed - desired.exposed - desired.handed

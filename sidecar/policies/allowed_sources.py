@@ -74,10 +74,10 @@ IP_ALLOWLIST, IP_WHITELIST = _policy("ip_allowlist"), _policy("ip_whitelist")
 
 
 def refusal(route: Route) -> Refusal | None:
-    """Why ``route``, one by host, must not be served at all."""
+    """Why ``route``, which is served by its host, must not be at all."""
     wishes = dict(route.wishes)
     policy = next((item for item in (IP_ALLOWLIST, IP_WHITELIST) if item.name in wishes), None)
-    if policy is None or not route.by_host:
+    if policy is None:
         return None
     try:
         policy.parse(wishes[policy.name])

@@ -169,7 +169,7 @@ class Web:
     def attributes(self, unit: Unit, policies: Policies) -> Attributes:
         """What HAProxy is to know of ``unit``, whose Route has ``policies``; its listeners use
         it."""
-        owner = self.owner(unit) if self._listeners else None
+        owner = self.owner(unit)
         claim = self._hosts.active(owner) if owner else None
         if owner is None or claim is None:
             return NO_ATTRIBUTES

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from sidecar.listeners.host_rules import WebClaim
+from sidecar.listeners.mapped import NO_FLAGS
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
@@ -80,8 +81,8 @@ def attributes_of(
 ) -> Attributes:
     """What HAProxy is to know of the backend of a Route by host."""
     found = {ROUTES: f"{route.namespace}/{route.name}", **policies.told}
-    if claim.insecure == "Redirect":
-        found[FLAGS] = _REDIRECTS + found.get(FLAGS, "")
+    redirects = _REDIRECTS if claim.insecure == "Redirect" else ""
+    found[FLAGS] = redirects + found.get(FLAGS, "") or NO_FLAGS
     if claim.termination in TLS_ENDED and claim.insecure != "Allow":
         found[POLICIES_ATTRIBUTE] = found.get(POLICIES_ATTRIBUTE, "") + _SECURE
     if trust:

@@ -312,3 +312,28 @@ def test_a_haproxy_that_lost_the_list_lets_nobody_in(
         converged(daemon)
     web.stand.client.ask(f"clear map {files_of(web).allowed_sources_map}")
     assert outcome(lambda: web.served(HOST)) == ""
+
+
+@pytest.mark.parametrize("termination", ["edge", "passthrough"])
+def test_a_haproxy_that_lost_the_letter_lets_nobody_in(
+    make_stand: MakeStand, named: MakeNamed, make_server: MakeServer, termination: str
+) -> None:
+    web = WebStand.make(make_stand)
+    passes = termination == "passthrough"
+    write(
+        web,
+        make_server("web") if passes else named("web"),
+        {f"{H}ip_allowlist": MINE},
+        termination=termination,
+    )
+
+    def asked() -> str:
+        return outcome(lambda: web.passed_to(HOST) if passes else web.ended(HOST))
+
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: asked() == "web", "it is served")
+        converged(daemon)
+    web.stand.client.ask(f"clear map {files_of(web).flags_map}")
+    assert asked() == ("" if passes else "503")
+    with running(web.stand.daemon()):
+        await_(lambda: asked() == "web", "it is told again")

@@ -142,6 +142,34 @@ def test_two_servers_behind_one_port_by_sni(
         assert leads_to(stand, BESIDE, whole)
 
 
+def test_only_some_clients_may_connect(make_stand: MakeStand, make_tls: MakeTLS) -> None:
+    """Also where there are no listeners."""
+    stand = shared_stand(make_stand)
+    one, two = make_tls("one"), make_tls("two")
+    key = "haproxy.router.openshift.io/ip_allowlist"
+
+    def write(text: str) -> None:
+        only = host_claim(one, "one.example")
+        only[0]["metadata"]["annotations"][key] = text
+        stand.write("shared.yaml", *only, *host_claim(two, "two.example", age=2))
+
+    with running(stand.daemon()) as daemon:
+        for text, by in (
+            ("192.0.2.0/24", ""),
+            ("127.0.0.0/8", "one"),
+            ("nonsense", ""),
+            ("127.0.0.0/8", "one"),
+            ("192.0.2.0/24", ""),
+        ):
+            write(text)
+            await_passed(stand, "two.example", "two")
+            await_passed(stand, "one.example", by)
+            converged(daemon)
+            assert passed(stand, "one.example") == by
+            refused = reasons(daemon)["one"] == Reason.INVALID_ANNOTATION
+            assert refused is (text == "nonsense")
+
+
 def test_clients_that_do_not_say_who_they_want(make_stand: MakeStand, make_tls: MakeTLS) -> None:
     stand, one = shared_stand(make_stand), make_tls("one")
     stand.write("one.yaml", *host_claim(one, "one.example"))

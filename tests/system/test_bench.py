@@ -111,9 +111,9 @@ def test_every_request_is_answered_and_every_change_seen(tmp_path: Path) -> None
     assert {"static, one Route", "1 Routes by host", "20 Routes by host"} <= rows.keys()
     assert numbers(rows["changing commands of a replaced endpoint"]) == [4.0, 4.0]
     new = numbers(rows["changing commands of a new Route"])
-    # Two addresses, two that become ready, two entries, its name for the log; never more for more
-    # Routes.
-    assert new == [7.0, 7.0]
+    # Two addresses, two that become ready, two entries, its name for the log, that it has no flags;
+    # never more for more Routes.
+    assert new == [8.0, 8.0]
 
 
 def test_every_renewed_certificate_is_served(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_the_entries_by_termination_and_listener(
     assert names(web, item) == set(wanted.split())
     unit = web.unit(item.key)
     attributes = web.attributes(unit, NO_POLICIES) if unit else {}
-    told = {"routes": "demo/web"} if wanted else {}
+    told = {"routes": "demo/web", "flags": "-"} if wanted else {}
     if wanted and policy == "Redirect" and termination is not None:
         told["flags"] = "r"
     # The session cookie is for TLS only where no request in clear may have it.
