@@ -19,6 +19,7 @@ from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
 
 from sidecar.haproxy.operations import SetAddress, SetState
 from sidecar.haproxy.web_files import WebFiles
+from sidecar.listeners.mapped import NO_FLAGS
 from sidecar.model.desired import BackendName
 from sidecar.model.pool import Address
 
@@ -192,10 +193,13 @@ def use(stand: Stand, backend: BackendName, address: Address) -> None:
 
 
 def fill(stand: Stand, map_name: str, entries: Iterable[tuple[str, str]]) -> None:
-    """Let a map have just these entries."""
+    """Let a map have just these entries, and nothing be heeded of their backends."""
+    entries = list(entries)
     files = WebFiles.beside(stand.settings.haproxy.state_file)
     file = {"hosts": files.hosts_map, "sni": files.sni_map}[map_name]
     lines = [f"clear map {file}", *(f"add map {file} {key} {value}" for key, value in entries)]
+    units = dict.fromkeys(value for _, value in entries)
+    lines += [f"add map {files.flags_map} {unit} {NO_FLAGS}" for unit in units]
     assert set(stand.client.ask_all(lines)) <= {""}
 
 
