@@ -122,13 +122,14 @@ def check(
 def plan(
     config: Config = None,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what they change, port by port.")
+        bool, typer.Option("--diff", help="Show what they change, port by port, and host by host.")
     ] = False,
 ) -> None:
     """Print the commands that would be sent to HAProxy now.
 
     Sends none of them; prints none if HAProxy has converged. What would only be sent later
-    (after timing.close_after or drain.deadline) is listed separately, on stderr.
+    (after timing.close_after or drain.deadline, or once HAProxy serves a certificate) is listed
+    separately, on stderr.
     """
     from sidecar.cli import plan as command
 

@@ -10,7 +10,7 @@ from sidecar.cli.context import load_settings
 from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.files import SECRET, remove_partial, write_atomically
 from sidecar.common.text import reason_of
-from sidecar.control.client_files import read_client_authorities, read_revocations
+from sidecar.control.client_files import CLIENTS, read_authorities, read_revocations
 from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
 from sidecar.haproxy.naming import web_backend_names
@@ -60,8 +60,7 @@ def write_files(settings: Settings, path: Path) -> None:
 def _verified(settings: Settings) -> list[str]:
     """The backends with a CA file."""
     web = settings.pool().web
-    classes = [item for item in web.classes if item.name == "reencrypt"] if web else []
-    return [unit for item in classes for unit in web_backend_names(item.name, item.count)]
+    return list(web_backend_names("reencrypt", web.verified if web else 0))
 
 
 def _default_certificate(settings: Settings) -> ServerCertificate | None:
@@ -82,7 +81,7 @@ def _client_files(settings: Settings) -> dict[Path, str]:
     key = "ca"
     try:
         if named.ca:
-            made[files.client_authorities] = read_client_authorities(named.ca).text
+            made[files.client_authorities] = read_authorities(named.ca, CLIENTS).text
         key = "crl"
         if named.crl:
             made[files.client_revocations] = read_revocations(named.crl).text

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _HTTP_2 = "alpn h2,http/1.1"
 
 _FIXED = (
-    "up to 3.0 HAProxy would crash at the next change of web.client_certificates if it got this one"
+    "before 3.2 HAProxy would crash at the next change of web.client_certificates if it had this"
     " (haproxy #3165); render again and restart HAProxy"
 )
 

@@ -1,4 +1,4 @@
-"""The files by which clients' certificates are verified: CAs, and what these have taken back.
+"""The files by which others' certificates are verified: CAs, and what these have taken back.
 
 Owns how they are read, and that what HAProxy would print is harmless; whether they are good,
 `sidecar.model.certificate_rules` and `sidecar.model.revocations` say. Both are public.
@@ -14,10 +14,14 @@ from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.revocations import RevocationLists, judge_revocations
 from sidecar.model.verdicts import Refusal
 
+#: What the CAs of clients sign.
+CLIENTS = "clients' certificates"
 
-def read_client_authorities(path: Path) -> CertificateAuthority:
-    """Raises CertificateError, which names the file and says what would be right."""
-    text = read_pem(path, "a PEM file with the CAs that sign clients' certificates").text
+
+def read_authorities(path: Path, signed: str) -> CertificateAuthority:
+    """The CAs in a file, which sign what is ``signed``. Raises CertificateError, which names the
+    file and says what would be right."""
+    text = read_pem(path, f"a PEM file with the CAs that sign {signed}").text
     found = judge_authority(str(path), text)
     if isinstance(found, Refusal):
         raise CertificateError(found.message)

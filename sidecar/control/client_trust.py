@@ -3,7 +3,7 @@
 Owns when they are looked at, the transactions of their stores, and the files that HAProxy starts
 with: each is written once HAProxy has what is in it. What HAProxy shows decides, not its replies.
 A file that became bad changes nothing but a message. The rules of `sidecar.haproxy.certificates`
-hold; besides, up to 3.0 no certificate of the same listener may be replaced under its name, or the
+hold; besides, before 3.2 no certificate of the same listener may be replaced under its name, or the
 next change here kills HAProxy: see `sidecar.haproxy.dialect`. For the loop's thread.
 """
 
@@ -24,6 +24,7 @@ from sidecar.haproxy.certificates import (
     Set,
     Store,
     checked_name,
+    is_locked,
     parse_names,
     show,
     show_names,
@@ -39,6 +40,7 @@ _RETRY_SECONDS = 2.0
 #: Of HAProxy's words in an error.
 _WORDS_MAX = 200
 
+_LOCKED = "HAProxy says nothing while another client changes certificates"
 _NOT_ASKED = "HAProxy has no such file; render haproxy.cfg from these settings and restart HAProxy"
 
 
@@ -112,6 +114,8 @@ class ClientTrust:
         now = self._clock()
         changed = [item.watched.look() for item, _ in self._states]
         if self._is_new():
+            # What a writer before left half written; never beside one that writes.
+            remove_partial(item.file for item, _ in self._states)
             self._look_at = now
         if now >= self._look_at or any(changed):
             done = [self._keep(item, state) for item, state in self._states]
@@ -142,7 +146,6 @@ class ClientTrust:
         """Whether another HAProxy may answer now: it has what was in the files when it started."""
         if self._client.connected and self._client.connections == self._connection:
             return False
-        remove_partial(item.file for item, _ in self._states)
         for item, state in self._states:
             state.saved = state.held = _read(item.file)
         return True
@@ -154,6 +157,8 @@ class ClientTrust:
             names, shown = self._client.ask_all(
                 [show_names(item.store), show(item.store, checked_name(str(item.file)))]
             )
+            if is_locked(names) or is_locked(shown):
+                return None, _LOCKED, False
             begun, mark = parse_names(names).open, item.parse_mark(shown)
         except RemoteProtocolError as exc:
             if not self._client.connected:

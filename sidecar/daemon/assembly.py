@@ -13,10 +13,9 @@ from sidecar.common.metrics import Metrics
 from sidecar.control.certificate_files import read_authority
 from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
-from sidecar.control.client_files import read_client_authorities, read_revocations
+from sidecar.control.client_files import CLIENTS, read_authorities, read_revocations
 from sidecar.control.client_trust import ClientTrust, TrustFile, Verifying
 from sidecar.control.default_certificate import WatchedCertificate
-from sidecar.control.pem_files import read_pem
 from sidecar.control.reconciler import Reconciler
 from sidecar.control.watched_files import WatchedFiles
 from sidecar.daemon.persistence import answers_file, programmed_file, read_programmed
@@ -25,7 +24,6 @@ from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.dialect import Dialect
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.own_certificates import placeholder_authority
-from sidecar.haproxy.pem import fault
 from sidecar.haproxy.state import ProcessInfo
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.listeners.base import ListenerKind
@@ -34,11 +32,9 @@ from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends, Par
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ended_host, key_of_entry
-from sidecar.model.certificate_rules import judge_authority
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendClass, ClaimKey, Unit
 from sidecar.model.pool import TLSBackend, WebPool
-from sidecar.model.verdicts import Refusal
 from sidecar.policies.allowed_sources import ALLOWED_SOURCES
 from sidecar.policies.base import POLICIES_ATTRIBUTE
 from sidecar.policies.hsts import HSTS
@@ -119,12 +115,7 @@ def make_listeners(settings: Settings) -> Listeners:
 
 
 def _make_trust(files: WebFiles, pool: WebPool) -> TrustFiles:
-    units = (
-        unit
-        for item in pool.classes
-        if item.name == "reencrypt"
-        for unit in web_backend_names(item.name, item.count)
-    )
+    units = web_backend_names("reencrypt", pool.verified)
     nobody = read_authority(files.no_authority) or placeholder_authority(time.time())
     return TrustFiles(AUTHORITY, {unit: str(files.authority(unit)) for unit in units}, nobody)
 
@@ -135,14 +126,9 @@ def _service_ca(settings: Settings) -> CertificateAuthority | None:
     if path is None:
         return None
     try:
-        text = read_pem(path, "a PEM file with the CAs that sign certificates of Services").text
+        return read_authorities(path, "certificates of Services")
     except CertificateError as exc:
         raise SettingsError("web", [f"web.service_ca: {exc}"]) from exc
-    found = judge_authority(str(path), text)
-    problem = found.message if isinstance(found, Refusal) else fault(str(path), found.pem)
-    if isinstance(found, Refusal) or problem:
-        raise SettingsError("web", [f"web.service_ca: {problem}"])
-    return found
 
 
 def _host_title(entry: str) -> str:
@@ -249,7 +235,7 @@ def make_client_trust(settings: Settings, client: RuntimeClient) -> ClientTrust 
         key, file = "web.client_certificates.crl", files.client_revocations
         made.append(TrustFile(key, "crl-file", file, lists, revocations.parse_mark))
     trusted: WatchedFiles[Verifying] = WatchedFiles(
-        lambda: (ca,), lambda: read_client_authorities(ca)
+        lambda: (ca,), lambda: read_authorities(ca, CLIENTS)
     )
     key, file = "web.client_certificates.ca", files.client_authorities
     made.append(TrustFile(key, "ca-file", file, trusted, authorities.parse_mark))

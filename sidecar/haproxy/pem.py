@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from sidecar.common.errors import LocalProtocolError
+from sidecar.model.certificates import serial_hex
 
 _BLOCK = re.compile(
     rb"^-----BEGIN ([^\n]*)-----\n(.*?)^-----END \1-----$", re.MULTILINE | re.DOTALL
@@ -129,15 +130,10 @@ def _identity(name: str, der: bytes) -> Identity:
     else:
         if not is_bad:
             fingerprint = hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
-            return Identity(_hex(fields[0].content), fingerprint)
+            serial = int.from_bytes(fields[0].content, "big", signed=True)
+            return Identity(serial_hex(serial), fingerprint)
         problem = "a subject, issuer or alternative name has a control character"
     raise LocalProtocolError(f"certificate {name}: {problem}")
-
-
-def _hex(integer: bytes) -> str:
-    """Of its magnitude, in whole bytes, as HAProxy writes it."""
-    digits = f"{abs(int.from_bytes(integer, 'big', signed=True)):X}"
-    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 def _is_bad(text: _Element) -> bool:

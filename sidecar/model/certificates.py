@@ -74,7 +74,7 @@ class ServerCertificate:
             issuer=_shown(leaf.issuer),
             not_after_seconds=leaf.not_valid_after_utc.timestamp(),
             not_after=_instant(leaf.not_valid_after_utc),
-            serial=_hex(leaf.serial_number),
+            serial=serial_hex(leaf.serial_number),
             sha1_fingerprint=_fingerprint(leaf),
             algorithm=_algorithm(key),
         )
@@ -192,7 +192,7 @@ def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(one_line(name, _SHOWN_MAX) for name in found)
 
 
-def _hex(serial: int) -> str:
+def serial_hex(serial: int) -> str:
     """Of its magnitude, in whole bytes, as HAProxy writes it."""
     digits = f"{abs(serial):X}"
     return digits.zfill(len(digits) + len(digits) % 2)

@@ -203,6 +203,11 @@ class WebPool:
     def ends_tls(self) -> bool:
         return any(item.kind == "tls" for item in self.listeners)
 
+    @property
+    def verified(self) -> int:
+        """How many backends there are whose servers are verified."""
+        return sum(item.count for item in self.classes if item.name == "reencrypt")
+
 
 @dataclass(frozen=True)
 class Pool:

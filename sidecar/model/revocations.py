@@ -18,6 +18,7 @@ from sidecar.common.errors import CertificateError
 from sidecar.common.secret_text import SecretText
 from sidecar.common.text import one_line
 from sidecar.model.certificate_rules import PEM_MAX_BYTES
+from sidecar.model.certificates import serial_hex
 from sidecar.model.pem import read_revocation_lists
 from sidecar.model.verdicts import Reason, Refusal
 
@@ -70,7 +71,7 @@ class _Known:
         self.pem = item.public_bytes(Encoding.PEM)
         self.issuer, self.issuer_der = item.issuer.rfc4514_string(), item.issuer.public_bytes()
         end = item.next_update_utc
-        serials = tuple(_hex(revoked.serial_number) for revoked in item)
+        serials = tuple(_signed_hex(revoked.serial_number) for revoked in item)
         self.shown = ShownList(_time(item.last_update_utc), _time(end) if end else "", serials)
 
 
@@ -111,8 +112,6 @@ def _time(when: datetime) -> str:
     return f"{month} {when.day:2d} {when:%H:%M:%S} {when.year} GMT"
 
 
-def _hex(serial: int) -> str:
-    """Of its magnitude, in whole bytes, as OpenSSL writes it."""
-    digits = f"{abs(serial):X}"
-    sign = "-" if serial < 0 else ""
-    return sign + digits.zfill(len(digits) + len(digits) % 2)
+def _signed_hex(serial: int) -> str:
+    """As OpenSSL writes it."""
+    return f"{'-' if serial < 0 else ''}{serial_hex(serial)}"

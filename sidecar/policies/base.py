@@ -1,7 +1,7 @@
 """What a policy is: an annotation's name, and how its text is read. Pure.
 
-A policy does not know who heeds it. A text that cannot be used is no reason to refuse a Route:
-what the settings say holds, and the Route's author is told.
+A policy does not know who heeds it. A text that cannot be used is no reason to refuse a Route, but
+for `sidecar.policies.allowed_sources`: what the settings say holds, and the Route's author is told.
 """
 
 from collections.abc import Callable, Mapping

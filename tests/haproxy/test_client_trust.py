@@ -204,7 +204,12 @@ def test_plan_says_what_would_be_loaded(web: WebStand, clients: Clients) -> None
     with running(web.stand.daemon()) as daemon:
         converged(daemon)
     replace(clients.ca_file, clients.ca.pem + CA.root("second").pem)
+    # As a sidecar has it that writes just now.
+    saved = WebFiles.beside(web.stand.settings.haproxy.state_file).client_authorities
+    half = saved.with_name(f".{saved.name}.abcdefg1")
+    half.write_text("half")
     done = run_cli("plan", "-c", str(web.stand.settings_file))
+    assert half.exists()
     assert "# web.client_certificates.ca: CN=clients; CN=second is loaded" in done.out
     assert "crl" not in done.out
     clients.crl_file.write_text("")
@@ -259,7 +264,7 @@ def test_the_default_certificate_waits_where_haproxy_would_not_survive_it(
         if waits:
             assert asked(web, "x.example").fingerprint == fingerprint(first)
             (problem,) = daemon.view.facts().problems
-            assert problem.startswith("web.default_certificate: up to 3.0 HAProxy would crash")
+            assert problem.startswith("web.default_certificate: before 3.2 HAProxy would crash")
             write_files(web.stand.settings, web.stand.settings.haproxy.config)
             web.stand.stop_haproxy()
             web.stand.start_haproxy()
