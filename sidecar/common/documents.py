@@ -221,14 +221,14 @@ class _Builder:
             inner.values.append(value)
         elif inner.key is None:
             if not isinstance(value, str):
-                raise DocumentError(f"{shown(value)} is not a valid key; keys are strings", line)
+                raise DocumentError("a key that is no string; keys are strings", line)
             if value in inner.values:
                 raise DocumentError(f"the key {shown(value)} occurs twice in one mapping", line)
             inner.key = value
         elif inner.key == "<<":
             for source in value if isinstance(value, list) else [value]:
                 if not isinstance(source, dict):
-                    raise DocumentError(f"<< takes a mapping, not {shown(source)}", line)
+                    raise DocumentError("<< takes a mapping, and this is none", line)
                 for name, item in source.items():
                     inner.merged.setdefault(name, item)
             inner.key = None

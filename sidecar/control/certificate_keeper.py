@@ -21,8 +21,8 @@ from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
 from sidecar.haproxy.pem import Pem
-from sidecar.model.certificates import ServerCertificate, outranks
-from sidecar.planning.certificates import WantedEntry, replacements, served
+from sidecar.model.certificates import ServerCertificate
+from sidecar.planning.certificates import WantedEntry, replacements, served, with_exclusions
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset() if first else self._keep(entries, pems)
         if not is_due and kept == self._kept:
             return None
+        entries = with_exclusions(entries)
         fixed = self._fixed_default()
         if self._default and (certificate := self._default[1].value) and fixed is None:
             pems[str(self._default[0])] = certificate.pem
@@ -170,6 +171,7 @@ class CertificateKeeper:
         RuntimeAPIError when HAProxy goes away."""
         wanted = self._certificates.wanted
         entries, pems, failures = self._make(wanted)
+        entries = with_exclusions(entries)
         problems = []
         titles = {
             entry.certificate: wanted[pattern].certificate.title
@@ -224,7 +226,7 @@ class CertificateKeeper:
         changing = {
             pattern
             for pattern in entries.keys() | self._entries.keys()
-            if entries.get(pattern) != self._entries.get(pattern)
+            if _own(entries.get(pattern)) != _own(self._entries.get(pattern))
         }
         kept = self._strays(changing) if changing else frozenset[str]()
         for pattern in kept:
@@ -288,7 +290,6 @@ class CertificateKeeper:
         pems: dict[str, bytes] = {}
         failures: dict[str, str] = {}
         checked: dict[str, str | None] = {}
-        outranked = _outranked(wanted)
         for pattern, (certificate, own) in wanted.items():
             name = str(self._folder / f"{certificate.name}.pem")
             if name not in self._checked and not Path(name).exists():
@@ -301,8 +302,8 @@ class CertificateKeeper:
                     entries[pattern] = former
                     pems[former.certificate] = self._pems[former.certificate]
                 continue
-            excluded = outranked.get(pattern, ())
-            entries[pattern] = WantedEntry(name, _HTTP_2 if own else "", tuple(excluded))
+            options = _HTTP_2 if own else ""
+            entries[pattern] = WantedEntry(name, options, certificate.algorithm)
             pems[name] = certificate.pem
         bad = {name for name, problem in checked.items() if problem}
         self.times.tried(0, len(bad - self._checked.keys()))
@@ -310,13 +311,6 @@ class CertificateKeeper:
         return entries, pems, failures
 
 
-def _outranked(wanted: Mapping[str, HostCertificate]) -> Mapping[str, list[str]]:
-    """``*.domain`` -> the hosts whose certificates HAProxy would not show beside its own."""
-    found: dict[str, list[str]] = {}
-    for host in sorted(wanted):
-        domain = f"*.{host.partition('.')[2]}"
-        if host != domain and domain in wanted:
-            own, other = wanted[host].certificate, wanted[domain].certificate
-            if outranks(other.algorithm, own.algorithm):
-                found.setdefault(domain, []).append(host)
-    return found
+def _own(entry: WantedEntry | None) -> WantedEntry | None:
+    """Without what other hosts make of it."""
+    return entry._replace(excluded=()) if entry else None

@@ -12,7 +12,7 @@ Errors name the certificate and HAProxy's words, never its content.
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,8 @@ from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Outcome, Request
 from sidecar.haproxy.pem import Pem
 from sidecar.planning.certificates import (
+    UNUSED,
+    USED,
     Observed,
     Steps,
     Wanted,
@@ -115,13 +117,21 @@ class _Attempt:
 
 class CertificateWriter:
     """Over ``client``, for the crt-list ``list_file`` and certificates in ``folder``, as
-    haproxy.cfg has them; ``default``: the one of the bind itself, None: somebody else's. For the
-    loop's thread: nothing else may change certificates over another client."""
+    haproxy.cfg has them; ``default``: the one of the bind itself, None: somebody else's.
+    ``forgets_use``: whether HAProxy shows certificates as unused that an entry has. For the loop's
+    thread: nothing else may change certificates over another client."""
 
     def __init__(
-        self, client: RuntimeClient, list_file: Path, folder: Path, default: Path | None = None
+        self,
+        client: RuntimeClient,
+        list_file: Path,
+        folder: Path,
+        default: Path | None = None,
+        *,
+        forgets_use: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
+        self._forgets_use = forgets_use
         self._list_file = checked_name(str(list_file))
         self._folder = str(folder)
         self._default = None if default is None else checked_name(str(default))
@@ -247,9 +257,13 @@ class CertificateWriter:
         for name, answer in zip(unknown, answers, strict=True):
             if stored := parse_stored(answer):
                 self._stored[name] = stored
-        return Observed(
-            entries, {name: self._stored[name] for name in ours if name in self._stored}
-        )
+        there = {name: self._stored[name] for name in ours if name in self._stored}
+        if self._forgets_use():
+            used = {entry.certificate for entry, _ in entries} | {self._default}
+            for name in there.keys() & used:
+                if there[name].status == UNUSED:
+                    there[name] = there[name]._replace(status=USED)
+        return Observed(entries, there)
 
     def _ask(self, questions: Sequence[str]) -> list[str]:
         return self._unlocked(questions, self._client.ask_all(questions) if questions else [])

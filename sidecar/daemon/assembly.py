@@ -96,7 +96,7 @@ def make_listeners(settings: Settings) -> Listeners:
     # Shared ports have these alone.
     attributes = [
         AttributeMap(FLAGS, str(files.flags_map), needed=True),
-        PartsMap(ALLOWED_SOURCES, str(files.allowed_sources_map), needed=True),
+        PartsMap(ALLOWED_SOURCES, str(files.allowed_sources_map), classes, needed=True),
     ]
     if kinds:
         attributes += [
@@ -209,7 +209,12 @@ def make_certificates(
     configured = settings.web.default_certificate
     return CertificateKeeper(
         CertificateWriter(
-            client, files.certificate_list, files.certificates, files.default_certificate
+            client,
+            files.certificate_list,
+            files.certificates,
+            files.default_certificate,
+            # After a change of what clients are verified by.
+            forgets_use=is_default_fixed,
         ),
         web.certificates,
         files.certificates,

@@ -52,7 +52,7 @@ class MapEntry(NamedTuple):
         key, value = self
         if not is_key(key):
             raise LocalProtocolError(f"{shown(key)} is not a valid key of a map")
-        if not _VALUE.fullmatch(value) or len(value) > VALUE_MAX_BYTES:
+        if not _is_value(value):
             raise LocalProtocolError(f"{shown(value)} is not a valid value of a map")
         return self
 
@@ -62,12 +62,21 @@ class MapEntry(NamedTuple):
         return f"{self.key} {self.value}"
 
 
+def is_entry(key: str, value: str) -> bool:
+    """Whether commands and a map file can carry it."""
+    return is_key(key) and _is_value(value)
+
+
+def _is_value(value: str) -> bool:
+    return _VALUE.fullmatch(value) is not None and len(value) <= VALUE_MAX_BYTES
+
+
 def is_key(text: str) -> bool:
     """Whether commands and a map file can carry ``text`` as a key."""
-    return _is_word(text) and not text.startswith("#")
+    return is_word(text) and not text.startswith("#")
 
 
-def _is_word(value: str) -> bool:
+def is_word(value: str) -> bool:
     """Whether a command's line can carry ``value``, as ``set map`` must."""
     return len(value) <= WORD_MAX_BYTES and _WORD.fullmatch(value) is not None
 
@@ -124,7 +133,7 @@ class AddEntry:
 
     def command(self) -> Command:
         entry = MapEntry(self.entry, self.value).checked()
-        if _is_word(self.value):
+        if is_word(self.value):
             return Command.of("add", "map", self.file, *entry)
         return Command.of("add", "map", self.file, payload=entry.line.encode("ascii"))
 
@@ -144,7 +153,7 @@ class SetEntry:
 
     def command(self) -> Command:
         entry = MapEntry(self.entry, self.value).checked()
-        if not _is_word(self.value):
+        if not is_word(self.value):
             raise LocalProtocolError(f"'set map' cannot carry {shown(self.value)}")
         return Command.of("set", "map", self.file, *entry)
 

@@ -49,6 +49,9 @@ class ListenerKind(Protocol):
     def takes(self, attribute: str, value: str) -> bool:
         """Whether HAProxy is to be told of this attribute, if it should have this value."""
 
+    def lacks(self, attribute: str, value: str) -> bool:
+        """Whether HAProxy is to be told of it and cannot be: clients get nowhere until it can."""
+
     def guards(self, attribute: str) -> bool:
         """Whether a server of a unit may take connections only while HAProxy shows the value of
         this attribute that the unit should have, and none made with another value."""

@@ -35,6 +35,9 @@ class Kinds:
     def takes(self, attribute: str, value: str) -> bool:
         return any(kind.takes(attribute, value) for kind in self._kinds)
 
+    def lacks(self, attribute: str, value: str) -> bool:
+        return any(kind.lacks(attribute, value) for kind in self._kinds)
+
     def guards(self, attribute: str) -> bool:
         return any(kind.guards(attribute) for kind in self._kinds)
 

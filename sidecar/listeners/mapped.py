@@ -13,7 +13,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import counted
 from sidecar.haproxy.dialect import MAP_UNKNOWN
-from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry, is_key, parse_map
+from sidecar.haproxy.maps import (
+    AddEntry,
+    DeleteEntry,
+    SetEntry,
+    is_entry,
+    is_key,
+    is_word,
+    parse_map,
+)
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.base import ExposureRules
@@ -33,6 +41,9 @@ NO_FLAGS = "-"
 
 #: The value of an entry whose key says it all.
 _IS_THERE = "1"
+
+#: Begins a part that is the whole key; no other part does.
+_WHOLE = "="
 
 #: Ends the name of an entry that leads to none of our backends; no key has a blank.
 _STRAY = " (leads elsewhere)"
@@ -143,8 +154,14 @@ class AttributeMap:
         return self.values
 
     def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
-        change = SetEntry if unit in self.values else AddEntry
-        return (change(unit, ClaimKey(self.name, unit), self.file, unit, value),)
+        key = ClaimKey(self.name, unit)
+        add = AddEntry(unit, key, self.file, unit, value)
+        if unit not in self.values:
+            return (add,)
+        if is_word(value):
+            return (SetEntry(unit, key, self.file, unit, value),)
+        # No command replaces it by what has a semicolon, as a header may.
+        return (*self.remove(unit), add)
 
     def remove(self, unit: Unit) -> Sequence[KeyOperation]:
         return (DeleteEntry(unit, ClaimKey(self.name, unit), self.file, unit),)
@@ -159,17 +176,24 @@ class AttributeMap:
         for question, reply in answers.items():
             if question == f"show map {self.file}":
                 self.exists = reply not in MAP_UNKNOWN
-                self.values = dict(parse_map(reply)) if self.exists else {}
+                found = parse_map(reply).items() if self.exists else ()
+                # Any other is of none of ours, and no file could have it.
+                self.values = {key: value for key, value in found if is_entry(key, value)}
             elif question.startswith(f"get map {self.file} "):
                 unit = question.rpartition(" ")[2]
                 self.values.pop(unit, None)
-                if found := _FOUND.fullmatch(reply):
-                    self.values[unit] = found[2]
+                if shown := _FOUND.fullmatch(reply):
+                    self.values[unit] = shown[2]
 
 
 class PartsMap(AttributeMap):
     """One whose values have several parts, with a comma between them: each is an entry with the key
-    ``UNIT/PART``, because HAProxy looks for what a key begins with."""
+    ``UNIT/PART``, because HAProxy looks for what a key begins with. So a key with which one of
+    ``units`` begins is for that, too: it is a part of the first such one, which nobody wants."""
+
+    def __init__(self, name: str, file: str, units: Iterable[Unit], *, needed: bool) -> None:
+        super().__init__(name, file, needed=needed)
+        self._units = tuple(units)
 
     def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
         wanted, has = self._parts(value), self._parts(self.values.get(unit, ""))
@@ -190,24 +214,32 @@ class PartsMap(AttributeMap):
         self.exists = reply not in MAP_UNKNOWN
         found: dict[str, list[str]] = {}
         for key in parse_map(reply) if self.exists else ():
-            unit, slash, part = key.partition("/")
-            if slash and is_key(key):
+            unit, _, part = key.partition("/")
+            if not part:
+                begun = (item for item in self._units if f"{item}/".startswith(key))
+                unit, part = next(begun, ""), f"{_WHOLE}{key}"
+            if unit and is_entry(key, _IS_THERE):
                 found.setdefault(unit, []).append(part)
         self.values = {unit: ",".join(sorted(parts)) for unit, parts in found.items()}
 
     @property
     def entries(self) -> Mapping[str, str]:
         return {
-            f"{unit}/{part}": _IS_THERE
+            self._key(unit, part): _IS_THERE
             for unit, value in self.values.items()
             for part in self._parts(value)
         }
 
     def _add(self, unit: Unit, part: str) -> KeyOperation:
-        return AddEntry(unit, ClaimKey(self.name, unit), self.file, f"{unit}/{part}", _IS_THERE)
+        key = ClaimKey(self.name, unit)
+        return AddEntry(unit, key, self.file, self._key(unit, part), _IS_THERE)
 
     def _delete(self, unit: Unit, part: str) -> KeyOperation:
-        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, f"{unit}/{part}")
+        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, self._key(unit, part))
+
+    @staticmethod
+    def _key(unit: str, part: str) -> str:
+        return part.removeprefix(_WHOLE) if part.startswith(_WHOLE) else f"{unit}/{part}"
 
     @staticmethod
     def _parts(value: str) -> set[str]:
@@ -257,6 +289,9 @@ class MappedBackends:
     def takes(self, attribute: str, value: str) -> bool:
         found = self._attribute.get(attribute)
         return found is not None and (found.exists or (found.needed and value != NO_FLAGS))
+
+    def lacks(self, attribute: str, value: str) -> bool:
+        return self.takes(attribute, value) and not self._attribute[attribute].exists
 
     def guards(self, attribute: str) -> bool:
         return self.trust is not None and attribute == self.trust.name

@@ -103,6 +103,9 @@ class TCPPorts:
     def takes(self, _attribute: str, _value: str, /) -> bool:
         return False
 
+    def lacks(self, _attribute: str, _value: str, /) -> bool:
+        return False
+
     def guards(self, _attribute: str, /) -> bool:
         return False
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from sidecar.common.errors import ObjectError
 from sidecar.common.hostport import canonical_ip
-from sidecar.common.text import shown
 from sidecar.model.fields import Field, type_name
 from sidecar.model.objects import (
     AGE_UNKNOWN,
@@ -83,7 +82,7 @@ def identify(data: object) -> Key | None:
     if not isinstance(data, Mapping):
         raise ObjectError(
             "kind",
-            f"missing: {shown(data)} is {type_name(data)}; a Kubernetes object is a mapping"
+            f"missing: this is {type_name(data)}; a Kubernetes object is a mapping"
             " with apiVersion, kind and metadata",
         )
     root = Field("", data)

@@ -23,15 +23,17 @@ from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored, is_name
 from sidecar.haproxy.pem import Identity
 from sidecar.model.certificates import outranks
 
-_USED = "Used"
+#: Of a certificate, as HAProxy shows it.
+USED, UNUSED = "Used", "Unused"
 
 
 class WantedEntry(NamedTuple):
-    """For one filter. ``options``: see `ListEntry`. ``excluded``: hosts that a wildcard is not
-    for."""
+    """For one filter. ``options``: see `ListEntry`. ``algorithm``: of the certificate's key, see
+    `ServerCertificate`. ``excluded``: hosts that a wildcard is not for, see `with_exclusions`."""
 
     certificate: str
     options: str
+    algorithm: str = ""
     excluded: tuple[str, ...] = ()
 
 
@@ -53,7 +55,7 @@ class Wanted:
 
     def entry(self, name: str) -> ListEntry:
         """The one for the filter ``name``."""
-        certificate, options, excluded = self.entries[name]
+        certificate, options, _, excluded = self.entries[name]
         return ListEntry(certificate, options, (name, *(f"!{host}" for host in excluded)))
 
     @property
@@ -83,6 +85,20 @@ class Steps:
 
     def __bool__(self) -> bool:
         return bool(self.load or self.add or self.remove or self.delete)
+
+
+def with_exclusions(entries: Mapping[str, WantedEntry]) -> dict[str, WantedEntry]:
+    """The same, each wildcard without the hosts whose own HAProxy would not show beside it."""
+    found: dict[str, list[str]] = {}
+    for host in sorted(entries):
+        domain = f"*.{host.partition('.')[2]}"
+        if host != domain and domain in entries:
+            own, other = entries[host], entries[domain]
+            if outranks(other.algorithm, own.algorithm):
+                found.setdefault(domain, []).append(host)
+    return {
+        name: entry._replace(excluded=tuple(found.get(name, ()))) for name, entry in entries.items()
+    }
 
 
 class Replacement(NamedTuple):
@@ -115,7 +131,7 @@ def replacements(wanted: Wanted, observed: Observed) -> Iterator[Replacement]:
             yield Replacement(name, certificate, None)
     needed = {*wanted.names, *(item.entry.certificate for item in observed.entries)}
     for name, stored in observed.stored.items():
-        if wanted.is_ours(name) and name not in needed and stored.status != _USED:
+        if wanted.is_ours(name) and name not in needed and stored.status != USED:
             yield Replacement("", name, None)
 
 
@@ -154,7 +170,7 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
         and name not in needed
         and name not in refused
         # One that something else uses cannot go.
-        and (stored.status != _USED or name in users)
+        and (stored.status != USED or name in users)
     )
     return Steps(remove=remove, delete=delete)
 
@@ -167,7 +183,7 @@ def is_loaded(name: str, wanted: Wanted, observed: Observed) -> bool:
 
 def is_used(name: str, wanted: Wanted, observed: Observed) -> bool:
     """Whether handshakes may get it."""
-    return is_loaded(name, wanted, observed) and observed.stored[name].status == _USED
+    return is_loaded(name, wanted, observed) and observed.stored[name].status == USED
 
 
 def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
@@ -183,7 +199,7 @@ def served(wanted: Wanted, observed: Observed) -> dict[str, str]:
         (certificate, *further) = certificates
         stored = observed.stored.get(certificate)
         fits = certificate not in wanted.identities or is_loaded(certificate, wanted, observed)
-        if not further and stored and stored.status == _USED and fits:
+        if not further and stored and stored.status == USED and fits:
             shown[name] = certificate
     for name in _outranked(shown, observed):
         del shown[name]

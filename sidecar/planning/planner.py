@@ -177,7 +177,10 @@ def plan(
     wants = {name: value for name, value in desired.attributes.items() if kind.takes(name, value)}
     news = sorted(wants.items() - has.items())
     describe = tuple(part for item in news for part in kind.describe(unit, *item))
-    gone = observed.exposed - desired.exposed - desired.handed
+    exposed = desired.exposed
+    if any(kind.lacks(name, value) for name, value in desired.attributes.items()):
+        exposed = frozenset()
+    gone = observed.exposed - exposed - desired.handed
     conceal = tuple(kind.conceal(key, unit) for key in sorted(gone))
     if any(kind.guards(name) for name, _ in news):
         return _unguarded(observed, conceal, describe, assignment, desired.handed)
@@ -215,7 +218,7 @@ def plan(
         readback,
         tuple(activate),
         retire,
-        tuple(kind.expose(key, unit) for key in sorted(desired.exposed - observed.exposed)),
+        tuple(kind.expose(key, unit) for key in sorted(exposed - observed.exposed)),
         tidy,
         ending,
         assignment,

@@ -167,7 +167,9 @@ def test_browsers_are_told_to_use_tls(make_stand: MakeStand, named: MakeNamed) -
     key = "strict-transport-security"
     with running(web.stand.daemon()) as daemon:
         for text, value in (
+            ("max-age=9", ["max-age=9"]),
             ("max-age=9 ; includesubdomains", ["max-age=9;includeSubDomains"]),
+            ("max-age=9;preload", ["max-age=9;preload"]),
             ("nonsense", None),
             ("max-age=0", ["max-age=0"]),
         ):
@@ -270,12 +272,22 @@ def test_only_some_clients_may_connect(
                 await_(lambda text=text: shown_list(web) == expected(text), "it is told")
                 converged(daemon)
         assert set(answers) == {"web"}
-        total = daemon.reconciler.history.total
-        file = files_of(web).allowed_sources_map
-        web.stand.client.ask(f"del map {file} #{first_id(web)}")
-        await_(lambda: daemon.reconciler.history.total > total, "it is seen")
-        await_(lambda: shown_list(web) == expected(MINE), "it is repaired")
-        converged(daemon)
+        file, unit = files_of(web).allowed_sources_map, routes(web).split(" ")[1]
+        for command in (
+            f"del map {file} #{first_id(web)}",
+            # Each lets everybody in.
+            f"add map {file} {unit} 1",
+            f"add map {file} {unit}/ 1",
+            f"add map {file} be_ 1",
+            f"add map {file} {unit}/4/ 1",
+        ):
+            total = daemon.reconciler.history.total
+            before = web.stand.client.ask(f"show map {file}").split("\n")
+            web.stand.client.ask(command)
+            await_(lambda total=total: daemon.reconciler.history.total > total, command)
+            await_(lambda: shown_list(web) == expected(MINE), "it is repaired")
+            converged(daemon)
+            assert len(web.stand.client.ask(f"show map {file}").split("\n")) == len(before)
         await_(lambda: len(file.read_text().splitlines()) == len(expected(MINE)), "it is saved")
     with running(web.stand.daemon()) as daemon:
         converged(daemon)
@@ -337,3 +349,55 @@ def test_a_haproxy_that_lost_the_letter_lets_nobody_in(
     assert asked() == ("" if passes else "503")
     with running(web.stand.daemon()):
         await_(lambda: asked() == "web", "it is told again")
+
+
+def test_a_host_does_not_say_what_the_router_says(make_stand: MakeStand, named: MakeNamed) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    write(web, server, {f"{H}set-forwarded-headers": "replace"})
+    with running(web.stand.daemon()) as daemon:
+        web.await_served(HOST, "web")
+        converged(daemon)
+        asked = len(server.heads)
+        for host in (f"{HOST}:80;for=192.0.2.1", f'{HOST}:80";proto=https'):
+            assert ask_raw(web.http, f"GET / HTTP/1.1\r\nHost: {host}").status == 400
+        assert len(server.heads) == asked
+        got = sent(web, server, {"X_Forwarded_For": "192.0.2.1"}, secured=False)
+        assert "x_forwarded_for" not in got
+
+
+def test_a_haproxy_that_cannot_be_told_of_a_list_serves_nobody(
+    make_stand: MakeStand, named: MakeNamed
+) -> None:
+    """As one on an older haproxy.cfg, which led clients there before."""
+    web, server = WebStand.make(make_stand), named("web")
+    config = web.stand.settings.haproxy.config
+    web.stand.stop_haproxy()
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "source" not in line))
+    web.stand.start_haproxy()
+    with running(web.stand.daemon()):
+        write(web, server, {})
+        web.await_served(HOST, "web")
+        write(web, server, {f"{H}ip_allowlist": OTHERS})
+        web.await_served(HOST, "503")
+        write(web, server, {})
+        web.await_served(HOST, "web")
+
+
+def test_what_others_put_into_a_map_ends_nothing(make_stand: MakeStand, named: MakeNamed) -> None:
+    web, server = WebStand.make(make_stand), named("web")
+    write(web, server, {f"{H}timeout": "5s"})
+    with running(web.stand.daemon()) as daemon:
+        web.await_served(HOST, "web")
+        converged(daemon)
+        for file in files_of(web).attribute_maps:
+            with socket.socket(socket.AF_UNIX) as by_hand:
+                by_hand.connect(web.stand.settings.haproxy.socket)
+                by_hand.sendall(f'add map {file} be_h\\"\u00e9 1\n'.encode())
+                assert by_hand.recv(100).strip() == b""
+        total = daemon.reconciler.history.total
+        write(web, server, {f"{H}timeout": "6s"})
+        await_(lambda: daemon.reconciler.history.total > total, "it goes on")
+        file = files_of(web).timeouts_map
+        await_(lambda: "6000" in file.read_text(), "and saves")
+        assert web.served(HOST) == "web"

@@ -1,9 +1,10 @@
 """`sidecar.control.certificate_keeper` on a real HAProxy: what comes and goes in which order."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from pki import CA
+from pki import CA, rsa_key
 from stand import Stand, await_
 from terminating import Terminating
 
@@ -19,8 +20,8 @@ HOST = "a.test"
 ROOT = CA.root()
 
 
-def certificate(*names: str) -> ServerCertificate:
-    issued = ROOT.leaf(*names)
+def certificate(*names: str, key: Any = None) -> ServerCertificate:
+    issued = ROOT.leaf(*names, key=key)
     tls = RouteTLS("edge", certificate=SecretText(issued.pem), key=SecretText(issued.key_pem))
     good = judge_tls(tls)
     assert isinstance(good, GoodTLS)
@@ -137,3 +138,21 @@ def test_another_haproxy_is_looked_at_at_once(kept: Kept) -> None:
     assert kept.hosts.is_served(one.route)
     assert kept.tls.served(HOST) == made.sha1_fingerprint
     assert kept.step() is None
+
+
+def test_a_certificate_that_stays_is_not_hidden_by_its_wildcards(kept: Kept) -> None:
+    """HAProxy prefers ECDSA, and so would the host's next one have been shown beside it."""
+    host, one = "a.w.test", claim("one")
+    former, latter = certificate(host, key=rsa_key()), certificate(host)
+    kept.hosts.put(one, host, former)
+    kept.hosts.put(claim("any"), "*.w.test", certificate("*.w.test"))
+    kept.step()
+    await_(lambda: kept.tls.served(host) == former.sha1_fingerprint, "it is served")
+    kept.hosts.remove(one.route)
+    kept.hosts.put(claim("two"), host, latter)
+    kept.strays.add(host)
+    kept.step()
+    assert kept.tls.served(host) == former.sha1_fingerprint
+    kept.strays.clear()
+    kept.step()
+    await_(lambda: kept.tls.served(host) == latter.sha1_fingerprint, "it is the new one's")

@@ -97,6 +97,21 @@ def test_who_is_revoked_is_refused_at_once_and_nobody_else(web: WebStand, client
         assert not daemon.view.facts().problems
 
 
+def test_certificates_of_hosts_are_served_as_before(web: WebStand, clients: Clients) -> None:
+    """Before 3.2 HAProxy shows them as unused after such a change."""
+    with running(web.stand.daemon()) as daemon:
+        converged(daemon)
+        replace(clients.crl_file, clients.ca.revocations(clients.ca.leaf("victim.test")))
+        await_(lambda: saved(web)[1] == clients.crl_file.read_text(), "it is in effect")
+        looks = daemon._certificates.seconds
+        await_(lambda: daemon._certificates.seconds > looks, "a full look later")
+        converged(daemon)
+        assert not daemon.view.facts().problems
+        assert daemon.view.readyz().text == ""
+        for certificate in daemon._routing.web.certificates.wanted:
+            assert certificate in daemon._routing.web.certificates._shown.served
+
+
 def test_cas_come_and_go(web: WebStand, clients: Clients) -> None:
     """Each with its list, which HAProxy gets first."""
     second = CA.root("second")

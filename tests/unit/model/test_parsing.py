@@ -62,9 +62,9 @@ def test_other_kinds_are_nothing_to_us(api_version: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "kind: missing: None is empty; a Kubernetes object is a mapping with"),
-        ("hello", "kind: missing: 'hello' is text; a Kubernetes object is a mapping with"),
-        ([1], "kind: missing: [1] is a list; a Kubernetes object is a mapping with"),
+        (None, "kind: missing: this is empty; a Kubernetes object is a mapping with"),
+        ("hello", "kind: missing: this is text; a Kubernetes object is a mapping with"),
+        ([1], "kind: missing: this is a list; a Kubernetes object is a mapping with"),
         ({}, "kind: missing; a kind must be a non-empty string, like Route"),
         ({"kind": ""}, "kind: '' is empty; a kind must be a non-empty string, like Route"),
         ({"kind": "Deployment"}, "apiVersion: missing; an apiVersion must be a non-empty string"),

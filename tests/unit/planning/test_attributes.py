@@ -57,8 +57,13 @@ def test_another_value_is_set_in_place() -> None:
 
 
 def test_what_a_haproxy_has_no_map_for_is_told_only_where_it_is_needed() -> None:
+    # Nobody gets there until it can be told.
     needed = operations({}, {"flags": "r"}, led=False, leads=True, exists=False)
-    assert files(needed) == [(AddEntry, FLAGS), (AddEntry, HOSTS)]
+    assert files(needed) == [(AddEntry, FLAGS)]
+    needed = operations({}, {"flags": "r"}, led=True, leads=True, exists=False)
+    assert files(needed) == [(DeleteEntry, HOSTS), (AddEntry, FLAGS)]
+    nothing = operations({}, {"flags": "-"}, led=False, leads=True, exists=False)
+    assert files(nothing) == [(AddEntry, HOSTS)]
     spared = operations({}, {"flags": "r"}, led=False, leads=True, exists=False, needed=False)
     assert files(spared) == [(AddEntry, HOSTS)]
 

@@ -19,6 +19,7 @@ from sidecar.planning.certificates import (
     plan,
     replacements,
     served,
+    with_exclusions,
 )
 
 FOLDER = "/run/certs"
@@ -270,9 +271,8 @@ def test_what_is_not_ours(name: str) -> None:
 def test_of_a_host_and_its_wildcard_the_kind_of_key_counts_first(
     own: str, wildcards: str, excluded: tuple[str, ...], *, gets: bool
 ) -> None:
-    want = wanted(
-        {"a.b.test": WantedEntry(OURS[0], ""), "*.b.test": WantedEntry(OURS[1], "", excluded)}
-    )
+    wildcard = WantedEntry(OURS[1], "", excluded=excluded)
+    want = wanted({"a.b.test": WantedEntry(OURS[0], ""), "*.b.test": wildcard})
     seen = shown(*map(want.entry, want.entries))
     algorithms = {OURS[0]: own, OURS[1]: wildcards}
     kinds = {
@@ -289,10 +289,22 @@ def test_a_wildcard_is_not_for_a_host_any_more_before_that_has_another_one() -> 
     want = wanted(
         {
             "a.b.test": WantedEntry(OURS[0], ""),
-            "*.b.test": WantedEntry(OURS[1], "", ("a.b.test",)),
+            "*.b.test": WantedEntry(OURS[1], "", excluded=("a.b.test",)),
         }
     )
     former = ListEntry(OURS[2], "", ("a.b.test",)), ListEntry(OURS[1], "", ("*.b.test",))
     seen = shown(*former)
     seen = after(seen, plan(want, seen))
     assert [item.entry for item in plan(want, seen).remove] == [former[1], former[0]]
+
+
+def test_only_who_is_outranked_is_excluded() -> None:
+    entries = {
+        "a.b.test": WantedEntry(OURS[0], "", "RSA"),
+        "c.b.test": WantedEntry(OURS[1], "", "EC"),
+        "x.a.b.test": WantedEntry(OURS[2], "", "RSA"),
+        "*.b.test": WantedEntry(OURS[3], "", "EC", ("former.b.test",)),
+        "*.d.test": WantedEntry(OURS[4], "", "EC", ("a.d.test",)),
+    }
+    found = {name: entry.excluded for name, entry in with_exclusions(entries).items()}
+    assert found == {**dict.fromkeys(entries, ()), "*.b.test": ("a.b.test",)}
