@@ -176,7 +176,7 @@ def test_a_backend_for_tls_gets_no_request_in_clear(
         web.await_served("a.example", "302")
         converged(daemon)
     web.stand.client.ask(
-        f"del map {WebFiles.beside(web.stand.settings.haproxy.state_file).flags_map} {unit}"
+        f"set map {WebFiles.beside(web.stand.settings.haproxy.state_file).flags_map} {unit} -"
     )
     assert web.served("a.example") == "503"
     assert server.heads == []

@@ -4,7 +4,7 @@ from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.operations import Operation
 from sidecar.haproxy.state import ObservedUnit
-from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends
+from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends, PartsMap
 from sidecar.model.desired import ClaimKey
 from sidecar.model.pool import WebClass
 from sidecar.planning.diff import after, difference
@@ -14,6 +14,7 @@ UNIT = web_backend_name("http", 1)
 ENTRY = ClaimKey("hosts", "0a.test/")
 LED, NOT_LED = frozenset({ENTRY}), frozenset[ClaimKey]()
 FLAGS, HOSTS = "/run/maps/flags.map", "/run/maps/hosts.map"
+SOURCES = "/run/maps/allowed_sources.map"
 
 
 def kind(told: dict[str, str], *, exists: bool = True, needed: bool = True) -> MappedBackends:
@@ -72,3 +73,26 @@ def test_it_is_part_of_a_difference() -> None:
     before = ObservedUnit(UNIT, LED, {}, {"flags": "r"})
     now = ObservedUnit(UNIT, LED, {}, {"flags": "x"})
     assert list(difference(before, now)) == ["- flags r", "+ flags x"]
+
+
+def test_what_a_letter_asks_for_is_there_as_long_as_the_letter() -> None:
+    """Else a list would let nobody in while it comes or goes."""
+    flags = AttributeMap("flags", FLAGS, needed=True)
+    sources = PartsMap("allowed_sources", SOURCES, [UNIT], needed=True)
+    classes = {UNIT: WebClass("http", 1, 2, 1.0, 1.0, "roundrobin")}
+    both = MappedBackends([EntryMap("hosts", HOSTS, str)], classes, [flags, sources])
+    told = {"flags": "w", "allowed_sources": "4/0A"}
+
+    def planned(has: dict[str, str], wants: dict[str, str]) -> list[tuple[type, str]]:
+        for item in (flags, sources):
+            item.values = {UNIT: has[item.name]} if item.name in has else {}
+        seen, desired = (
+            ObservedUnit(UNIT, LED, {}, has),
+            DesiredUnit(UNIT, LED, (), attributes=wants),
+        )
+        return files(list(plan(desired, seen, both, can_add=False).operations))
+
+    assert planned({}, told) == [(AddEntry, SOURCES), (AddEntry, FLAGS)]
+    assert planned(told, {}) == [(DeleteEntry, FLAGS), (DeleteEntry, SOURCES)]
+    other = {**told, "allowed_sources": "4/0B"}
+    assert planned(told, other) == [(AddEntry, SOURCES), (DeleteEntry, SOURCES)]
