@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Exit
 
+from sidecar.cli.columns import MEASURED, SERVERS_SHOWN, Column, fitting
 from sidecar.cli.context import load_settings
 from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
 from sidecar.cli.snapshot import Look, look
@@ -26,24 +27,9 @@ from sidecar.model.pool import WEIGHT_MAX
 from sidecar.reporting.reports import PortReport, Report, ServerReport
 from sidecar.reporting.status import narrowed, notes, report_json
 
-#: More servers of one port than this are only counted: one screen should hold all ports.
-_SERVERS_SHOWN = 8
-
 _WATCH_SECONDS = 1.0
 
 _POD_RANK = 1
-
-_MEASURED = 50
-
-
-class _Column(NamedTuple):
-    """``port``, ``server``: what stands in it, as rich's markup. ``rank``: where the terminal is
-    too narrow, the column with the highest goes first; those of 0 stay."""
-
-    title: str
-    rank: int
-    port: Callable[[PortReport], str]
-    server: Callable[[ServerReport], str]
 
 
 def status(
@@ -175,65 +161,61 @@ def _source(report: Report) -> str:
 
 
 def _table(report: Report, console: Console, *, servers: bool) -> Table:
-    columns = list(_columns(report))
-    # Measuring costs as much as printing: the first ports stand for all, and a pipe is wide enough.
-    first = replace(report, ports=report.ports[:_MEASURED])
-    while True:
-        rank = max(column.rank for column in columns)
-        fits = not console.is_terminal or (
-            console.measure(_filled(first, columns, servers=servers)).maximum < console.width
-        )
-        if fits or not rank:
-            return _filled(report, columns, servers=servers)
-        columns = [column for column in columns if column.rank < rank]
-        if rank == _POD_RANK:
-            # The pod is what the person looks for: below the address, where a terminal folds it.
-            columns = [
-                column._replace(server=_address_and_pod) if column.title == "ROUTE" else column
-                for column in columns
-            ]
+    first = replace(report, ports=report.ports[:MEASURED])
+    columns = fitting(_columns(report), partial(_filled, first, servers=servers), console, _without)
+    return _filled(report, columns, servers=servers)
 
 
-def _filled(report: Report, columns: Sequence[_Column], *, servers: bool) -> Table:
+def _without(rank: int, columns: list[Column[PortReport]]) -> list[Column[PortReport]]:
+    if rank != _POD_RANK:
+        return columns
+    # The pod is what the person looks for: below the address, where a terminal folds it.
+    return [
+        column._replace(server=_address_and_pod) if column.title == "ROUTE" else column
+        for column in columns
+    ]
+
+
+def _filled(report: Report, columns: Sequence[Column[PortReport]], *, servers: bool) -> Table:
     table = make_table(*(column.title for column in columns))
     for item in report.ports:
-        table.add_row(*(column.port(item) for column in columns))
+        table.add_row(*(column.line(item) for column in columns))
         ordered = sorted(item.servers, key=lambda server: STATES.index(server.state))
-        for server in ordered[: _SERVERS_SHOWN * servers]:
+        for server in ordered[: SERVERS_SHOWN * servers]:
             table.add_row(*(column.server(server) for column in columns))
-        if servers and (more := ordered[_SERVERS_SHOWN:]):
+        if servers and (more := ordered[SERVERS_SHOWN:]):
             row = {"ROUTE": f"  and {len(more)} more", ">SESSIONS": amount(_sessions(more))}
             table.add_row(*(row.get(column.title, "") for column in columns))
     return table
 
 
-def _columns(report: Report) -> Iterator[_Column]:
+def _columns(report: Report) -> Iterator[Column[PortReport]]:
     """All that have something to say of this report."""
     servers = [server for item in report.ports for server in item.servers]
-    yield _Column(">PORT", 0, lambda item: str(item.port), _nothing)
-    yield _Column("STATE", 0, _port_state, _nothing)
+    yield Column(">PORT", 0, lambda item: str(item.port), _nothing)
+    yield Column("STATE", 0, _port_state, _nothing)
     if len({item.pool for item in report.ports}) > 1:
-        yield _Column("POOL", 5, lambda item: escape(item.pool), _nothing)
-    yield _Column("ROUTE", 0, lambda item: escape(item.owner), lambda item: f"  {item.address}")
-    yield _Column("SERVERS", 0, _states, _server_state)
+        yield Column("POOL", 5, lambda item: escape(item.pool), _nothing)
+    yield Column("ROUTE", 0, lambda item: escape(item.owner), lambda item: f"  {item.address}")
+    yield Column("SERVERS", 0, _states, _server_state)
     if any(server.pod for server in servers):
-        yield _Column("POD", _POD_RANK, _nothing, lambda server: escape(server.pod or ""))
+        yield Column("POD", _POD_RANK, _nothing, lambda server: escape(server.pod or ""))
     if any(server.node for server in servers):
-        yield _Column("NODE", 7, _nothing, lambda server: escape(server.node or ""))
+        yield Column("NODE", 7, _nothing, lambda server: escape(server.node or ""))
     if any(server.weight != WEIGHT_MAX for server in servers):
-        yield _Column(">WEIGHT", 4, _nothing, lambda server: str(server.weight))
+        yield Column(">WEIGHT", 4, _nothing, lambda server: str(server.weight))
     if any(server.check for server in servers):
-        yield _Column("CHECK", 3, _nothing, lambda server: escape(server.check or ""))
+        yield Column("CHECK", 3, _nothing, lambda server: escape(server.check or ""))
     for title, rank, figure in (
         (">SESSIONS", 0, attrgetter("sessions")),
         (">NEW/S", 6, attrgetter("sessions_per_second")),
         (">IN", 8, attrgetter("bytes_in")),
         (">OUT", 8, attrgetter("bytes_out")),
     ):
-        yield _Column(title, rank, partial(_figure, figure), partial(_figure, figure))
+        yield Column(title, rank, partial(_figure, figure), partial(_figure, figure))
     if any(item.attempts and item.attempts.failed for item in report.ports):
-        yield _Column(">FAILED", 1, _failed, _failed)
-    yield _Column(">CHANGED", 2, _changed, _nothing)
+        yield Column(">FAILED", 1, _failed, _failed)
+    yield Column(">CHANGED", 2, _changed, _nothing)
 
 
 def _figure(figure: Callable[[Any], int | None], item: PortReport | ServerReport) -> str:

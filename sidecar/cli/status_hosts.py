@@ -6,13 +6,14 @@ Owns how these look. What they say is in the report (`sidecar.reporting.reports`
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sidecar.cli.columns import MEASURED, SERVERS_SHOWN, Column, fitting
 from sidecar.cli.screen import PORT_COLOURS, amount, make_table
 from sidecar.reporting.certificate_reports import (
     DEFAULT,
@@ -25,44 +26,25 @@ from sidecar.reporting.reports import HostReport, Report, ServerReport, TrafficR
 #: A server's states, the best one first.
 STATES = ("ready", "down", "drain", "maint")
 
-#: More servers of one Route than this are not shown: one screen should hold all hosts.
-_SERVERS_SHOWN = 8
-
-_MEASURED = 50
-
 #: A certificate that ends sooner is shown in red.
 _ENDS_VERY_SOON_DAYS = 3
 
 
-class _Column(NamedTuple):
-    """``host``, ``server``: what stands in it, as rich's markup. ``rank``: where the terminal is
-    too narrow, the column with the highest goes first; those of 0 stay."""
-
-    title: str
-    rank: int
-    host: Callable[[HostReport], str]
-    server: Callable[[ServerReport], str] = lambda _: ""
-
-
 def hosts_table(report: Report, console: Console, *, servers: bool) -> Table:
     """Routes by host, a line each however narrow the terminal is, and one for each server."""
-    columns = list(_columns(report))
-    # Measuring costs as much as printing: the first stand for all, and a pipe is wide enough.
-    first = replace(report, hosts=report.hosts[:_MEASURED])
-    while rank := max(column.rank for column in columns):
-        table = _filled(first, columns, servers=servers)
-        if not console.is_terminal or console.measure(table).maximum < console.width:
-            break
-        columns = [column for column in columns if column.rank < rank]
+    first = replace(report, hosts=report.hosts[:MEASURED])
+    columns = fitting(_columns(report), partial(_filled, first, servers=servers), console)
     return _filled(report, columns, servers=servers)
 
 
-def _filled(report: Report, columns: Sequence[_Column], *, servers: bool) -> Table:
+def _filled(report: Report, columns: Sequence[Column[HostReport]], *, servers: bool) -> Table:
     table = make_table(*(column.title for column in columns))
     for item in report.hosts:
-        table.add_row(*(_uncut_or_short(column.host(item)) for column in columns))
-        for server in item.servers[:_SERVERS_SHOWN] if servers else ():
+        table.add_row(*(_uncut_or_short(column.line(item)) for column in columns))
+        for server in item.servers[:SERVERS_SHOWN] if servers else ():
             table.add_row(*(column.server(server) for column in columns))
+        if servers and (more := len(item.servers) - SERVERS_SHOWN) > 0:
+            table.add_row(f"  and {more} more")
     return table
 
 
@@ -73,26 +55,26 @@ def _uncut_or_short(markup: str) -> Text:
     return text
 
 
-def _columns(report: Report) -> Iterator[_Column]:
+def _columns(report: Report) -> Iterator[Column[HostReport]]:
     """All that have something to say of this report."""
-    yield _Column("HOST", 0, lambda item: escape(item.title), _server)
-    yield _Column("KIND", 2, lambda item: item.listener)
-    yield _Column(
+    yield Column("HOST", 0, lambda item: escape(item.title), _server)
+    yield Column("KIND", 2, lambda item: item.listener)
+    yield Column(
         "STATE",
         0,
         lambda item: f"[{PORT_COLOURS[item.state]}]{item.state}[/]",
         lambda server: server.state,
     )
     # A server's pod stands there: with its address, it would make all hosts' column wide.
-    yield _Column("ROUTE", 0, lambda item: escape(item.route), lambda it: _dim(it.pod or ""))
-    yield _Column("SERVERS", 0, lambda item: _servers_line(item.servers))
+    yield Column("ROUTE", 0, lambda item: escape(item.route), lambda it: _dim(it.pod or ""))
+    yield Column("SERVERS", 0, lambda item: _servers_line(item.servers))
     if any(item.certificate for item in report.hosts):
-        yield _Column("CERT", 0, lambda item: _validity(item.certificate))
+        yield Column("CERT", 0, lambda item: _validity(item.certificate))
     if any(item.traffic for item in report.hosts):
-        yield _Column(">SESSIONS", 4, _figure(lambda found: found.sessions))
-        yield _Column(">REQUESTS", 3, _figure(lambda found: found.sessions_total))
-        yield _Column(">5XX", 1, _failed)
-        yield _Column(">MS", 5, _milliseconds)
+        yield Column(">SESSIONS", 4, _figure(lambda found: found.sessions))
+        yield Column(">REQUESTS", 3, _figure(lambda found: found.sessions_total))
+        yield Column(">5XX", 1, _failed)
+        yield Column(">MS", 5, _milliseconds)
 
 
 def _server(server: ServerReport) -> str:
