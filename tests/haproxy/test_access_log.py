@@ -62,7 +62,7 @@ def test_a_request_is_logged_with_its_route(make_stand: MakeStand, named: MakeNa
         assert ask(web.http, "shop.example", "/good").status == 200
         assert ask(web.http, "dead.example", "/bad").status == 503
         assert ask(web.http, "nobody.example", "/none").status == 503
-        assert ask(web.http, 'a"b.example', "/odd").status == 503
+        assert ask(web.http, 'a"b.example', "/odd").status == 400
     good, bad, none, odd = (of(web, path) for path in ("/good", "/bad", "/none", "/odd"))
     assert (good["route"], good["status"], good["server"]) == ("demo/shop", "200", "s1")
     assert (good["frontend"], good["client"]) == ("web-http", "127.0.0.1")
