@@ -26,8 +26,11 @@ BENCHES = {
     "zero_loss": False,
     "hostile": False,
     "limits": True,
+    "port_clients": True,
     "memory": True,
     "web_routes": False,
+    "real_clients": False,
+    "policies": False,
     "certificates": False,
     "cluster": False,
 }

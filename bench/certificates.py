@@ -31,7 +31,7 @@ from proc import cpu_seconds, resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import WAIT_SECONDS, Reloading, Servers
+from static import WAIT_SECONDS, Reloading, Servers, host_of
 from ways import SERVER_PORT, clock_of
 
 from sidecar.common.secret_text import SecretText
@@ -47,10 +47,12 @@ ASKED = 10
 _STATIC = """\
 global
     stats socket {socket} level admin expose-fd listeners
+    log stdout format raw local0
     maxconn 4000
 
 defaults
     mode http
+    log global
     timeout connect 500ms
     timeout client 30s
     timeout server 30s
@@ -68,12 +70,9 @@ backend hand-over
 
 frontend end
     bind unix@{folder}/end.sock accept-proxy ssl crt-list {folder}/crt-list
+    option httplog
     use_backend %[req.hdr(host),lower,map_str({folder}/hosts.map)]
 """
-
-
-def host_of(number: int) -> str:
-    return f"r{number}.apps.example"
 
 
 def digest_of(issued: Issued) -> str:

@@ -32,7 +32,7 @@ from sidecar.model.pool import Address
 PORT = 30000
 MAXCONN = 50
 
-#: What of our template is there for the limits: four lines of a pool, two of each shared listener
+#: What of our template is there for the limits: five lines of a pool, two of each shared listener
 #: and of where TLS ends.
 _RULES = re.compile(
     r"^ *(maxconn .*pool|tcp-request .*(fe_conn|tcp-connections|ports_maxconn)).*\n", re.MULTILINE
@@ -45,8 +45,8 @@ def stand_in(folder: Path, *, limits: bool) -> Stand:
     if not limits:
         without = folder / "haproxy.cfg.j2"
         text, count = _RULES.subn("", template_path().read_text())
-        if count != 10:
-            raise SystemExit(f"the template has {count} lines of limits, not 10")
+        if count != 11:
+            raise SystemExit(f"the template has {count} lines of limits, not 11")
         without.write_text(text)
         haproxy["template"] = str(without)
     pool = {"ports": [str(PORT)], "slots": 1, "maxconn": MAXCONN}

@@ -83,11 +83,12 @@ def main() -> None:
     args = parser.parse_args()
     where = machine()
     few, many = (10, 100) if args.smoke else (1000, 4000)
-    sizes = [(few, 4), (few, 16), (few, 64), (many, 4), (many, 16)]
+    # As many slots as there are by default, and others.
+    sizes = [(few, 6), (few, 16), (few, 64), (many, 6), (many, 16)]
     costs = {size: measure(*size) for size in track(sizes, "pools", console=Console(stderr=True))}
     title = f"HAProxy {haproxy_version()}; {where}; idle, nothing claimed"
     show_costs(title, "ports", costs, markdown=args.markdown)
-    print("\n" + formula(costs, (few, 4), (few, 64), (many, 4)))
+    print("\n" + formula(costs, (few, 6), (few, 64), (many, 6)))
 
 
 if __name__ == "__main__":

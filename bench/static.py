@@ -15,9 +15,11 @@ LISTENER_PORT = 8081
 #: What a change may take, a reload or a restore included.
 WAIT_SECONDS = 120.0
 
-_STATIC = """\
+#: A haproxy.cfg begins with it.
+HEAD = """\
 global
     stats socket {socket} level admin expose-fd listeners
+    log stdout format raw local0
     maxconn 4000
 
 defaults
@@ -32,6 +34,11 @@ defaults
 """
 
 
+def host_of(number: int) -> str:
+    """Of the Route of that number."""
+    return f"r{number}.apps.example"
+
+
 class Servers:
     """``ips``, all of one HAProxy, at which each answers with its own."""
 
@@ -40,7 +47,7 @@ class Servers:
         binds = "".join(f"    bind {ip}:{SERVER_PORT}\n" for ip in self.ips)
         config = folder / "servers.cfg"
         config.write_text(
-            f"{_STATIC.format(socket=folder / 'servers.sock')}\nfrontend servers\n{binds}"
+            f"{HEAD.format(socket=folder / 'servers.sock')}\nfrontend servers\n{binds}"
             '    http-request return status 200 content-type text/plain lf-string "%[dst]"\n'
         )
         self._process = subprocess.Popen([HAPROXY, "-db", "-f", str(config)])
@@ -118,8 +125,9 @@ class Static(Reloading):
         if len(numbered) == 1:
             choice = f"r0 if {{ req.hdr(host) -i {next(iter(self.routes))} }}"
         lines = [
-            _STATIC.format(socket=self.socket),
-            f"frontend web\n    bind {self.address[0]}:{LISTENER_PORT}\n    use_backend {choice}",
+            HEAD.format(socket=self.socket),
+            f"frontend web\n    bind {self.address[0]}:{LISTENER_PORT}",
+            f"    log global\n    option httplog\n    use_backend {choice}",
         ]
         for number, (_, ips) in numbered:
             lines.append(f"backend r{number}")

@@ -30,7 +30,7 @@ from proc import cpu_seconds, resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import LISTENER_PORT, WAIT_SECONDS, Servers, Static
+from static import LISTENER_PORT, WAIT_SECONDS, Servers, Static, host_of
 from ways import SERVER_PORT, clock_of
 
 from sidecar.daemon.loop import Daemon
@@ -45,10 +45,6 @@ CONNECTIONS = 10
 
 #: Of a backend whose memory is measured: the default of web.slots.
 SLOTS = 8
-
-
-def host_of(number: int) -> str:
-    return f"r{number}.apps.example"
 
 
 def web_stand(folder: Path, backends: int, slots: int) -> Stand:

@@ -3,38 +3,51 @@
     python examples/servers.py [COMMAND ...]
 
 Starts them on the loopback, runs COMMAND beside them, and stops them when it ends (without a
-command: at Ctrl-C). Standard library only; the one with TLS needs the openssl command.
+command: at Ctrl-C). One speaks TLS, for which certificates are made, see `demo_certificates`.
 """
 
-import shutil
 import signal
 import socketserver
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-#: What the EndpointSlices in this folder name.
+from demo_certificates import CA, write_manifest
+
+#: What the EndpointSlices and ExternalNames in this folder name.
 WEB = {
     "web-0": ("127.0.0.1", 28080),
     "web-1": ("127.0.0.2", 28080),
     "cart-0": ("127.0.0.3", 28080),
 }
 SECURE = {"secure-0": ("127.0.0.1", 28443)}
+#: Outside of the cluster, by their names.
+PARTNERS = {
+    "www.partner.example": ("127.0.0.2", 28443),
+    "api.partner.example": ("127.0.0.3", 28443),
+}
 DATABASES = {"mysql-0": ("127.0.0.1", 23306)}
 
-#: What their Routes publish.
-TRY = (
-    "curl 127.0.0.1:18080, nc 127.0.0.1 13306,\n"
-    "    curl -H 'Host: shop.example' 127.0.0.1:18081,\n"
-    "    curl -k --resolve login.example:18443:127.0.0.1 https://login.example:18443,\n"
-    "    and more in examples/hosts.yaml"
-)
+#: What their Routes publish: a port each, a host over HTTP, and hosts over TLS: edge, reencrypt and
+#: passthrough.
+TRY = """\
+    curl 127.0.0.1:18080
+    nc 127.0.0.1 13306
+    curl -H 'Host: shop.example' 127.0.0.1:18081
+    curl --cacert run/demo-ca.pem --resolve '*:18443:127.0.0.1' https://pay.example:18443
+    curl --cacert run/demo-ca.pem --resolve '*:18443:127.0.0.1' https://api.example:18443
+    curl --cacert run/demo-ca.pem --resolve '*:18443:127.0.0.1' https://secure.example:18443
+  and more in examples/hosts.yaml"""
+
+#: What clients need to verify certificates, and a manifest with Routes that bring some.
+CA_FILE = Path("run/demo-ca.pem")
+MANIFEST = Path(__file__).with_name("made-tls.yaml")
 
 
 def web_handler(name: str) -> type[BaseHTTPRequestHandler]:
@@ -67,32 +80,31 @@ class LineServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
+class AddressError(Exception):
+    """Nobody can listen there."""
+
+
 def start() -> None:
-    """Let all of them answer, from threads of their own. Raises OSError with the address."""
+    """Let all of them answer, from threads of their own. Raises AddressError, and OSError if the
+    certificates cannot be written."""
     for name, address in WEB.items():
         serve(partial(ThreadingHTTPServer, address, web_handler(name)), address)
+    ca = CA()
     for name, address in SECURE.items():
-        if make_tls := tls_server(name, address):
-            serve(make_tls, address)
+        serve(tls_server(name, address, ca.context("secure.example")), address)
+    for name, address in PARTNERS.items():
+        serve(tls_server(name, address, ca.context(name)), address)
     for name, address in DATABASES.items():
         serve(partial(LineServer, address, line_handler(name)), address)
+    # Now that this is the only one: another's stay as they are.
+    CA_FILE.parent.mkdir(parents=True, exist_ok=True)
+    CA_FILE.write_text(ca.pem)
+    write_manifest(MANIFEST, ca)
 
 
-def tls_server(name: str, address: tuple[str, int]) -> Callable[[], ThreadingHTTPServer] | None:
-    """What makes it, with a certificate of a day; None without openssl."""
-    if not shutil.which("openssl"):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        pem = f"{folder}/demo.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-nodes", "-days", "1", "-subj", "/CN=secure.example", "-keyout", pem,
-             "-out", f"{folder}/cert"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(f"{folder}/cert", pem)
-
+def tls_server(
+    name: str, address: tuple[str, int], context: ssl.SSLContext
+) -> Callable[[], ThreadingHTTPServer]:
     def make() -> ThreadingHTTPServer:
         server = ThreadingHTTPServer(address, web_handler(name))
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -105,23 +117,24 @@ def serve(make: Callable[[], socketserver.BaseServer], address: tuple[str, int])
     try:
         server = make()
     except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, f"{address[0]}:{address[1]}") from exc
+        raise AddressError(f"{address[0]}:{address[1]}: {exc.strerror}") from exc
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def main(command: list[str]) -> int:
     try:
         start()
-    except OSError as exc:
-        say(
-            f"the demo server cannot listen on {exc.filename}: {exc.strerror};"
-            " is the demo running in another terminal?"
-        )
+    except AddressError as exc:
+        say(f"the demo server cannot listen on {exc}; is the demo running in another terminal?")
         return 3
-    names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in {**WEB, **SECURE, **DATABASES}.items())
+    except OSError as exc:
+        say(f"the demo's certificates cannot be written to {exc.filename}: {exc.strerror}")
+        return 3
+    servers = {**WEB, **SECURE, **PARTNERS, **DATABASES}
+    names = ", ".join(f"{n} on {a[0]}:{a[1]}" for n, a in servers.items())
     try:
         say(f"\N{CHECK MARK} demo servers: {names}")
-        say(f"    once their ports are open: {TRY}")
+        say(f"  once their ports are open, try\n{TRY}")
         if command:
             return run(command)
         while True:
@@ -132,6 +145,8 @@ def main(command: list[str]) -> int:
     except OSError as exc:
         say(f"{command[0]} cannot be run: {exc.strerror}")
         return 2
+    finally:
+        MANIFEST.unlink(missing_ok=True)
     return 0
 
 

@@ -15,9 +15,17 @@ from by_host import MakeNamed, NamedServer
 from cli import ROOT, Process, Start
 from peers import MakeClient, MakePeer, clients, peers_in
 from stand import EchoServer, Stand
+from terminating import Terminating
 
-# Those need an API server, and the network that `make test-cluster` makes for them.
-collect_ignore = [] if "CLUSTER_BINARIES" in os.environ else ["cluster"]
+from sidecar.haproxy.client import RuntimeClient
+
+# Those need an API server, and the network that `make test-cluster` makes for them; or an image; or
+# a node.
+collect_ignore = [
+    *([] if "CLUSTER_BINARIES" in os.environ else ["cluster"]),
+    *([] if "IMAGE_ROOT" in os.environ else ["image"]),
+    *([] if "KUBELET_FOLDER" in os.environ else ["kubelet"]),
+]
 
 # A shell that starts us in the background has Ctrl-C ignored, and what we start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,6 +68,19 @@ def make_stand(tmp_path: Path) -> Iterator[Callable[..., Stand]]:
     yield make
     for stand in stands:
         stand.close()
+
+
+@pytest.fixture
+def tls(make_stand: Callable[..., Stand]) -> Terminating:
+    """A HAProxy that ends TLS."""
+    return Terminating(make_stand(pools=[{"ports": ["30000"], "slots": 1}]))
+
+
+@pytest.fixture
+def other(tls: Terminating) -> Iterator[RuntimeClient]:
+    """Somebody else's connection to it."""
+    with RuntimeClient(tls.client.address) as client:
+        yield client
 
 
 @pytest.fixture

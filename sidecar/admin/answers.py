@@ -7,11 +7,12 @@ admits. Knows no sockets: `sidecar.admin.server` has the connections.
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from sidecar.admin.auth import Access, host_name
+from sidecar.admin.delivery import compressed, is_known, tag_of, takes_gzip
 from sidecar.common.errors import BusyError, UsageError
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``target``: as in the request line. ``host``, ``authorization``: its headers, or None."""
+    """``target``: as in the request line. ``host``, ``authorization``: its headers, or None.
+    ``reached``: the address that the client is connected to. ``if_none_match``,
+    ``accept_encoding``: what it has, and how it takes what it does not have."""
 
     method: str
     target: str
     host: str | None = None
     authorization: str | None = None
+    reached: str = ""
+    if_none_match: str | None = None
+    accept_encoding: str | None = None
 
 
 #: Makes the answer to a request; gets its query's keys and values.
@@ -97,12 +103,14 @@ class Site:
         if page := self.open.get(path):
             return lambda: _made(lambda: page(_asked(query)))
         if guarded := self.guarded.get(path):
-            return lambda: _made(lambda: self._denied(host, request) or guarded(_asked(query)))
+            return lambda: _made(
+                lambda: self._denied(host, request) or _delivered(guarded(_asked(query)), request)
+            )
         there_are = ", ".join([*self.probes, *self.open, *self.guarded])
         return text(404, f"not found; available: {there_are}")
 
     def _denied(self, host: str | None, request: Request) -> Answer | None:
-        denied = self.access.check(host, request.authorization)
+        denied = self.access.check(host, request.authorization, request.reached)
         if denied is None:
             return None
         answer = text(denied.status, denied.message)
@@ -110,6 +118,17 @@ class Site:
             return answer
         asked = {"WWW-Authenticate": 'Basic realm="haproxy-sidecar", charset="UTF-8"'}
         return Answer(answer.status, answer.content_type, answer.body, asked)
+
+
+def _delivered(answer: Answer, request: Request) -> Answer:
+    """``answer``, as this client takes it."""
+    tag = tag_of(answer.body)
+    headers = {**answer.headers, "ETag": tag, "Vary": "Accept-Encoding"}
+    if is_known(tag, request.if_none_match):
+        return replace(answer, status=304, body=b"", headers=headers)
+    if takes_gzip(request.accept_encoding) and (body := compressed(answer.body)) is not None:
+        return replace(answer, body=body, headers={**headers, "Content-Encoding": "gzip"})
+    return replace(answer, headers=headers)
 
 
 def _target(request: Request) -> tuple[str | None, str]:

@@ -1,8 +1,9 @@
 """Who may read the page and /api: a pure decision based on a request's headers.
 
-On loopback anyone on this machine may; the Host header must be a loopback name, too, or a foreign
-web page could have its name resolved to 127.0.0.1 and read everything (DNS rebinding). Otherwise a
-token is required, and without one they are disabled. Does not cover probes and metrics.
+Over a loopback address anyone on this machine may, which in a pod is who may `kubectl exec` or
+port-forward; the Host header must be a loopback name, too, or a foreign web page could have its
+name resolved to 127.0.0.1 and read everything (DNS rebinding). Otherwise a token is required, and
+without one they are disabled. Does not cover probes and metrics.
 """
 
 import base64
@@ -33,25 +34,32 @@ class Denied:
 
 
 class Access:
-    """``listen``: ``host:port`` that we answer on. ``token``: reads the token, "" if it cannot be
-    read, each time, since Secrets are renewed; None where none is set."""
+    """``listen``: ``host:port`` that we answer on; where that is a loopback address, its clients
+    need the token, too. ``token``: reads it, "" if it cannot be read, each time, since Secrets are
+    renewed; None where none is set."""
 
     def __init__(self, listen: str, token: Callable[[], str] | None) -> None:
         self._host = split_host_port(listen)[0].lower()
         self._token = token
 
-    def check(self, host: str | None, authorization: str | None) -> Denied | None:
-        """None if the request may read. ``host``, ``authorization``: its headers."""
+    def check(self, host: str | None, authorization: str | None, reached: str) -> Denied | None:
+        """None if the request may read. ``host``, ``authorization``: its headers. ``reached``: the
+        address of ours that the client is connected to."""
+        name = host_name(host or "")
+        is_here = name is not None and (is_loopback(name) or name == self._host)
+        is_wide = not is_loopback(self._host)
+        if is_wide and is_here and is_loopback(reached):
+            return None
         if self._token is not None:
             return self._check_token(self._token(), authorization)
-        if not is_loopback(self._host):
+        if is_wide:
             return Denied(
                 404,
                 f"disabled: http.listen ({self._host}) is not a loopback address; set"
-                " http.token_file, or run `haproxy-sidecar status` next to the sidecar",
+                " http.token_file, or come over the pod's loopback: kubectl port-forward, or"
+                " kubectl exec with haproxy-sidecar",
             )
-        name = host_name(host or "")
-        if name is not None and (is_loopback(name) or name == self._host):
+        if is_here:
             return None
         return Denied(403, "the Host header is not a loopback address; use 127.0.0.1")
 
@@ -70,9 +78,12 @@ class Access:
 
 def is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # A listener for both has clients of IPv4 by addresses of IPv6.
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return (mapped or address).is_loopback
 
 
 def host_name(header: str) -> str | None:

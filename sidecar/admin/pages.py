@@ -4,10 +4,12 @@
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -15,23 +17,28 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from sidecar.admin.answers import Answer, Probe, Site, as_json
 from sidecar.admin.auth import Access
 from sidecar.admin.queries import Queries
+from sidecar.admin.updates import Updates
 from sidecar.common.errors import UsageError
-from sidecar.control.history import history_json
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.desired import BackendName
-from sidecar.reporting.status import narrowed, report_json
+from sidecar.reporting.reading import narrowed, report_json
 
 log = logging.getLogger(__name__)
 
 
 _PAGE = Path(__file__).with_name("page")
 
-#: The page and what it needs: path -> file, content type.
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+#: By the end of a file's name.
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+
+#: The page's own files hold nothing that is secret: a browser keeps them, and asks whether they are
+#: still the same.
+_KEPT = {"Cache-Control": "no-cache"}
 
 
 def make_site(
@@ -57,25 +64,40 @@ def make_site(
         if port is not None and not re.fullmatch("[0-9]{1,5}", port):
             raise UsageError("port must be a number")
         unit = unit_of(int(port)) if port else BackendName(query.get("backend", "")) or None
-        return as_json(history_json(queries.history, unit))
+        return as_json(asdict(queries.operations(unit)))
+
+    updates = Updates(token_hex(4))
+
+    def changed(query: Mapping[str, str]) -> Answer:
+        report, at = queries.dated_report()
+        return as_json(updates.since(report, query.get("since", ""), at, time.monotonic()))
 
     def why(query: Mapping[str, str]) -> Answer:
         return as_json(asdict(queries.why(query.get("subject", ""))))
 
     page = {
-        path: partial(_file, kind, (_PAGE / name).read_bytes())
-        for path, (name, kind) in _FILES.items()
+        f"/{file.name}": partial(_file, file.read_bytes(), kind)
+        for file in sorted(_PAGE.iterdir())
+        if (kind := _TYPES.get(file.suffix))
     }
     return Site(
-        probes={"/healthz": healthy, "/readyz": ready},
+        # The last one is OpenShift's router's name for readiness.
+        probes={"/healthz": healthy, "/readyz": ready, "/healthz/ready": ready},
         open={"/metrics": metrics},
-        guarded={**page, "/api/status": status, "/api/why": why, "/api/history": operations},
+        guarded={
+            "/": page.pop("/index.html"),
+            **page,
+            "/api/status": status,
+            "/api/updates": changed,
+            "/api/why": why,
+            "/api/history": operations,
+        },
         access=Access(listen, token_reader(token_file) if token_file else None),
     )
 
 
-def _file(content_type: str, body: bytes, _: Mapping[str, str]) -> Answer:
-    return Answer(200, content_type, body)
+def _file(body: bytes, content_type: str, _: Mapping[str, str]) -> Answer:
+    return Answer(200, content_type, body, _KEPT)
 
 
 def token_reader(path: Path) -> Callable[[], str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sidecar.common.errors import BusyError, RuntimeAPIError
-from sidecar.control.history import History
+from sidecar.control.history import History, HistoryReport
 from sidecar.control.loop_calls import LoopCalls
 from sidecar.control.observer import Observer
 from sidecar.haproxy.client import RuntimeClient
@@ -69,12 +69,13 @@ class Queries:
         self._world = world
         self._still = still
         self._leases = leases
-        self.history = history
+        self._history = history
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
         self._observer = Observer(self._client, ports)
         # Of all below: whoever comes while one is made takes the same.
         self._lock = threading.Lock()
         self._report: Report | None = None
+        self._counted_at = 0.0
         # unit -> as it is, where somebody else changed it
         self._drifted: Mapping[Unit, ObservedUnit] = {}
         self._fresh_until = 0.0
@@ -85,13 +86,18 @@ class Queries:
 
     def report(self) -> Report:
         """All ports and Routes, with what HAProxy counts. Raises BusyError."""
+        return self.dated_report()[0]
+
+    def dated_report(self) -> tuple[Report, float]:
+        """The same, and when HAProxy was asked for its counts, in seconds of `time.monotonic`:
+        whoever makes rates of two reports needs it. Raises BusyError."""
         with self._lock:
             now = time.monotonic()
             if self._report is None or now >= self._fresh_until:
                 self._report = self._counted(self._ask(self._facts))
                 took = time.monotonic() - now
                 self._fresh_until = now + took + max(_FRESH_SECONDS, _SHARE * took)
-            return self._report
+            return self._report, self._counted_at
 
     def snapshot(self) -> Report | None:
         """The same without what HAProxy counts; None if the loop has had no time yet."""
@@ -118,13 +124,23 @@ class Queries:
             why = extended(self._ask(lambda: self._explained(subject, report)), report)
             ended = time.monotonic()
             self._why_at = ended + _SHARE * (ended - began)
-        entries = [] if why.port is None else self.history.entries(unit_of(why.port))
+        entries = [] if why.port is None else self._history.entries(unit_of(why.port))
         return WhyReport(
             self._settings.router_name,
             "sidecar",
             self._settings.haproxy.absolute_socket,
             why,
             tuple(entries[:WHY_OPERATIONS]),
+        )
+
+    def operations(self, unit: Unit | None) -> HistoryReport:
+        """The last ones on ``unit``; None: on all."""
+        return HistoryReport(
+            self._settings.router_name,
+            self._settings.haproxy.absolute_socket,
+            self._history.total,
+            self._history.complete_since_seconds,
+            tuple(self._history.entries(unit)),
         )
 
     def _explained(self, subject: str, report: Report) -> Why:
@@ -141,6 +157,7 @@ class Queries:
 
     def _counted(self, facts: Facts) -> Report:
         report = build_report(facts)
+        self._counted_at = time.monotonic()
         self._drifted = {}
         if not facts.reachable:
             # It was found out already, and finding it out anew takes as long.
@@ -149,11 +166,12 @@ class Queries:
             traffic = self._observer.traffic(
                 [item.port for item in report.ports], web=bool(report.hosts)
             )
-            drift = self._drift(facts, traffic.observed)
-            self._drifted = {unit: traffic.observed[unit] for unit in drift}
+            now = _with_attributes(traffic.observed, facts.observed)
+            drift = self._drift(facts, now)
+            self._drifted = {unit: now[unit] for unit in drift}
             seen = replace(
                 facts,
-                observed={**facts.observed, **traffic.observed},
+                observed={**facts.observed, **now},
                 drift=drift,
                 counts=traffic.web,
                 leases=self._kept(facts.leases) if report.hosts else {},
@@ -186,3 +204,14 @@ class Queries:
             return found
         still = self._ask(lambda: self._still(facts.observed))
         return {unit: words for unit, words in found.items() if unit in still}
+
+
+def _with_attributes(
+    now: Mapping[Unit, ObservedUnit], before: Mapping[Unit, ObservedUnit]
+) -> dict[Unit, ObservedUnit]:
+    """``now``, with what HAProxy is told of each unit as the loop saw it: it is whole maps, which
+    are not asked for each time that somebody looks."""
+    return {
+        unit: replace(seen, attributes=before[unit].attributes) if unit in before else seen
+        for unit, seen in now.items()
+    }

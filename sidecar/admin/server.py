@@ -9,11 +9,10 @@ h11's job; `sidecar.admin.answers` decides what is answered.
 import asyncio
 import contextlib
 import logging
-import queue
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Any, cast
 import h11
 
 from sidecar.admin.answers import Answer, Request, Site, Work, target_too_long, text
+from sidecar.admin.workers import Workers
 from sidecar.common.errors import SettingsError
 from sidecar.common.hostport import split_host_port
 from sidecar.common.text import reason_of
@@ -62,10 +62,6 @@ _LINGER_SECONDS = 2.0
 #: Of one request line with its headers.
 HEADERS_MAX_BYTES = 16 * 1024
 
-#: Pages that are made at a time, and that may wait for it.
-WORKERS = 4
-_WAITING_MAX = 64
-
 #: What the kernel keeps of one connection's request, and of its answer: else some megabytes.
 _RECEIVE_BUFFER_BYTES = 16 * 1024
 _SEND_BUFFER_BYTES = 64 * 1024
@@ -75,7 +71,7 @@ _HEADERS = {
     "Server": "haproxy-sidecar",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -84,31 +80,6 @@ _HEADERS = {
 
 
 _HEADERS_TOO_LONG = text(431, f"the headers are longer than {HEADERS_MAX_BYTES} bytes")
-
-
-class _Workers:
-    """Threads for what takes its time. Daemons, since one that is stuck must not hold up the
-    process's end, as an executor's would."""
-
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        for number in range(WORKERS):
-            threading.Thread(target=self._run, name=f"http-{number}", daemon=True).start()
-
-    def give(self, task: Callable[[], None]) -> bool:
-        """Whether there was room for it; for the loop's thread only."""
-        if self._tasks.qsize() >= _WAITING_MAX:
-            return False
-        self._tasks.put(task)
-        return True
-
-    def close(self) -> None:
-        for _ in range(WORKERS):
-            self._tasks.put(None)
-
-    def _run(self) -> None:
-        while task := self._tasks.get():
-            task()
 
 
 class _Server:
@@ -127,7 +98,7 @@ class _Server:
         self.loop = loop
         self.site = site
         self.limits = limits
-        self.workers = _Workers()
+        self.workers = Workers()
         # each in the order in which they came to be in it
         self.receiving: dict[_Connection, None] = {}
         self.answering: dict[_Connection, None] = {}
@@ -288,13 +259,11 @@ class _Connection(asyncio.Protocol):
             self._answer(_HEADERS_TOO_LONG)
             return
         headers = {name: value.decode("latin-1") for name, value in event.headers}
-        request = Request(
-            event.method.decode("ascii"),
-            event.target.decode("latin-1"),
-            headers.get(b"host"),
-            headers.get(b"authorization"),
-        )
-        self._answer(self._server.site.answer(request))
+        asked = event.method.decode("ascii"), event.target.decode("latin-1")
+        own = headers.get(b"host"), headers.get(b"authorization")
+        (reached, *_) = self._transport.get_extra_info("sockname") or ("",)
+        takes = headers.get(b"if-none-match"), headers.get(b"accept-encoding")
+        self._answer(self._server.site.answer(Request(*asked, *own, reached, *takes)))
 
     def _refusal(self, status: int) -> Answer:
         if status != 431:
@@ -320,6 +289,8 @@ class _Connection(asyncio.Protocol):
             **_HEADERS,
             **answer.headers,
         }
+        if answer.status == 304:  # it would be that of a body which is not sent
+            del headers["Content-Length"]
         if not self._is_received:
             headers["Connection"] = "close"
         events: list[h11.Event] = [

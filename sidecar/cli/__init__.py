@@ -1,9 +1,13 @@
 """The command line. `main` is all of it; each command is implemented in a module of its own,
 imported when the command runs, so that ``--help`` is fast."""
 
+import os
 import sys
 
 from sidecar.common.supervisor import Predecessors, supervise
+
+#: Set by the shell that asks for completions.
+COMPLETE_VARIABLE = "_HAPROXY_SIDECAR_COMPLETE"
 
 
 def main() -> None:
@@ -11,10 +15,21 @@ def main() -> None:
 
     ``run`` does so in a worker, which is started again when it dies.
     """
-    if sys.argv[1:2] == ["run"]:
+    if is_run(sys.argv[1:]):
         command(supervise())
     else:
         command()
+
+
+def is_run(arguments: list[str]) -> bool:
+    """Whether the command is ``run``: the first word that is no option, nor the value of one."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("-c", "--config", "--url"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word == "run"
+    return False
 
 
 def command(before: Predecessors | None = None) -> None:
@@ -37,6 +52,11 @@ def _run(before: Predecessors | None) -> None:
     from sidecar.cli.app import app
     from sidecar.common.errors import SidecarError
 
+    if COMPLETE_VARIABLE in os.environ:
+        # It also tells typer of the shells.
+        from typer.completion import get_completion_inspect_parameters
+
+        get_completion_inspect_parameters()
     try:
         app(prog_name="haproxy-sidecar", obj=before)
     except SidecarError as exc:

@@ -1,65 +1,94 @@
-"""Queries the running sidecar over its HTTP port, as a browser would."""
+"""Queries the running sidecar over its HTTP port, as a browser would. By no library of the many
+that know more: a command that only asks is to be quick."""
 
-from collections.abc import Mapping
-from typing import Any
+import base64
+import json
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
-import requests
+from sidecar.cli.whom import TOKEN_FILE_VARIABLE, NoSidecarError, Sidecar
+from sidecar.common.errors import UsageError
+from sidecar.common.shapes import ShapeError
+from sidecar.common.text import one_line, reason_of
 
-from sidecar.admin.pages import token_reader
-from sidecar.common.errors import SidecarError, UsageError
-from sidecar.common.hostport import split_host_port
-from sidecar.settings.schema import Settings
+T = TypeVar("T")
 
-#: Beside what the sidecar may wait for HAProxy: longer than it takes to find that it has no time.
-_PATIENCE_SECONDS = 5.0
-
-
-class NoSidecarError(SidecarError):
-    """No sidecar of these settings answers; ``str()`` says why."""
-
-    exit_code = 3
+#: Of an answer that is not what was asked for, a message shows so much.
+_SHOWN_MAX = 300
 
 
-def ask_sidecar(settings: Settings, path: str, query: Mapping[str, str]) -> Any:
+def ask_sidecar(sidecar: Sidecar, path: str, query: Mapping[str, str]) -> Any:
     """The JSON at ``path``. Raises NoSidecarError; UsageError if it does not understand."""
-    listen = settings.http.listen
-    if listen is None:
-        raise NoSidecarError("http.listen is null")
     headers = {}
-    if settings.http.token_file:
-        headers["Authorization"] = f"Bearer {token_reader(settings.http.token_file)()}"
-    with requests.Session() as session:
-        # A proxy of the environment would look for the sidecar on its own machine.
-        session.trust_env = False
+    if sidecar.token_file:
+        headers["Authorization"] = _authorization(_token(sidecar.token_file))
+    asked = f"?{urlencode(query)}" if query else ""
+    # No proxy of the environment: it would look for the sidecar on its own machine.
+    connection = _connection(sidecar)
+    try:
+        connection.request("GET", f"{sidecar.base.path.rstrip('/')}{path}{asked}", headers=headers)
+        with connection.getresponse() as answer:
+            body = answer.read()
+        return _json(sidecar, answer, body)
+    except OSError as exc:
+        raise NoSidecarError(f"nothing answers at {sidecar.title}: {reason_of(exc)}") from exc
+    except HTTPException as exc:
+        raise NoSidecarError(f"the server at {sidecar.title} is not a sidecar") from exc
+    finally:
+        connection.close()
+
+
+def ask_shaped(
+    sidecar: Sidecar, path: str, query: Mapping[str, str], read: Callable[[Any], T]
+) -> T:
+    """The same as ``read`` makes a value of it, which raises ShapeError for what it does not know.
+    Raises as `ask_sidecar` does."""
+    try:
+        return read(ask_sidecar(sidecar, path, query))
+    except ShapeError as exc:
+        raise NoSidecarError(f"the sidecar at {sidecar.title} is of another version") from exc
+
+
+def _connection(sidecar: Sidecar) -> HTTPConnection:
+    base, seconds = sidecar.base, sidecar.timeout_seconds + sidecar.patience_seconds
+    if base.scheme == "http":
+        return HTTPConnection(base.hostname or "", base.port, timeout=seconds)
+    from http.client import HTTPSConnection
+
+    return HTTPSConnection(base.hostname or "", base.port, timeout=seconds)
+
+
+def _json(sidecar: Sidecar, answer: HTTPResponse, body: bytes) -> Any:
+    if answer.status == 200:
         try:
-            answer = session.get(
-                f"http://{_here(listen)}{path}",
-                params=query,
-                headers=headers,
-                timeout=settings.haproxy.timeout + _PATIENCE_SECONDS,
-            )
-            if answer.status_code == requests.codes.bad_request:
-                raise UsageError(answer.text.strip())
-            if not answer.ok:
-                said = answer.text.strip()[:300]
-                raise NoSidecarError(f"{listen} answered {answer.status_code}: {said}")
-            return answer.json()
-        except requests.exceptions.JSONDecodeError as exc:
-            raise NoSidecarError(f"the server at {listen} is not a sidecar") from exc
-        except requests.RequestException as exc:
-            raise NoSidecarError(f"nothing answers at {listen}: {_reason(exc)}") from exc
+            return json.loads(body)
+        except ValueError as exc:
+            raise NoSidecarError(f"the server at {sidecar.title} is not a sidecar") from exc
+    said = one_line(body.decode(errors="replace"), _SHOWN_MAX)
+    if answer.status == 400:
+        raise UsageError(said)
+    if answer.status == 401 and sidecar.token_file is None:
+        said += f"; set {TOKEN_FILE_VARIABLE} to a file that has it"
+    raise NoSidecarError(f"{sidecar.title} answered {answer.status}: {said}")
 
 
-def _here(listen: str) -> str:
-    """Where to find, from this machine, what listens there: 0.0.0.0 is nowhere to connect to."""
-    host, port = split_host_port(listen)
-    if host in ("0.0.0.0", "::"):  # noqa: S104  what is compared is not bound
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _authorization(token: str) -> str:
+    """Of a header, which has no other characters than these."""
+    if token.isascii() and token.isprintable():
+        return f"Bearer {token}"
+    return f"Basic {base64.b64encode(f':{token}'.encode()).decode()}"
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost one says what happened, without the layers above it."""
-    while isinstance(error.__context__, Exception):
-        error = error.__context__
-    return getattr(error, "strerror", None) or type(error).__name__
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        problem = f"cannot be read: {reason_of(exc)}"
+    else:
+        if token:
+            return token
+        problem = "is empty"
+    raise NoSidecarError(f"the file of the token, {path}, {problem}")

@@ -1,14 +1,13 @@
-"""Shared by several commands: the settings from a file, the source, a snapshot of everything."""
+"""Shared by several commands: the source, a connection to HAProxy, a snapshot of everything."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.common.errors import DisconnectedError, SettingsError
+from sidecar.common.documents import DUMP_MAX_BYTES, MAX_BYTES
+from sidecar.common.errors import DisconnectedError
 from sidecar.common.metrics import Metrics
-from sidecar.common.text import reason_of
 from sidecar.control.observer import Observer
 from sidecar.daemon.assembly import Listeners, make_listeners, make_routing
 from sidecar.daemon.persistence import answers_file, auto_ports_file, read_auto_ports
@@ -20,7 +19,6 @@ from sidecar.model.desired import Unit
 from sidecar.planning.slots import is_clean
 from sidecar.reporting.status import problem_lines
 from sidecar.routing.table import Routing
-from sidecar.settings.parsing import parse_settings
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import read_answers
 from sidecar.sources.inbox import Inbox
@@ -28,32 +26,21 @@ from sidecar.sources.interfaces import local_addresses
 from sidecar.sources.manifests.source import ManifestSource
 
 
-def load_settings(path: Path | None) -> Settings:
-    """The settings of ``path``, or the defaults; the environment may name the router.
-
-    Raises SettingsError.
-    """
-    if path is None:
-        return parse_settings("", os.environ, "(defaults)")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = reason_of(exc) if isinstance(exc, OSError) else "not UTF-8 text"
-        raise SettingsError(str(path), [f"cannot be read: {reason}"]) from exc
-    return parse_settings(text, os.environ, str(path))
-
-
 def make_source(
-    settings: Settings, manifests: Sequence[Path] = (), metrics: Metrics | None = None
+    settings: Settings,
+    manifests: Sequence[Path] = (),
+    metrics: Metrics | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Source:
     """The source that the settings name, or ``manifests`` instead of it; ``metrics`` counts.
+    ``max_bytes``: of a file, where it is read just once.
 
     Raises SourceError if there is no cluster to connect to.
     """
     source, keys = settings.source, settings.annotations.keys()
     if manifests or source.kind == "directory":
         paths = list(manifests) or [source.path]
-        return ManifestSource(paths, keys, refers=settings.refers())
+        return ManifestSource(paths, keys, refers=settings.refers(), load_max_bytes=max_bytes)
     # What only they need who have a cluster.
     from sidecar.kube.client import KubeClient
     from sidecar.sources.kubernetes.source import KubernetesSource, Scope
@@ -95,7 +82,7 @@ class Snapshot:
 
 def read_source(settings: Settings, manifests: Sequence[Path] = ()) -> Snapshot:
     """Read the source once. Raises SourceError if it cannot be read at all."""
-    source = make_source(settings, manifests)
+    source = make_source(settings, manifests, max_bytes=DUMP_MAX_BYTES if manifests else MAX_BYTES)
     inbox = Inbox(source.origins, lambda: None)
     source.load(inbox)
     listeners = make_listeners(settings)

@@ -1,23 +1,21 @@
 """``import tcp-services``: annotated Routes from ingress-nginx's ConfigMap.
 
-Routes go to stdout or into a folder; what could not be converted is reported on stderr. An existing
-file with other content is not changed.
+Routes go to stdout or into a folder; what could not be converted is reported on stderr.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from typer import Exit
 
-from sidecar.cli.context import load_settings
-from sidecar.common.documents import DocumentError, read_entries
-from sidecar.common.errors import ObjectError, SettingsError, UsageError
-from sidecar.common.files import write_atomically
-from sidecar.common.text import reason_of
-from sidecar.importers.tcp_services import Imported, Line, Router, convert, parse_line
+from sidecar.cli.config import load_settings
+from sidecar.cli.importing import objects_in, read, router_of, write
+from sidecar.common.errors import ObjectError, UsageError
+from sidecar.importers.annotated import Router
+from sidecar.importers.tcp_services import Imported, Line, convert, parse_line
 from sidecar.model.fields import Field
 from sidecar.model.objects import Key, Service
 from sidecar.model.parsing import AnnotationKeys, identify, project
@@ -41,8 +39,8 @@ def import_tcp_services(config: Path | None, files: Sequence[str], output: str) 
     Raises UsageError for a file that cannot be read or has no such ConfigMap.
     """
     settings = load_settings(config)
-    router = Router(settings.router_name, settings.annotations.keys(), settings.pool())
-    objects = [data for name in files for data in _read(name)]
+    router = router_of(settings)
+    objects = [data for name in files for data in objects_in(read(name), name)]
     config_maps = _config_maps(objects)
     if not config_maps:
         raise UsageError(
@@ -59,22 +57,12 @@ def import_tcp_services(config: Path | None, files: Sequence[str], output: str) 
     if output == "-":
         sys.stdout.writelines(_document(item) for item in found)
     else:
-        problems += _write(Path(output), found)
+        problems += write(Path(output), map(_file, found), "Route")
     for item in found:
         sys.stderr.writelines(f"review {item.line.port}: {text}\n" for text in item.doubts)
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     if problems:
         raise Exit(1)
-
-
-def _read(name: str) -> Iterator[Any]:
-    """The objects in a file."""
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        for entry in read_entries(raw, is_json=name.endswith(".json")):
-            yield entry.data
-    except (OSError, DocumentError) as exc:
-        raise UsageError(f"{name}: cannot be read: {reason_of(exc)}") from exc
 
 
 def _config_maps(objects: Iterable[Any]) -> list[_ConfigMap]:
@@ -132,28 +120,12 @@ def _convert(
     return found, refused
 
 
+def _file(item: Imported) -> tuple[str, str]:
+    metadata = item.route["metadata"]
+    return f"{metadata['namespace']}.{metadata['name']}.yaml", _document(item)
+
+
 def _document(item: Imported) -> str:
     """One YAML document, with the line that it was above it."""
     body = yaml.safe_dump(item.route, sort_keys=False)
     return f"---\n# tcp-services: {item.line}\n{body}"
-
-
-def _write(folder: Path, found: Iterable[Imported]) -> list[str]:
-    """A file each; why not, for those that are there already and say something else."""
-    problems = []
-    written = 0
-    for item in found:
-        metadata = item.route["metadata"]
-        path = folder / f"{metadata['namespace']}.{metadata['name']}.yaml"
-        text = _document(item)
-        try:
-            if path.exists():
-                if path.read_text(encoding="utf-8") != text:
-                    problems.append(f"{path} already exists with other content and was not changed")
-                continue
-            write_atomically(path, text)
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError("-o", [f"{path}: cannot be written: {exc}"]) from exc
-        written += 1
-    sys.stderr.write(f"wrote {written} Route{'s' * (written != 1)} to {folder}\n")
-    return problems

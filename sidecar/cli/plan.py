@@ -1,23 +1,27 @@
 """``plan``: what would be sent to HAProxy now, and what later."""
 
+import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from sidecar.cli.context import haproxy_at, load_settings, read_source
+from sidecar.cli.config import load_settings
+from sidecar.cli.context import haproxy_at, read_source
 from sidecar.cli.screen import make_console
 from sidecar.common.durations import format_duration
+from sidecar.common.errors import LocalProtocolError, UsageError
 from sidecar.control.certificate_keeper import Prospect
 from sidecar.control.holds import held_units, holds_file
 from sidecar.daemon.assembly import make_certificates, make_client_trust
 from sidecar.haproxy.dialect import Dialect
+from sidecar.haproxy.naming import balance_of
 from sidecar.haproxy.operations import ClosePort, EndSessions
 from sidecar.haproxy.state import ObservedUnit
 from sidecar.listeners.tcp import ports_of
 from sidecar.model.desired import Unit
-from sidecar.model.pool import format_ports
+from sidecar.model.pool import WebPool, format_ports
 from sidecar.planning.diff import after, difference
 from sidecar.planning.planner import PHASES, Plan
 from sidecar.planning.planner import plan as plan_unit
@@ -26,10 +30,12 @@ from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 
 
-def plan(config: Path | None, *, as_diff: bool) -> None:
+def plan(config: Path | None, *, as_diff: bool, as_json: bool) -> None:
     """Print the commands of the first round, in their order, or, ``as_diff``, what they change by
     port; nothing when all is as desired. What a running sidecar would do later is told apart from
     it, with what it waits for."""
+    if as_diff and as_json:
+        raise UsageError("--diff is for people: write either --diff or --json")
     settings = load_settings(config)
     snapshot = read_source(settings)
     with haproxy_at(settings) as client:
@@ -38,7 +44,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
             settings, snapshot.listeners, snapshot.routing, client, lambda _: {}, lambda: process
         )
         prospect = keeper.prospect() if keeper else Prospect()
-        trust = make_client_trust(settings, client)
+        trust = make_client_trust(settings, client, snapshot.listeners.marks)
         loads, faults = trust.prospect() if trust else ((), ())
     snapshot.routing.serve(prospect.now)
     held = held_units(holds_file(settings.haproxy.state_file))
@@ -51,6 +57,7 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
         lambda address: address in snapshot.routing.denied.own,
         snapshot.routing.is_handed,
     )
+    schedule.meet(observed)
     can_add = Dialect(process.version_tuple).adds_servers
     plans: list[Plan] = []
     waits: list[str] = []
@@ -74,27 +81,45 @@ def plan(config: Path | None, *, as_diff: bool) -> None:
             for operation in then.expose
             if operation not in begun[unit]
         ]
-    lines = [
-        str(operation.command()) for phase in PHASES for item in plans for operation in phase(item)
-    ]
+    lines, refused = _commands(plans)
     lines += filter(None, map(_ending_line, plans))
     loads = [f"# {what} is loaded" for what in loads]
     lines = [*loads, *map(_certificate_line, prospect.changes), *lines]
+    faults = (*faults, *refused)
+    problems = (*snapshot.problems, *prospect.problems, *faults)
+    if as_json:
+        found = {
+            "now": lines,
+            "later": waits,
+            "held_ports": sorted(ports_of(held)),
+            "problems": list(problems),
+        }
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
     if as_diff:
         sys.stdout.writelines(f"{line}\n" for line in loads)
-        _print_diff(prospect, plans, observed, snapshot.routing)
+        _print_diff(prospect, plans, observed, snapshot.routing, settings.pool().web)
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
-    problems = (*snapshot.problems, *prospect.problems, *faults)
-    if not lines and not waits and not (*prospect.problems, *faults):
-        sys.stderr.write("nothing to do: HAProxy has converged\n")
-    elif not lines:
-        sys.stderr.write("nothing to do now\n")
-    sys.stderr.writelines(f"later: {line}\n" for line in waits)
-    if held:
-        sys.stderr.write(f"skipped (held): {format_ports(ports_of(held))}\n")
-    for problem in problems:
-        sys.stderr.write(f"problem: {problem}\n")
+    notes = [f"later: {line}" for line in waits]
+    if not lines:
+        is_done = not waits and not (*prospect.problems, *faults)
+        notes.insert(0, f"nothing to do{': HAProxy has converged' if is_done else ' now'}")
+    notes += [f"skipped (held): {format_ports(ports_of(held))}"] if held else []
+    notes += [f"problem: {problem}" for problem in problems]
+    sys.stderr.writelines(f"{note}\n" for note in notes)
+
+
+def _commands(plans: Sequence[Plan]) -> tuple[list[str], list[str]]:
+    """Those that would be sent, and why others would not."""
+    lines: list[str] = []
+    refused: list[str] = []
+    for operation in (part for phase in PHASES for item in plans for part in phase(item)):
+        try:
+            lines.append(str(operation.command()))
+        except LocalProtocolError as exc:
+            refused.append(str(exc))
+    return lines, refused
 
 
 def _certificate_line(change: tuple[str, str, str]) -> str:
@@ -110,6 +135,7 @@ def _print_diff(
     plans: Iterable[Plan],
     observed: Mapping[Unit, ObservedUnit],
     routing: Routing,
+    web: WebPool | None,
 ) -> None:
     """Each port's difference under its name, as in a patch; red and green on a terminal."""
     console = make_console()
@@ -123,6 +149,8 @@ def _print_diff(
         owner = claimed.route.title if claimed else "unclaimed"
         owner = "shared by SNI" if claimed and claimed.shared else owner
         title = f"{routing.subject(item.unit)}  {owner}"
+        if claimed and (balance := balance_of(item.unit, web)):
+            title += f", {balance}"
         console.print(Text(title, "bold"))
         lines = list(difference(seen, after(seen, item)))
         for line in lines or ["(ends sessions or cleans up)"]:
@@ -133,6 +161,10 @@ def _print_diff(
 def _waits(settings: Settings, now: Plan, later: Plan) -> Iterator[str]:
     """What only the time brings, a line each."""
     soon = set(now.operations)
+    if now.waits and not later.waits:
+        title = "when clients that its former Route has let in cannot be on their way any more"
+        yield from (f"{item.command()}, {title}" for item in later.operations if item not in soon)
+        return
     for operation in later.operations:
         if operation in soon:
             continue

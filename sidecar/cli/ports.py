@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from typer import Exit
 
-from sidecar.cli.context import load_settings, read_haproxy, read_source
+from sidecar.cli.config import load_settings
+from sidecar.cli.context import read_haproxy, read_source
 from sidecar.cli.screen import PORT_COLOURS, make_console, make_table, print_section
 from sidecar.common.errors import RuntimeAPIError
 from sidecar.haproxy.state import ObservedUnit

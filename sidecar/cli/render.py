@@ -6,14 +6,15 @@ import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from sidecar.cli.context import load_settings
+from sidecar.cli.config import load_settings
 from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.files import SECRET, remove_partial, write_atomically
 from sidecar.common.text import reason_of
 from sidecar.control.client_files import CLIENTS, read_authorities, read_revocations
 from sidecar.control.default_certificate import read_certificate
 from sidecar.haproxy import config as haproxy_config
-from sidecar.haproxy.naming import web_backend_names
+from sidecar.haproxy.error_pages import PAGE_MAX_BYTES, check_page
+from sidecar.haproxy.naming import verified_backends
 from sidecar.haproxy.web_files import NO_HOST, WebFiles
 from sidecar.model.certificates import ServerCertificate, is_for
 from sidecar.settings.schema import Settings
@@ -41,14 +42,16 @@ def write_files(settings: Settings, path: Path) -> None:
     text = _text(settings)
     default = _default_certificate(settings)
     clients = _client_files(settings)
+    pages = _error_pages(settings)
     try:
         write_atomically(path, text)
         if not settings.haproxy.state_file.exists():
             write_atomically(settings.haproxy.state_file, _NO_STATE)
+        files = WebFiles.beside(settings.haproxy.state_file)
+        _write_maps(() if files.unfit else files.port_maps)
         if settings.pool().web:
-            files = WebFiles.beside(settings.haproxy.state_file)
             _write_web_files(files, _verified(settings), default)
-            for file, content in clients.items():
+            for file, content in (clients | pages).items():
                 write_atomically(file, content)
         if "/" in settings.haproxy.socket:
             Path(settings.haproxy.socket).parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,7 @@ def write_files(settings: Settings, path: Path) -> None:
 
 def _verified(settings: Settings) -> list[str]:
     """The backends with a CA file."""
-    web = settings.pool().web
-    return list(web_backend_names("reencrypt", web.verified if web else 0))
+    return list(verified_backends(settings.pool().web))
 
 
 def _default_certificate(settings: Settings) -> ServerCertificate | None:
@@ -72,6 +74,34 @@ def _default_certificate(settings: Settings) -> ServerCertificate | None:
         return read_certificate(path)
     except CertificateError as exc:
         raise SettingsError("web", [f"web.default_certificate: {exc}"]) from None
+
+
+def _error_pages(settings: Settings) -> dict[Path, str]:
+    """Those of the user's: where HAProxy has it -> content."""
+    files = WebFiles.beside(settings.haproxy.state_file)
+    places = {503: files.unavailable_page, 404: files.not_found_page}
+    made: dict[Path, str] = {}
+    for status, path in settings.web.error_pages.items():
+        try:
+            made[places[status]] = check_page(_start_of(path), status)
+        except UnicodeDecodeError:
+            problem = "not UTF-8 text"
+        except OSError as exc:
+            problem = f"cannot be read: {reason_of(exc)}"
+        except ValueError as exc:
+            problem = str(exc)
+        else:
+            continue
+        raise SettingsError("web", [f"web.error_pages.{status}: {path}: {problem}"])
+    return made
+
+
+def _start_of(path: Path) -> bytes:
+    """A byte more than a page may have, at most."""
+    if not path.is_file():
+        raise ValueError("not a file; write the path of one with a whole HTTP answer")
+    with path.open("rb") as file:
+        return file.read(PAGE_MAX_BYTES + 1)
 
 
 def _client_files(settings: Settings) -> dict[Path, str]:
@@ -97,9 +127,7 @@ def _write_web_files(
     memory, and stay. ``verified``: backends with a CA file."""
     page = haproxy_config.unavailable_page_path().read_bytes().decode("ascii")
     write_atomically(files.unavailable_page, page)
-    for path in files.maps:
-        if not path.exists():
-            write_atomically(path, "")
+    _write_maps(files.maps)
     _write_certificate_list(files.certificate_list)
     path = files.default_certificate
     write_atomically(files.default_list, f"{path} {NO_HOST}\n")
@@ -113,6 +141,12 @@ def _write_web_files(
         write_atomically(path, made.pem.decode("ascii"), SECRET)
     if verified:
         _write_authorities(files, verified)
+
+
+def _write_maps(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            write_atomically(path, "")
 
 
 def _write_certificate_list(path: Path) -> None:
@@ -171,7 +205,10 @@ def describe_pool(settings: Settings) -> str:
     each = f"{slots.pop()} server slots each" if len(slots) == 1 else "server slots by pool"
     ports = len(pool.by_port)
     parts = [f"{ports} port{'s' * (ports != 1)}, {each}"]
-    parts += (
-        f"{item.count} {item.name} backends" for item in (pool.web.classes if pool.web else ())
-    )
+    web = pool.web
+    for item in web.classes if web else ():
+        others = web.further if web else ()
+        further = sum(other.count for other in others if other.name == item.name)
+        more = f" (and {further} for other balances)" if further else ""
+        parts.append(f"{item.count} {item.name} backends{more}")
     return "; ".join(parts)

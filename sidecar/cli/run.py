@@ -6,7 +6,8 @@ Imports nothing that only a terminal or an HAProxy of its own needs: in a pod me
 import os
 from pathlib import Path
 
-from sidecar.cli.context import load_settings, make_source
+from sidecar.cli.config import load_settings
+from sidecar.cli.context import make_source
 from sidecar.cli.reporting import make_reporter
 from sidecar.cli.signals import Signals
 from sidecar.common.logs import set_up_logging

@@ -18,7 +18,9 @@ _PIPE_COLUMNS = 100_000
 
 def make_console() -> Console:
     """Where results are printed: as wide as the terminal, or, into a pipe, as wide as it takes."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    # No emoji: `:name:` is text, and their list takes long to load.
+    return Console(highlight=False, emoji=False, width=width)
 
 
 def terminal_width() -> int | None:
@@ -54,26 +56,3 @@ def print_section(console: Console, title: str, lines: Iterable[str], style: str
     """The same, on ``console``."""
     for item in section(title, lines, style):
         console.print(item)
-
-
-def age(seconds: float) -> str:
-    """``3d 4h``, ``5m 10s``: the two largest units."""
-    left = max(0, int(seconds))
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if left >= size or (unit == "s" and not parts):
-            parts.append(f"{left // size}{unit}")
-            left %= size
-    return " ".join(parts[:2])
-
-
-def amount(number: int | None) -> str:
-    """``999``, ``1.2k``, ``34M``: bytes or counts at a glance; ``-`` where nobody knows."""
-    if number is None:
-        return "-"
-    size = float(number)
-    for unit in ("", "k", "M", "G"):
-        if size < 999.5:
-            return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"
-        size /= 1000
-    return f"{size:.1f}T"

@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sidecar.cli.context import load_settings
+from sidecar.cli.config import load_settings
 from sidecar.cli.grid import Grid, lay_out
 from sidecar.cli.screen import terminal_width
 from sidecar.cli.targets import Named, find_port
@@ -25,19 +25,23 @@ def sessions(config: Path | None, target: str, *, as_json: bool) -> None:
 
     Raises RuntimeAPIError if HAProxy is away, and what `find_port` raises.
     """
-    settings = load_settings(config)
-    named = find_port(settings, target)
-    with connect(settings) as client:
-        lists = client.ask_all(_LISTS)
-    found = with_ages(*(parse_port_sessions(text, named.port) for text in lists))
-    timeouts = settings.pool().by_port[named.port], settings.web.timeouts.tunnel
-    rows = [_row(item, named, *timeouts) for item in _by_age(found)]
+    named, rows = read_sessions(load_settings(config), target)
     if as_json:
         report = {"port": named.port, "route": named.route, "sessions": rows}
         json.dump(report, sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
     _show(named, rows)
+
+
+def read_sessions(settings: Settings, target: str) -> tuple[Named, list[dict[str, Any]]]:
+    """The port that ``target`` names, and its sessions, the longest first. Raises as above."""
+    named = find_port(settings, target)
+    with connect(settings) as client:
+        lists = client.ask_all(_LISTS)
+    found = with_ages(*(parse_port_sessions(text, named.port) for text in lists))
+    timeouts = settings.pool().by_port[named.port], settings.web.timeouts.tunnel
+    return named, [_row(item, named, *timeouts) for item in _by_age(found)]
 
 
 def connect(settings: Settings) -> RuntimeClient:
@@ -75,9 +79,21 @@ def _row(
 
 def _show(named: Named, rows: Sequence[Mapping[str, Any]]) -> None:
     if named.problem:
-        sys.stderr.write(f"names of Routes and pods are missing: {named.problem}\n")
-    count = f"{len(rows)} session{'s' * (len(rows) != 1)}"
-    sys.stdout.write(f"{describe(named)}: {count}\n")
+        sys.stderr.write(f"{names_are_missing(named)}\n")
+    sys.stdout.write("\n".join([*session_lines(named, rows, terminal_width()), ""]))
+
+
+def names_are_missing(named: Named) -> str:
+    """Where it has a problem."""
+    return f"names of Routes and pods are missing: {named.problem}"
+
+
+def session_lines(
+    named: Named, rows: Sequence[Mapping[str, Any]], width: int | None
+) -> Iterator[str]:
+    """What a person reads of what `read_sessions` has; no wider than ``width`` where there is
+    one."""
+    yield f"{describe(named)}: {len(rows)} session{'s' * (len(rows) != 1)}"
     if not rows:
         return
     columns = ("CLIENT", "AGE", "IDLE", "SERVER", "SLOT", "POD", "IN", "OUT")
@@ -95,7 +111,8 @@ def _show(named: Named, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     )
     table = Grid(columns, cells, frozenset(columns) - {"POD"}, (False,) * len(cells))
-    sys.stdout.write("\n".join(["", *lay_out(table, terminal_width(), all_rows=True), ""]))
+    yield ""
+    yield from lay_out(table, width, all_rows=True)
 
 
 def _count(size_bytes: int | None) -> str:

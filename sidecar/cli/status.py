@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -12,28 +12,44 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from typer import Exit
 
+from sidecar.cli.amounts import age, amount
 from sidecar.cli.columns import MEASURED, SERVERS_SHOWN, Column, fitting
-from sidecar.cli.context import load_settings
-from sidecar.cli.screen import PORT_COLOURS, age, amount, make_console, make_table, section
-from sidecar.cli.snapshot import Look, look
-from sidecar.cli.status_hosts import STATES, certificate_lines, host_notes, hosts_table
+from sidecar.cli.head import Style, head_lines
+from sidecar.cli.look import Look, look
+from sidecar.cli.screen import PORT_COLOURS, make_console, make_table, section
+from sidecar.cli.status_hosts import (
+    STATES,
+    certificate_lines,
+    host_notes,
+    hosts_table,
+    is_in_the_table,
+)
 from sidecar.model.pool import WEIGHT_MAX
+from sidecar.reporting.problems import pool_problems, row_problems
+from sidecar.reporting.reading import narrowed, report_json
 from sidecar.reporting.reports import PortReport, Report, ServerReport
-from sidecar.reporting.status import narrowed, notes, report_json
 
 _WATCH_SECONDS = 1.0
+
+_HEAD_STYLES: Mapping[Style, str] = {
+    "": "",
+    "title": "bold",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "red",
+}
 
 _POD_RANK = 1
 
 
 def status(
     config: Path | None,
+    url: str | None,
     names: Collection[str],
     *,
     namespace: str | None,
@@ -41,11 +57,10 @@ def status(
     watch: bool,
 ) -> None:
     """Print the report; exits with 3, after that, if HAProxy is away."""
-    settings = load_settings(config)
     console = make_console()
 
     def seen() -> Look:
-        found = look(settings)
+        found = look(config, url)
         return found._replace(report=narrowed(found.report, namespace, names))
 
     if as_json:
@@ -70,6 +85,8 @@ def status(
 
 def _watch(seen: Callable[[], Look], console: Console) -> None:
     """Until Ctrl-C. What does not fit on the terminal is left out, the servers first."""
+    from rich.live import Live
+
     terminal = console.is_terminal
     with Live(console=console, screen=terminal, auto_refresh=False) as live:
         while True:
@@ -102,8 +119,7 @@ def screen(
         parts += section("certificates", certificate_lines(report))
     parts += section(
         "notes",
-        [f"{item.port} {item.owner}: {note}" for item in report.ports for note in notes(item)]
-        + list(host_notes(report)),
+        [*_port_notes(report), *host_notes(report)],
         "yellow",
     )
     parts += section(
@@ -111,53 +127,28 @@ def screen(
         [f"{item.route}: {item.reason}: {item.message}" for item in report.waiting],
         "red",
     )
-    parts += section("problems", report.problems, "red")
+    pool = (found.text for found in pool_problems(report))
+    parts += section("problems", [*report.problems, *pool], "red")
     return Group(*parts)
 
 
+def _port_notes(report: Report) -> Iterator[str]:
+    """What does not go without saying, a line each."""
+    for item in report.ports:
+        for found in row_problems(item):
+            if not is_in_the_table(found, item):
+                yield f"{item.port} {item.owner}: {found.text}"
+
+
 def _head(found: Look) -> Table:
-    report = found.report
     head = Table.grid(padding=(0, 2))
     head.add_column(style="dim", no_wrap=True)
     head.add_column(overflow="fold")
-    head.add_row("router", f"[bold]{escape(report.router_name)}[/]  {_converged(found)}")
-    process = report.haproxy
-    head.add_row(
-        "HAProxy",
-        f"{process.version}, PID {process.pid}, up {age(process.uptime_seconds)},"
-        f" {process.connections} connections"
-        if process
-        else "[red]away[/]",
-    )
-    head.add_row("source", _source(report))
-    head.add_row(
-        "pool",
-        f"{report.ports_open} open, {report.ports_claimed} claimed,"
-        f" {report.ports_total - report.ports_claimed} free ports;"
-        f" {report.slots_used} used, {max(0, report.slots_total - report.slots_used)} free slots",
-    )
+    for title, pieces in head_lines(found.report, no_sidecar=found.no_sidecar):
+        # As Text: nothing in it is markup.
+        told = Text.assemble(*((text, _HEAD_STYLES[style]) for style, text in pieces))
+        head.add_row(title, told)
     return head
-
-
-def _converged(found: Look) -> str:
-    if found.no_sidecar:
-        return (
-            "[yellow]no running sidecar[/]; read from HAProxy and the source:"
-            f" {escape(found.no_sidecar)}"
-        )
-    if found.report.converged:
-        return "[green]converged[/]"
-    return f"[red]not converged[/]: {escape(found.report.unready)}"
-
-
-def _source(report: Report) -> str:
-    source = report.source
-    told = f"{source.kind} {escape(source.where)}"
-    if source.missing:
-        return f"{told}, [red]not synced yet: {escape(', '.join(source.missing))}[/]"
-    if source.changed_seconds_ago is None:
-        return told
-    return f"{told}, changed {age(source.changed_seconds_ago)} ago"
 
 
 def _table(report: Report, console: Console, *, servers: bool) -> Table:
@@ -196,7 +187,9 @@ def _columns(report: Report) -> Iterator[Column[PortReport]]:
     yield Column("STATE", 0, _port_state, _nothing)
     if len({item.pool for item in report.ports}) > 1:
         yield Column("POOL", 5, lambda item: escape(item.pool), _nothing)
-    yield Column("ROUTE", 0, lambda item: escape(item.owner), lambda item: f"  {item.address}")
+    yield Column(
+        "ROUTE", 0, lambda item: escape(item.owner), lambda item: escape(f"  {item.address}")
+    )
     yield Column("SERVERS", 0, _states, _server_state)
     if any(server.pod for server in servers):
         yield Column("POD", _POD_RANK, _nothing, lambda server: escape(server.pod or ""))
@@ -229,7 +222,7 @@ def _failed(item: PortReport | ServerReport) -> str:
 
 
 def _address_and_pod(server: ServerReport) -> str:
-    return f"  {server.address} {escape(server.pod or '')}".rstrip()
+    return escape(f"  {server.address} {server.pod or ''}".rstrip())
 
 
 def _nothing(_: object) -> str:
@@ -242,9 +235,10 @@ def _port_state(item: PortReport) -> str:
 
 
 def _states(item: PortReport) -> str:
-    """``ready 3, drain 1``."""
+    """``ready 3, drain 1``. A shared port has none of its own: its hosts do."""
     states = Counter(server.state for server in item.servers)
-    return ", ".join(f"{name} {states[name]}" for name in STATES if name in states) or "none"
+    none = "" if item.shared else "none"
+    return ", ".join(f"{name} {states[name]}" for name in STATES if name in states) or none
 
 
 def _server_state(server: ServerReport) -> str:

@@ -13,21 +13,25 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sidecar.cli.amounts import amount
 from sidecar.cli.columns import MEASURED, SERVERS_SHOWN, Column, fitting
-from sidecar.cli.screen import PORT_COLOURS, amount, make_table
+from sidecar.cli.screen import PORT_COLOURS, make_table
 from sidecar.reporting.certificate_reports import (
-    DEFAULT,
     ENDS_SOON_DAYS,
-    LOADING,
+    ENDS_VERY_SOON_DAYS,
     CertificateReport,
 )
-from sidecar.reporting.reports import HostReport, Report, ServerReport, TrafficReport
+from sidecar.reporting.problems import Problem, default_certificate_problems, row_problems
+from sidecar.reporting.reports import (
+    HostReport,
+    PortReport,
+    Report,
+    ServerReport,
+    TrafficReport,
+)
 
 #: A server's states, the best one first.
 STATES = ("ready", "down", "drain", "maint")
-
-#: A certificate that ends sooner is shown in red.
-_ENDS_VERY_SOON_DAYS = 3
 
 
 def hosts_table(report: Report, console: Console, *, servers: bool) -> Table:
@@ -50,7 +54,7 @@ def _filled(report: Report, columns: Sequence[Column[HostReport]], *, servers: b
 
 def _uncut_or_short(markup: str) -> Text:
     """Not folded into a second line."""
-    text = Text.from_markup(markup, overflow="ellipsis")
+    text = Text.from_markup(markup, emoji=False, overflow="ellipsis")
     text.no_wrap = True
     return text
 
@@ -68,6 +72,11 @@ def _columns(report: Report) -> Iterator[Column[HostReport]]:
     # A server's pod stands there: with its address, it would make all hosts' column wide.
     yield Column("ROUTE", 0, lambda item: escape(item.route), lambda it: _dim(it.pod or ""))
     yield Column("SERVERS", 0, lambda item: _servers_line(item.servers))
+    # Where it is not the same for all of a kind.
+    if len({(item.listener, item.balance) for item in report.hosts}) > len(
+        {item.listener for item in report.hosts}
+    ):
+        yield Column("BALANCE", 2, lambda item: item.balance or "")
     if any(item.certificate for item in report.hosts):
         yield Column("CERT", 0, lambda item: _validity(item.certificate))
     if any(item.traffic for item in report.hosts):
@@ -102,7 +111,7 @@ def _validity(item: CertificateReport | None) -> str:
         return "default"
     if days < 0:
         return "[red]expired[/]"
-    if days < _ENDS_VERY_SOON_DAYS:
+    if days < ENDS_VERY_SOON_DAYS:
         return f"[red]{days}d[/]"
     return f"[yellow]{days}d[/]" if days < ENDS_SOON_DAYS else f"{days}d"
 
@@ -123,34 +132,31 @@ def _milliseconds(item: HostReport) -> str:
     return "-" if found is None else str(found)
 
 
+def is_in_the_table(found: Problem, item: PortReport | HostReport) -> bool:
+    """Servers' states have columns of their own; why there are none has not."""
+    return found.group == "down" or (found.group == "closed" and not item.message)
+
+
 def host_notes(report: Report) -> Iterator[str]:
     """What does not go without saying, a line each."""
     said: set[str] = set()
     for item in report.hosts:
-        for note in _notes(item):
-            yield f"{item.title} {item.route}: {note}"
-        found = item.certificate
-        if found is None or item.host in said:
-            continue
-        # Its paths have the same one.
-        said.add(item.host)
-        if found.served is False and (not found.failure or found.failure != item.message):
-            why = found.failure or LOADING
-            yield f"{item.host}: its clients are not shown its certificate: {why}"
-        if found.ending and not found.is_default:
-            yield f"{item.host}: its certificate {found.ending}: {found.title}"
-    default = report.default_certificate
-    if default and default.ending:
-        yield f"the {DEFAULT} {default.ending}: {default.title}"
-
-
-def _notes(item: HostReport) -> Iterator[str]:
-    if item.failure:
-        yield item.failure
-    if item.message:
-        yield item.message
-    if item.left_out:
-        yield f"{item.left_out} endpoints skipped; see limits.max_servers and web.slots"
+        certificate = item.certificate
+        for found in row_problems(item):
+            if found.group != "certificate":
+                if not is_in_the_table(found, item):
+                    yield f"{item.title} {item.route}: {found.text}"
+            # Its paths have the same one; and its Route's message may be about it.
+            elif certificate and item.host not in said:
+                said.add(item.host)
+                title = f": {certificate.title}" if certificate.ending else ""
+                if certificate.served is not False:
+                    yield f"{item.host}: {found.text}{title}"
+                elif not item.message or certificate.failure != item.message:
+                    yield f"{item.host}: {found.text}"
+    for found in default_certificate_problems(report):
+        if report.default_certificate:
+            yield f"{found.text}: {report.default_certificate.title}"
 
 
 def certificate_lines(report: Report) -> Iterator[str]:

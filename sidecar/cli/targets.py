@@ -5,10 +5,10 @@ still be named by its number.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sidecar.cli.snapshot import look
+from sidecar.cli.snapshot import look_by
 from sidecar.common.errors import SidecarError, UsageError
 from sidecar.common.text import shown
 from sidecar.model.pool import format_ports
@@ -24,14 +24,15 @@ class NoPortError(SidecarError):
 class Named:
     """A port of the pool. ``route``: ``namespace/name`` of its owner, if there is one.
 
-    ``pods``: ``ip:port`` of a server -> the pod there. ``problem``: why Route and pods are not
-    known; "" if they are.
+    ``pods``: ``ip:port`` of a server -> the pod there. ``former``: of those that HAProxy has, but
+    no Route that has the port now. ``problem``: why Route and pods are not known; "" if they are.
     """
 
     port: int
     route: str | None
     pods: Mapping[str, str]
     problem: str
+    former: Collection[str] = frozenset()
 
 
 def find_port(settings: Settings, text: str) -> Named:
@@ -45,10 +46,10 @@ def find_port(settings: Settings, text: str) -> Named:
     namespace, slash, name = text.partition("/")
     if not (slash and namespace and name):
         raise UsageError(f"{shown(text)} is neither a port, like 13306, nor NAMESPACE/ROUTE")
-    report = look(settings).report
+    report = look_by(settings).report
     for item in report.ports:
         if item.route == text:
-            return Named(item.port, text, _pods(item), "")
+            return Named(item.port, text, _pods(item), "", _former([item]))
     for host in report.hosts:
         if host.route == text:
             raise NoPortError(
@@ -70,29 +71,32 @@ def _by_number(settings: Settings, port: int) -> Named:
     if port not in pool:
         raise UsageError(f"port {port} is in no pool; available ports: {format_ports(pool.ports)}")
     try:
-        report = look(settings).report
+        report = look_by(settings).report
     except SidecarError as exc:
         return Named(port, None, {}, str(exc))
     found = next((item for item in report.ports if item.port == port), None)
-    shared = {
-        address: pod
-        for item in report.hosts
-        if item.port == port
-        for address, pod in _pods(item).items()
-    }
+    hosts = [item for item in report.hosts if item.port == port]
+    shared = {address: pod for item in hosts for address, pod in _pods(item).items()}
     if found is None:
-        return Named(port, None, shared, "")
-    return Named(port, found.route, shared | _pods(found), "")
+        return Named(port, None, shared, "", _former(hosts))
+    return Named(port, found.route, shared | _pods(found), "", _former([*hosts, found]))
 
 
 def _pods(item: PortReport | HostReport) -> dict[str, str]:
     return {server.address: server.pod for server in item.servers if server.pod}
 
 
+def _former(items: Sequence[PortReport | HostReport]) -> frozenset[str]:
+    """The addresses of servers that nobody of these has any more."""
+    servers = [server for item in items for server in item.servers]
+    ours = {server.address for server in servers if server.service is not None}
+    return frozenset(server.address for server in servers) - ours
+
+
 def all_pods(settings: Settings) -> dict[tuple[int, str], str]:
     """(port, ``ip:port`` of a server) -> the pod there. Raises SourceError, SettingsError."""
     return {
         (item.port, address): pod
-        for item in look(settings).report.ports
+        for item in look_by(settings).report.ports
         for address, pod in _pods(item).items()
     }

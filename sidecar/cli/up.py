@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from sidecar.cli.context import load_settings, make_source
+from sidecar.cli.config import load_settings
+from sidecar.cli.context import make_source
 from sidecar.cli.render import describe_pool, write_files
 from sidecar.cli.reporting import make_reporter
 from sidecar.cli.signals import Signals

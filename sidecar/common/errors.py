@@ -59,14 +59,6 @@ class HAProxyError(SidecarError):
     exit_code = 3
 
 
-class PoolMismatchError(HAProxyError):
-    """HAProxy's frontends, backends or servers are not those of the settings' pool."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(problems))
-
-
 class BusyError(SidecarError):
     """The running sidecar has no time for a question now."""
 

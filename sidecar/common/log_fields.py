@@ -3,7 +3,7 @@
 
 def about(**fields: object) -> dict[str, dict[str, object]]:
     """For ``extra`` of a log record. The same thing has the same name everywhere: ``port``,
-    ``route`` (namespace/name), ``server``, ``namespace``, ``reason``, ``held`` (ports), ``pid`` and
-    ``version`` of HAProxy.
+    ``backend``, ``route`` (namespace/name), ``server``, ``namespace``, ``reason``, ``held``
+    (ports), ``pid`` and ``version`` of HAProxy.
     """
     return {"about": fields}

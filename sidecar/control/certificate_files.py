@@ -40,6 +40,8 @@ class CertificateFiles:
         # as far as this process knows
         self._written: dict[str, Pem] = {}
         self._list: str | None = None
+        # the lines of that, where all is saved
+        self._lines: dict[ListEntry, str] | None = None
         self._problem = ""
 
     def save(self, entries: Iterable[ListEntry], served: Mapping[str, Pem | Stored]) -> bool:
@@ -47,18 +49,47 @@ class CertificateFiles:
         what these have, and of the default certificate; or what HAProxy shows of it, where only
         the file can still have it. An entry whose file cannot be written is left out. Whether all
         is saved."""
+        self._lines = None
         if not self._has_folder():
             return False
         saved = {name for name, content in served.items() if self._save(name, content)}
-        lines = [(entry, entry.certificate in saved) for entry in entries]
-        text = "".join(f"{entry.line}\n" for entry, is_saved in lines if is_saved)
-        if text != self._list:
-            self._list = text if self._list_file.write(text) else None
-        if self._list is None:
+        named = list(entries)
+        lines = {entry: f"{entry.line}\n" for entry in named if entry.certificate in saved}
+        if not self._save_list(lines):
             return False
         # Only now: until then the former list had them.
         self._remove_others(saved)
-        return len(saved) == len(served) and all(is_saved for _, is_saved in lines)
+        if len(saved) == len(served) and all(entry in lines for entry in named):
+            self._lines = lines
+        return self._lines is not None
+
+    def change(
+        self,
+        added: Iterable[ListEntry],
+        removed: Iterable[ListEntry],
+        served: Mapping[str, Pem],
+        gone: Iterable[str],
+    ) -> bool:
+        """The same, of these entries alone, where all was saved. ``served``: what those have that
+        were ``added``. ``gone``: the certificates that no entry has any more."""
+        lines, self._lines = self._lines, None
+        if lines is None or not all(self._save(*item) for item in served.items()):
+            return False
+        for entry in removed:
+            lines.pop(entry, None)
+        lines.update((entry, f"{entry.line}\n") for entry in added)
+        if not self._save_list(lines):
+            return False
+        for name in gone:
+            self._remove(name)
+        self._lines = lines
+        return True
+
+    def _save_list(self, lines: Mapping[ListEntry, str]) -> bool:
+        text = "".join(lines.values())
+        if text != self._list:
+            self._list = text if self._list_file.write(text) else None
+        return self._list is not None
 
     def _save(self, name: str, content: Pem | Stored) -> bool:
         written = self._written.get(name) or read_saved(Path(name))
@@ -80,10 +111,13 @@ class CertificateFiles:
             is_ours = name.endswith(".pem") or self._partial.fullmatch(name)
             path = f"{self._folder}/{name}"
             if is_ours and path not in stays:
-                self._written.pop(path, None)
-                self._files.pop(path, None)
-                with contextlib.suppress(OSError):  # tried again with the next change
-                    Path(path).unlink()
+                self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        self._written.pop(path, None)
+        self._files.pop(path, None)
+        with contextlib.suppress(OSError):  # tried again with the next save of all
+            Path(path).unlink()
 
     def _has_folder(self) -> bool:
         """Make it, if need be. The group's bit stays: in a pod, files get the volume's group by

@@ -17,7 +17,7 @@ from sidecar.common.errors import CommandRefusedError
 from sidecar.common.metrics import Metrics
 from sidecar.control.certificate_files import read_saved
 from sidecar.control.certificate_times import CertificateTimes
-from sidecar.control.certificate_writer import CertificateWriter
+from sidecar.control.certificate_writer import CertificateWriter, Written
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
 from sidecar.haproxy.pem import Pem
@@ -74,15 +74,17 @@ class CertificateKeeper:
         saved_default: WatchedCertificate | None = None,
         metrics: Metrics | None = None,
         is_default_fixed: Callable[[], bool] = lambda: False,
+        http2: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
         self._certificates = certificates
-        self._folder = folder
+        self._folder = str(folder)
         self._strays = strays
         self._resync_seconds = resync_seconds
         self._default = default
         self._is_default_fixed = is_default_fixed
+        self._own_options = _HTTP_2 if http2 else ""
         #: What is wrong with the default certificate, or "".
         self.default_problem = ""
         self._saved_default = saved_default
@@ -100,7 +102,7 @@ class CertificateKeeper:
         self._kept: AbstractSet[str] = frozenset()
         self._changes = -1
         # host -> the name of what its clients are shown
-        self._served: Mapping[str, str] = {}
+        self._served: dict[str, str] = {}
         self._look_at = float("-inf")
         self._retry_seconds = _RETRY_SECONDS
         self._said: Mapping[str, str] = {}
@@ -124,17 +126,63 @@ class CertificateKeeper:
         now, changes = self._clock(), self._certificates.changes
         # Of a HAProxy that was replaced nothing is known.
         fully = now >= self._look_at or not self._certificates.is_known
-        is_due = fully or changes != self._changes
-        if self._default and self._default[1].look():
-            is_due = True
-        if not is_due and not self._kept:
+        renews = self._default is not None and self._default[1].look()
+        if fully and self._certificates.is_known and self._writer.confirm():
+            fully = False
+            self._plan_next(now, fails=False)
+        if not fully and not renews and changes == self._changes and not self._kept:
             return None
+        changed = self._certificates.take_changed() | self._kept
+        shown = None if fully or renews else self._change(changed)
+        if shown is None:
+            shown = self._write(fully=fully)
+        self._changes = changes
+        return shown
+
+    def _change(self, patterns: AbstractSet[str]) -> Shown | None:
+        """Do what is due for these hosts; None: all must be looked at."""
+        found = ((pattern, self._certificates.wanted_of(pattern)) for pattern in patterns)
+        wanted = {pattern: item for pattern, item in found if item}
+        names = {pattern: item.certificate.name for pattern, item in wanted.items()}
+        self.times.want(names, patterns)
+        entries, pems, failures = self._make(wanted)
+        kept = self._keep(entries, pems, patterns)
+        if failures:
+            return None
+        changes = {pattern: entries.get(pattern) for pattern in patterns}
+        written = self._writer.change(changes, pems)
+        if written is None:
+            return None
+        for pattern, entry in changes.items():
+            if entry:
+                self._entries[pattern] = entry
+            else:
+                self._entries.pop(pattern, None)
+        self._pems |= pems
+        # A key is kept for no longer than it is of use.
+        for name in written.deleted:
+            self._pems.pop(name, None)
+            self._checked.pop(name, None)
+        self._kept = kept
+        served = dict(self._served)
+        for pattern in patterns:
+            served.pop(pattern, None)
+        served |= {pattern: Path(name).stem for pattern, name in written.served.items()}
+        if not written.saved:
+            self._plan_next(self._clock(), fails=True)
+        return self._serve(served, {}, written, wanted, patterns)
+
+    def _write(self, *, fully: bool) -> Shown:
+        """Do what is due for all hosts."""
+        now = self._clock()
         wanted, first = self._certificates.wanted, self.begins
         self.times.want({pattern: item.certificate.name for pattern, item in wanted.items()})
+        names = {self._file(item.certificate) for item in wanted.values()}
+        self._checked = {name: found for name, found in self._checked.items() if name in names}
         entries, pems, failures = self._make(wanted)
-        kept: AbstractSet[str] = frozenset() if first else self._keep(entries, pems)
-        if not is_due and kept == self._kept:
-            return None
+        kept: AbstractSet[str] = frozenset()
+        if not first:
+            kept = self._keep(entries, pems, entries.keys() | self._entries.keys())
         entries = with_exclusions(entries)
         fixed = self._fixed_default()
         if self._default and (certificate := self._default[1].value) and fixed is None:
@@ -145,10 +193,8 @@ class CertificateKeeper:
             self._say(dict.fromkeys(wanted, f"{exc}; {_OTHER_CONFIG}"))
             self._judge_default(f"{exc}; {_OTHER_CONFIG}")
             self._plan_next(now, fails=True)
-            self._changes = changes
             return Shown({}, self._said)
-        self._changes, self._entries, self._pems = changes, entries, pems
-        self._kept = kept
+        self._entries, self._pems, self._kept = entries, pems, kept
         failures |= {
             pattern: str(written.failures[entry.certificate])
             for pattern, entry in entries.items()
@@ -156,15 +202,30 @@ class CertificateKeeper:
         }
         failures = {**written.foreign, **failures}
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
-        self._say(failures)
-        self._tell(served, wanted)
-        loaded = {Path(name).stem for name in written.loaded}
-        self.times.serve(served, loaded, first=first)
-        self.times.tried(len(loaded), len(written.refused))
+        shown = self._serve(served, failures, written, wanted, first=first)
         refused = written.failures.get(str(self._default[0])) if self._default else None
         self._judge_default(str(refused or fixed or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
-        return Shown(served, failures)
+        return shown
+
+    def _serve(
+        self,
+        served: dict[str, str],
+        failures: Mapping[str, str],
+        written: Written,
+        wanted: Mapping[str, HostCertificate],
+        patterns: AbstractSet[str] | None = None,
+        *,
+        first: bool = False,
+    ) -> Shown:
+        """Say and count what clients are shown now. ``patterns``: of which hosts something is new;
+        None: of all."""
+        self._say(failures)
+        self._tell(served, wanted, patterns)
+        loaded = {Path(name).stem for name in written.loaded}
+        self.times.serve(served, loaded, patterns, first=first)
+        self.times.tried(len(loaded), len(written.refused))
+        return Shown(served, failures, patterns)
 
     def prospect(self) -> Prospect:
         """What `step` would do, of one who knows nothing yet; does nothing of it. Raises
@@ -221,11 +282,17 @@ class CertificateKeeper:
         """In how many to step again, if nothing happens before."""
         return max(0.0, self._look_at - self._clock())
 
-    def _keep(self, entries: dict[str, WantedEntry], pems: dict[str, bytes]) -> AbstractSet[str]:
-        """Let ``entries`` be what they were, for hosts that it is too soon for; which these are."""
+    def _keep(
+        self,
+        entries: dict[str, WantedEntry],
+        pems: dict[str, bytes],
+        patterns: AbstractSet[str],
+    ) -> AbstractSet[str]:
+        """Let ``entries`` of ``patterns`` be what they were, for hosts that it is too soon for;
+        which these are."""
         changing = {
             pattern
-            for pattern in entries.keys() | self._entries.keys()
+            for pattern in patterns
             if _own(entries.get(pattern)) != _own(self._entries.get(pattern))
         }
         kept = self._strays(changing) if changing else frozenset[str]()
@@ -272,14 +339,20 @@ class CertificateKeeper:
                 log.error("host %s: %s; retrying until it succeeds", pattern, problem)
         self._said = failures
 
-    def _tell(self, served: Mapping[str, str], wanted: Mapping[str, HostCertificate]) -> None:
+    def _tell(
+        self,
+        served: dict[str, str],
+        wanted: Mapping[str, HostCertificate],
+        patterns: AbstractSet[str] | None,
+    ) -> None:
         """What is new of what clients are shown."""
-        for pattern, name in served.items():
+        for pattern in served.keys() | self._served.keys() if patterns is None else patterns:
+            name, before = served.get(pattern), self._served.get(pattern)
             certificate = wanted[pattern].certificate if pattern in wanted else None
-            if certificate and certificate.name == name != self._served.get(pattern):
+            if certificate and certificate.name == name != before:
                 log.info("host %s: serves the certificate of %s", pattern, certificate.title)
-        for pattern in self._served.keys() - served.keys():
-            log.info("host %s: has no certificate of its own any more", pattern)
+            if before and not name:
+                log.info("host %s: has no certificate of its own any more", pattern)
         self._served = served
 
     def _make(
@@ -291,7 +364,7 @@ class CertificateKeeper:
         failures: dict[str, str] = {}
         checked: dict[str, str | None] = {}
         for pattern, (certificate, own) in wanted.items():
-            name = str(self._folder / f"{certificate.name}.pem")
+            name = self._file(certificate)
             if name not in self._checked and not Path(name).exists():
                 checked[name] = python_loads(certificate)
             else:
@@ -302,13 +375,16 @@ class CertificateKeeper:
                     entries[pattern] = former
                     pems[former.certificate] = self._pems[former.certificate]
                 continue
-            options = _HTTP_2 if own else ""
+            options = self._own_options if own else ""
             entries[pattern] = WantedEntry(name, options, certificate.algorithm)
             pems[name] = certificate.pem
         bad = {name for name, problem in checked.items() if problem}
         self.times.tried(0, len(bad - self._checked.keys()))
-        self._checked = checked
+        self._checked |= checked
         return entries, pems, failures
+
+    def _file(self, certificate: ServerCertificate) -> str:
+        return f"{self._folder}/{certificate.name}.pem"
 
 
 def _own(entry: WantedEntry | None) -> WantedEntry | None:

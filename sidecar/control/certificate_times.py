@@ -20,8 +20,8 @@ class CertificateTimes:
         self._clock = clock
         # when the first change was picked up that no step has taken yet
         self._picked_up_at: float | None = None
-        self._wanted: Mapping[str, str] = {}
-        self._served: Mapping[str, str] = {}
+        self._wanted: dict[str, str] = {}
+        self._served: dict[str, str] = {}
         # host -> when it was picked up that it is to have another one, which is not served yet
         self._awaited: dict[str, float] = {}
 
@@ -30,38 +30,50 @@ class CertificateTimes:
         if self._picked_up_at is None:
             self._picked_up_at = self._clock()
 
-    def want(self, wanted: Mapping[str, str]) -> None:
-        """Hosts are to have these, from this step on."""
+    def want(self, wanted: Mapping[str, str], patterns: Collection[str] | None = None) -> None:
+        """Hosts are to have these, from this step on. ``patterns``: those of which that is new;
+        None: all."""
         began = self._clock() if self._picked_up_at is None else self._picked_up_at
         self._picked_up_at = None
-        for pattern, _ in wanted.items() - self._wanted.items():
-            self._awaited[pattern] = began
-        for pattern in self._awaited.keys() - wanted.keys():
-            del self._awaited[pattern]
-        self._wanted = wanted
+        for pattern in {*self._wanted, *wanted} if patterns is None else patterns:
+            name = wanted.get(pattern)
+            if name is None:
+                self._awaited.pop(pattern, None)
+                self._wanted.pop(pattern, None)
+            elif self._wanted.get(pattern) != name:
+                self._awaited[pattern] = began
+                self._wanted[pattern] = name
 
-    def serve(self, served: Mapping[str, str], loaded: Collection[str], *, first: bool) -> None:
+    def serve(
+        self,
+        served: Mapping[str, str],
+        loaded: Collection[str],
+        patterns: Collection[str] | None = None,
+        *,
+        first: bool,
+    ) -> None:
         """HAProxy was looked at, and serves these; of them it has ``loaded`` some only now.
-        ``first``: nothing was known of it before, so the others have been there."""
+        ``patterns``: see `want`. ``first``: nothing was known of it before, so the others have been
+        there."""
         now = self._clock()
         if first:
             self.since.clear()
-        for pattern, name in served.items():
-            is_new = self._served.get(pattern) != name
-            if is_new and (name in loaded or not first):
+        for pattern in {*self._served, *served} if patterns is None else patterns:
+            name, before = served.get(pattern), self._served.pop(pattern, None)
+            if name is None:
+                self.since.pop(pattern, None)
+                if before and not first:
+                    self._metrics.certificates_changed.inc()
+                continue
+            self._served[pattern] = name
+            if before != name and (name in loaded or not first):
                 self._metrics.certificates_changed.inc()
-            if is_new or pattern not in self.since:
+            if before != name or pattern not in self.since:
                 self.since[pattern] = now
             if self._wanted.get(pattern) == name and pattern in self._awaited:
                 began = self._awaited.pop(pattern)
                 if name in loaded or not first:
                     self._metrics.certificate_served_seconds.observe(now - began)
-        for pattern in self.since.keys() - served.keys():
-            del self.since[pattern]
-        if not first:
-            gone = len(self._served.keys() - served.keys())
-            self._metrics.certificates_changed.inc(gone)
-        self._served = served
 
     def tried(self, loaded: int, refused: int) -> None:
         """HAProxy was given certificates."""

@@ -1,16 +1,14 @@
 """Makes HAProxy have the certificates that are wanted, as `sidecar.planning.certificates` plans.
 
 Owns HAProxy's only transaction: each certificate is set and committed in one exchange, and
-whatever transaction is open otherwise is aborted, because with one in the way none of ours would
-work, and on 2.6 ours would become part of it. What HAProxy replies decides nothing but what is
-tried again: a filter is served once HAProxy *shows* it. An entry has no CA file, so that it cannot
-be committed in turns with one (haproxy #3165): see `sidecar.haproxy.certificates`.
+whatever transaction is open otherwise is aborted, since on 2.6 ours would become part of it. What
+HAProxy replies decides nothing but what is tried again: a filter is served once HAProxy *shows* it,
+or for a change of few, shows that the new certificate is used. An entry has no CA file, so that it
+cannot be committed in turns with one (haproxy #3165): see `sidecar.haproxy.certificates`.
 
 Errors name the certificate and HAProxy's words, never its content.
 """
 
-import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +22,14 @@ from sidecar.common.errors import (
 )
 from sidecar.common.text import one_line
 from sidecar.control.certificate_files import CertificateFiles
+from sidecar.control.certificate_looks import IN_TURN, CertificateLooks
 from sidecar.haproxy.certificates import (
     Abort,
     AddListEntry,
     Commit,
     Delete,
     DeleteListEntry,
+    ListEntry,
     New,
     Set,
     ShownEntry,
@@ -37,20 +37,13 @@ from sidecar.haproxy.certificates import (
     checked_name,
     is_ended,
     is_in_the_way,
-    is_locked,
-    parse_entries,
-    parse_names,
-    parse_stored,
     show,
-    show_entries,
-    show_names,
 )
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Outcome, Request
 from sidecar.haproxy.pem import Pem
+from sidecar.planning.certificate_part import KnownList
 from sidecar.planning.certificates import (
-    UNUSED,
-    USED,
     Observed,
     Steps,
     Wanted,
@@ -61,8 +54,6 @@ from sidecar.planning.certificates import (
     served,
 )
 
-log = logging.getLogger(__name__)
-
 #: How often a step is tried before it is given up until the next time: another client of HAProxy
 #: may be using the transaction.
 _TRIES = 5
@@ -70,9 +61,8 @@ _TRIES = 5
 #: More rounds than any change needs, however often its steps are tried: to load, add and remove.
 _ROUNDS_MAX = 4 * _TRIES
 
-#: How long another connection's commit may take: 10,000 entries take HAProxy a second.
-_LOCKED_SECONDS = 5.0
-_PAUSE_SECONDS = 0.005
+#: To load and add, to remove and delete, and to see that nothing is left.
+_ROUNDS_OF_A_CHANGE = 3
 
 #: Of HAProxy's words in an error.
 _WORDS_MAX = 200
@@ -84,7 +74,8 @@ class Written:
     absent where it has none, or in doubt. ``failures``: certificate -> why it is not as wanted.
     ``foreign``: filter -> what others have for it in our list, so that it is not served.
     ``saved``: whether files have it all. ``loaded``, ``refused``: the certificates that HAProxy
-    took in this call, and those that it refused, or an entry of which."""
+    took in this call, and those that it refused, or an entry of which. ``deleted``: those that
+    neither it nor any file has any more, as far as this call took them away."""
 
     served: Mapping[str, str]
     failures: Mapping[str, SidecarError]
@@ -92,6 +83,7 @@ class Written:
     saved: bool
     loaded: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    deleted: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -118,8 +110,8 @@ class _Attempt:
 class CertificateWriter:
     """Over ``client``, for the crt-list ``list_file`` and certificates in ``folder``, as
     haproxy.cfg has them; ``default``: the one of the bind itself, None: somebody else's.
-    ``forgets_use``: whether HAProxy shows certificates as unused that an entry has. For the loop's
-    thread: nothing else may change certificates over another client."""
+    ``forgets_use``, ``in_turn``: see `CertificateLooks`. For the loop's thread: nothing else may
+    change certificates over another client."""
 
     def __init__(
         self,
@@ -129,19 +121,21 @@ class CertificateWriter:
         default: Path | None = None,
         *,
         forgets_use: Callable[[], bool] = lambda: False,
+        in_turn: int = IN_TURN,
     ) -> None:
         self._client = client
-        self._forgets_use = forgets_use
         self._list_file = checked_name(str(list_file))
         self._folder = str(folder)
         self._default = None if default is None else checked_name(str(default))
         self._files = CertificateFiles(folder, list_file, default)
         # name -> what it was made of, and that
         self._pems: dict[str, tuple[bytes, Pem]] = {}
-        # as last shown, by the connection of that number; None: not to be trusted
-        self._stored: dict[str, Stored] = {}
+        self._looks = CertificateLooks(client, self._list_file, forgets_use, in_turn)
+        # as last shown; None: not to be trusted
         self._observed: Observed | None = None
-        self._connection = 0
+        # the same, and what was wanted then, where HAProxy has it all; with the changes since
+        self._known: KnownList | None = None
+        self._wanted: dict[str, WantedEntry] = {}
 
     def write(
         self,
@@ -161,23 +155,26 @@ class CertificateWriter:
         for name in {item.certificate for item in entries.values()} - pems.keys():
             problem = f"certificate {name}: an entry names it, and its content is not given"
             attempt.fail(name, name, LocalProtocolError(problem))
-        identities = {name: pem.identity for name, pem in contents.items()}
-        wanted = Wanted(self._folder, entries, identities, self._default)
-        if fully or not self._client.connected or self._client.connections != self._connection:
-            self._stored.clear()
+        wanted = self._want(entries, contents)
+        self._known = None
+        if fully or not self._looks.are_current:
+            self._looks.stored.clear()
             self._observed = None
-        observed = self._observed or self._look(wanted, aborts=True)
+        observed = self._observed or self._looks.look(wanted, aborts=True)
         self._observed = None
         for _ in range(_ROUNDS_MAX):
             steps = plan(wanted, observed, attempt.refused)
             if not steps:
                 break
-            observed = self._carry_out(steps, wanted, contents, attempt)
+            overview, failed = self._carry_out(steps, contents, attempt, self._looks.overview)
+            observed = self._looks.seen(wanted, overview, aborts=failed)
             attempt.count(steps)
         self._observed = observed
         saved = self._save(wanted, observed, contents)
         failures = _failures(wanted, observed, attempt)
         others = self._others(wanted, observed)
+        if saved and not failures and not others:
+            self._known, self._wanted = KnownList(observed.entries), dict(entries)
         return Written(
             served(wanted, observed),
             failures,
@@ -186,6 +183,67 @@ class CertificateWriter:
             frozenset(attempt.loaded - failures.keys()),
             frozenset(failures.keys() & attempt.failures.keys() & set(wanted.names)),
         )
+
+    def confirm(self) -> bool:
+        """Whether HAProxy is as it was left, as far as a look at all entries and some certificates
+        shows; where it was left unfinished it is not. Raises as `write` does."""
+        known = self._known
+        return known is not None and self._looks.are_current and self._looks.confirm(known.lines)
+
+    def change(
+        self, entries: Mapping[str, WantedEntry | None], pems: Mapping[str, bytes]
+    ) -> Written | None:
+        """`write` for these filters alone, None for one that nobody wants any more, at the cost of
+        what changes. None: it is not as simple as that, and `write` is to find out how it is.
+        Raises as that does."""
+        known, self._known, self._observed = self._known, None, None
+        if known is None or not self._looks.are_current:
+            return None
+        self._wanted |= {name: entry for name, entry in entries.items() if entry}
+        for name in [name for name, entry in entries.items() if entry is None]:
+            self._wanted.pop(name, None)
+        attempt = _Attempt()
+        self._pems |= self._made(pems, attempt)
+        added, deleted = list[ListEntry](), list[str]()
+        removed = list[ListEntry]()
+        for _ in range(_ROUNDS_OF_A_CHANGE):
+            part = known.part(entries, self._wanted)
+            if part is None or attempt.failures:
+                return None
+            inside = {name: self._wanted[name] for name in part.filters if name in self._wanted}
+            used = {item.certificate for item in inside.values()}
+            contents = {name: self._pems[name][1] for name in used}
+            wanted = self._want(inside, contents)
+            if not all(wanted.is_ours(item.entry.certificate) for item in part.entries):
+                return None
+            used.update(item.entry.certificate for item in part.entries)
+            stored = self._looks.stored
+            observed = Observed(part.entries, {name: stored[name] for name in used & stored.keys()})
+            steps = plan(wanted, observed)
+            if not steps:
+                break
+            self._carry_out(steps, contents, attempt)
+            known.change(steps.add, steps.remove)
+            added += steps.add
+            removed += [item.entry for item in steps.remove]
+            deleted += steps.delete
+        else:
+            return None
+        if _failures(wanted, observed, attempt):
+            return None
+        content = {entry.certificate: contents[entry.certificate] for entry in added}
+        saved = self._files.change(added, removed, content, deleted)
+        if saved:
+            self._known = known
+        for name in deleted:
+            self._pems.pop(name, None)
+        shown = served(wanted, observed)
+        loaded = frozenset(attempt.loaded)
+        return Written(shown, {}, {}, saved, loaded, deleted=frozenset(deleted))
+
+    def _want(self, entries: Mapping[str, WantedEntry], contents: Mapping[str, Pem]) -> Wanted:
+        identities = {name: pem.identity for name, pem in contents.items()}
+        return Wanted(self._folder, entries, identities, self._default)
 
     def _others(self, wanted: Wanted, observed: Observed) -> dict[str, str]:
         return {name: self._told(item) for name, item in foreign(wanted, observed).items()}
@@ -204,13 +262,15 @@ class CertificateWriter:
     ) -> tuple[Wanted, Observed, Mapping[str, str]]:
         """What `write` would begin with, and `Written.foreign`; changes nothing. Raises as `write`
         does."""
-        contents = self._contents(pems, _Attempt())
-        identities = {name: pem.identity for name, pem in contents.items()}
-        wanted = Wanted(self._folder, entries, identities, self._default)
-        observed = self._look(wanted)
+        wanted = self._want(entries, self._contents(pems, _Attempt()))
+        observed = self._looks.look(wanted)
         return wanted, observed, self._others(wanted, observed)
 
     def _contents(self, pems: Mapping[str, bytes], attempt: _Attempt) -> dict[str, Pem]:
+        self._pems = self._made(pems, attempt)
+        return {name: pem for name, (_, pem) in self._pems.items()}
+
+    def _made(self, pems: Mapping[str, bytes], attempt: _Attempt) -> dict[str, tuple[bytes, Pem]]:
         made: dict[str, tuple[bytes, Pem]] = {}
         for name, pem in pems.items():
             before = self._pems.get(name)
@@ -219,8 +279,7 @@ class CertificateWriter:
                 made[name] = before if before and before[0] == pem else (pem, Pem.of(name, pem))
             except LocalProtocolError as exc:
                 attempt.fail(name, name, exc)
-        self._pems = made
-        return {name: pem for name, (_, pem) in made.items()}
+        return made
 
     def _check(self, name: str) -> None:
         checked_name(name)
@@ -230,68 +289,17 @@ class CertificateWriter:
                 f"certificate {name}: its file must be in {self._folder} and end in .pem"
             )
 
-    # -- looking -----------------------------------------------------------------------------------
-
-    @property
-    def _overview(self) -> tuple[str, str]:
-        return show_names("cert"), show_entries(self._list_file)
-
-    def _look(self, wanted: Wanted, *, aborts: bool = False) -> Observed:
-        """Ask only for certificates that are not known. ``aborts``: a transaction that is open."""
-        return self._seen(wanted, self._ask(self._overview), aborts=aborts)
-
-    def _seen(self, wanted: Wanted, overview: Sequence[str], *, aborts: bool) -> Observed:
-        """What HAProxy has, of its answers."""
-        names, listed = overview
-        self._connection = self._client.connections
-        found, entries = parse_names(names), parse_entries(listed)
-        if entries is None:
-            raise CommandRefusedError(self._overview[1], listed)
-        if aborts and found.open is not None:
-            self._abort(found.open)
-        relevant = set(wanted.names)
-        ours = [name for name in found.names if name in relevant or wanted.is_ours(name)]
-        self._stored = {name: self._stored[name] for name in ours if name in self._stored}
-        unknown = [name for name in ours if name not in self._stored]
-        answers = self._ask([show("cert", name) for name in unknown])
-        for name, answer in zip(unknown, answers, strict=True):
-            if stored := parse_stored(answer):
-                self._stored[name] = stored
-        there = {name: self._stored[name] for name in ours if name in self._stored}
-        if self._forgets_use():
-            used = {entry.certificate for entry, _ in entries} | {self._default}
-            for name in there.keys() & used:
-                if there[name].status == UNUSED:
-                    there[name] = there[name]._replace(status=USED)
-        return Observed(entries, there)
-
-    def _ask(self, questions: Sequence[str]) -> list[str]:
-        return self._unlocked(questions, self._client.ask_all(questions) if questions else [])
-
-    def _unlocked(self, questions: Sequence[str], answers: list[str]) -> list[str]:
-        """Ask again, while another connection keeps HAProxy from answering."""
-        deadline = time.monotonic() + _LOCKED_SECONDS
-        while True:
-            pairs = zip(questions, answers, strict=True)
-            locked = next((pair for pair in pairs if is_locked(pair[1])), None)
-            if locked is None:
-                return answers
-            if time.monotonic() > deadline:
-                raise CommandRefusedError(*locked)
-            time.sleep(_PAUSE_SECONDS)
-            answers = self._client.ask_all(questions)
-
-    def _abort(self, name: str) -> None:
-        (outcome,) = self._client.apply([Abort("cert", name)])
-        if isinstance(outcome, str):
-            log.warning("aborted a transaction of HAProxy for certificate %s, left open", name)
-
     # -- changing ----------------------------------------------------------------------------------
 
     def _carry_out(
-        self, steps: Steps, wanted: Wanted, contents: Mapping[str, Pem], attempt: _Attempt
-    ) -> Observed:
-        """And what HAProxy has then, in one exchange: clients wait for it."""
+        self,
+        steps: Steps,
+        contents: Mapping[str, Pem],
+        attempt: _Attempt,
+        further: Sequence[str] = (),
+    ) -> tuple[list[str], bool]:
+        """And look at the certificates, and ask ``further`` questions, in one exchange: clients
+        wait for it. The answers to these, and whether one could not be loaded."""
         loads = [request for name in steps.load for request in _load(name, contents[name])]
         # each with what is not tried again if it is refused, and its certificate
         changes: list[tuple[Hashable, str, Request]] = [
@@ -302,7 +310,7 @@ class CertificateWriter:
             changes.append((item, name, DeleteListEntry(self._list_file, name, number)))
         changes += [(name, name, Delete("cert", name)) for name in steps.delete]
         touched = dict.fromkeys([*steps.load, *(name for _, name, _ in changes)])
-        questions = [*self._overview, *(show("cert", name) for name in touched)]
+        questions = [*further, *(show("cert", name) for name in touched)]
         requests = [*loads, *(change for _, _, change in changes)]
         outcomes, answers = self._client.apply_and_ask(requests, questions)
         failed = _failed_loads(steps.load, outcomes[: len(loads)], attempt)
@@ -311,12 +319,9 @@ class CertificateWriter:
             # An entry that was refused because its certificate was is planned again with that.
             if name not in failed and (error := _error(name, outcome)):
                 attempt.fail(name, step, error, again=is_in_the_way(_reply(outcome)))
-        names, listed, *shown = self._unlocked(questions, answers)
-        for name, answer in zip(touched, shown, strict=True):
-            self._stored.pop(name, None)
-            if stored := parse_stored(answer):
-                self._stored[name] = stored
-        return self._seen(wanted, (names, listed), aborts=bool(failed))
+        answers = self._looks.unlocked(questions, answers)
+        self._looks.note(touched, answers[len(further) :])
+        return answers[: len(further)], bool(failed)
 
     # -- saving ------------------------------------------------------------------------------------
 

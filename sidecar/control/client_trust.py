@@ -17,17 +17,18 @@ from typing import Protocol
 from sidecar.common.errors import CommandRefusedError, RemoteProtocolError, SidecarError
 from sidecar.common.files import KeptFile, remove_partial
 from sidecar.common.text import one_line
+from sidecar.control.commit_mark import CommitMark
 from sidecar.control.watched_files import WatchedFiles
 from sidecar.haproxy.certificates import (
     Abort,
     Commit,
     Set,
     Store,
+    ask_begun,
     checked_name,
     is_locked,
-    parse_names,
+    parse_begun,
     show,
-    show_names,
 )
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Outcome, Request
@@ -81,17 +82,19 @@ class _State:
 
 class ClientTrust:
     """``files``: in the order in which they change. ``resync_seconds``: between looks for what
-    others changed."""
+    others changed. ``marks``: of commits that ``client`` begins."""
 
     def __init__(
         self,
         client: RuntimeClient,
         files: Sequence[TrustFile],
         resync_seconds: float,
+        marks: CommitMark,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._marks = marks
         self._states = [(item, _State(KeptFile(item.file))) for item in files]
         self._resync_seconds = resync_seconds
         self._clock = clock
@@ -155,17 +158,19 @@ class ClientTrust:
         differs from what is wanted."""
         try:
             names, shown = self._client.ask_all(
-                [show_names(item.store), show(item.store, checked_name(str(item.file)))]
+                [ask_begun(item.store), show(item.store, checked_name(str(item.file)))]
             )
             if is_locked(names) or is_locked(shown):
                 return None, _LOCKED, False
-            begun, mark = parse_names(names).open, item.parse_mark(shown)
+            begun, mark = parse_begun(names), item.parse_mark(shown)
         except RemoteProtocolError as exc:
             if not self._client.connected:
                 raise
             return None, str(exc), False
         if mark is None:
             return begun, _NOT_ASKED, False
+        if problem := self._marks.problem(item.store, begun):
+            return begun, f"{begun}: {problem}", False
         wanted = item.watched.value
         differs = wanted is not None and (mark, state.held) != (wanted.mark, wanted.pem)
         return begun, "", differs
@@ -176,6 +181,7 @@ class ClientTrust:
         begun, state.failure, differs = self._compare(item, state)
         if wanted is None or state.failure:
             return not state.failure
+        self._marks.settle(item.store, begun)
         if differs:
             state.failure = self._change(item, wanted, begun)
             if not state.failure:

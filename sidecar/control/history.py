@@ -8,9 +8,9 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.haproxy.operations import Operation, Outcome
@@ -63,6 +63,18 @@ class EntryReport:
     reply: str
     duration_seconds: float
     causes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReport:
+    """What ``/api/history`` has: the last operations, or those on one unit, the newest first.
+    ``router_name``, ``socket``: whose. ``complete_since_seconds``: as of `History`."""
+
+    router_name: str
+    socket: str
+    operations_total: int
+    complete_since_seconds: float | None
+    entries: tuple[EntryReport, ...]
 
 
 class History:
@@ -167,12 +179,3 @@ def _report(entry: Entry, kind: ListenerKind) -> EntryReport:
         duration_seconds=entry.duration_seconds,
         causes=tuple(map(str, entry.causes)),
     )
-
-
-def history_json(history: History, unit: Unit | None) -> dict[str, Any]:
-    """As /api/history has it, of ``unit`` or of all."""
-    return {
-        "operations_total": history.total,
-        "complete_since_seconds": history.complete_since_seconds,
-        "entries": [asdict(entry) for entry in history.entries(unit)],
-    }

@@ -6,11 +6,21 @@ of a held port is changed, whatever is desired.
 
 import json
 import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sidecar.common.files import write_atomically
+from sidecar.common.text import one_line
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.desired import Unit
+from sidecar.model.hold import Hold
+
+#: Of a reason, in characters: a line.
+REASON_MAX = 200
+
+#: The last moment that a person can be shown.
+_LATEST_SECONDS = datetime.max.replace(tzinfo=UTC).timestamp()
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +30,45 @@ def holds_file(state_file: Path) -> Path:
     return state_file.with_name("held-ports.json")
 
 
-def read_holds(path: Path) -> frozenset[int]:
+def read_holds(path: Path) -> Mapping[int, Hold]:
     """The held ports. Raises ValueError if the file is not ours, OSError if it cannot be read."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        return dict(map(_hold, _list(data)))
     except FileNotFoundError:
-        return frozenset()
-    except ValueError:
-        data = None
-    if not isinstance(data, list) or not all(type(port) is int for port in data):
-        raise ValueError(f"{path} is not a list of ports")
-    return frozenset(data)
+        return {}
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{path} is not a list of ports") from None
 
 
-def held_units(path: Path) -> frozenset[Unit]:
-    """What `read_holds` has, as units."""
-    return frozenset(map(unit_of, read_holds(path)))
+def _list(data: object) -> list[object]:
+    if not isinstance(data, list):
+        raise TypeError
+    return data
 
 
-def write_holds(path: Path, ports: frozenset[int]) -> None:
+def _hold(item: object) -> tuple[int, Hold]:
+    """One item of the list: as `write_holds` writes them, or, as former versions did, a port."""
+    if type(item) is int:
+        return item, Hold()
+    if not isinstance(item, dict) or type(item.get("port")) is not int:
+        raise TypeError
+    at = item.get("at_seconds")
+    # Beyond, and where it is no number at all, nobody held it.
+    seconds = float(at) if isinstance(at, int | float) and 0 <= at <= _LATEST_SECONDS else None
+    by, reason = (one_line(str(item.get(key) or ""), REASON_MAX) for key in ("by", "reason"))
+    return item["port"], Hold(by, seconds, reason)
+
+
+def held_units(path: Path) -> Mapping[Unit, Hold]:
+    """What `read_holds` has, by unit."""
+    return {unit_of(port): hold for port, hold in read_holds(path).items()}
+
+
+def write_holds(path: Path, holds: Mapping[int, Hold]) -> None:
     """Replace the held ports. Raises OSError."""
-    write_atomically(path, json.dumps(sorted(ports)) + "\n")
+    items = [{"port": port, **holds[port]._asdict()} for port in sorted(holds)]
+    write_atomically(path, json.dumps(items) + "\n")
 
 
 class Holds:
@@ -49,9 +77,9 @@ class Holds:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: object = None
-        self._units: frozenset[Unit] = frozenset()
+        self._units: Mapping[Unit, Hold] = {}
 
-    def units(self) -> frozenset[Unit]:
+    def units(self) -> Mapping[Unit, Hold]:
         """As of now; a file that cannot be read keeps what was held before."""
         try:
             status = self._path.stat()

@@ -15,12 +15,15 @@ from sidecar.haproxy.state import (
     ObservedUnit,
     ProcessInfo,
     leaving,
+    limited,
     parse_info,
+    parse_server_limits,
     parse_server_sessions,
     parse_servers_state,
     parse_session_ids,
     used,
 )
+from sidecar.haproxy.state_text import StateText
 from sidecar.haproxy.stats import (
     Connections,
     Counts,
@@ -36,7 +39,7 @@ from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import Address
 
-#: A full dump costs as much as looking at about this part of the units one by one.
+#: What leads to units costs as much to ask for at once as for about this part of them one by one.
 _FULL_DUMP_FRACTION = 8
 
 _NONE_KNOWN: Mapping[Unit, frozenset[ClaimKey]] = MappingProxyType({})
@@ -49,14 +52,14 @@ Readback = Mapping[Unit, Mapping[str, Address]]
 class Look(NamedTuple):
     """What to ask for to see ``units``, and which process answers.
 
-    ``lines``: that first, then ``of_servers`` lines for servers, then what leads to them, then the
-    sessions of ``counted``. ``whole``: they ask for full dumps, which show the other units too.
-    ``known``: unit -> the keys that lead to it, where that need not be asked for.
+    ``lines``: that first, then the servers of each of ``units``, then what leads to them, then the
+    sessions of ``counted``. ``whole``: of what leads to them they ask for full dumps, which show
+    the other units too. ``known``: unit -> the keys that lead to it, where that need not be asked
+    for.
     """
 
     lines: Sequence[str]
-    units: frozenset[Unit]
-    of_servers: int
+    units: Sequence[Unit]
     counted: Sequence[Unit]
     whole: bool
     known: Mapping[Unit, frozenset[ClaimKey]]
@@ -69,8 +72,13 @@ class Observer:
         self._client = client
         self._kind = kind
         self._place = {unit: number for number, unit in enumerate(kind.classes)}
-        # What HAProxy has of the kind's, as the last full look found it.
-        self._existing = frozenset(kind.classes)
+        # All servers as last shown.
+        self._state = StateText()
+
+    @property
+    def state(self) -> str:
+        """All servers as they were last seen, for HAProxy's state file; "" before that."""
+        return self._state.text
 
     def info(self) -> ProcessInfo:
         """Which HAProxy answers. Raises RuntimeAPIError."""
@@ -104,17 +112,14 @@ class Observer:
         """What to ask for to see ``units``; see `Look`. ``touched``: the keys that were changed
         since the last look, on other units, too."""
         whole = self._is_cheaper_at_once(units)
-        shown = frozenset(units) if whole else self._existing.intersection(units)
+        shown = sorted(units, key=self._place.__getitem__)
         asked = [unit for unit in shown if unit not in known]
-        counted = sorted(shown.intersection(counted))
-        of_servers = (
-            ["show servers state"] if whole else [f"show servers state {unit}" for unit in shown]
-        )
-        lines = ["show info", *of_servers]
+        counted = sorted(set(shown).intersection(counted))
+        lines = ["show info", *self.readback_of(shown)]
         if asked or touched:
             lines += self._kind.questions(None if whole and asked else asked, touched)
         lines += [_sessions_of(unit) for unit in counted]
-        return Look(lines, shown, len(of_servers), counted, whole, known)
+        return Look(lines, shown, counted, whole, known)
 
     def seen(
         self, look: Look, answers: Sequence[str], counts: Callable[[ObservedUnit], bool]
@@ -123,38 +128,36 @@ class Observer:
         ``counts`` chooses, by now: servers that went to maint in the same exchange may still get
         a connection that HAProxy had chosen them for."""
         info, *tables = answers
-        end = len(tables) - len(look.counted)
-        asked = look.lines[1 + look.of_servers : 1 + end]
-        exposing = dict(zip(asked, tables[look.of_servers : end], strict=True))
-        servers: dict[Unit, dict[str, ObservedServer]] = {}
-        for table in tables[: look.of_servers]:
-            servers.update(parse_servers_state(table))
+        begin, end = len(look.units), len(tables) - len(look.counted)
+        exposing = dict(zip(look.lines[1 + begin : 1 + end], tables[begin:end], strict=True))
+        servers = self._servers(look.units, tables[:begin])
         asked_for = self._kind.classes if look.whole else look.units
         exposed = {**self._kind.parse(exposing, asked_for), **look.known}
-        if look.whole and look.units - look.known.keys():
-            self._existing = frozenset(servers.keys() & exposed.keys())
-        there = servers.keys() & exposed.keys() & look.units
+        there = servers.keys() & exposed.keys()
         units = {
             unit: ObservedUnit(unit, exposed[unit], servers[unit], self._kind.attributes(unit))
             for unit in sorted(there, key=self._place.__getitem__)
         }
-        missing = [unit for unit in units if counts(units[unit]) and unit not in look.counted]
+        missing = [
+            unit
+            for unit, seen in units.items()
+            if (counts(seen) or limited(seen)) and unit not in look.counted
+        ]
         for table in tables[end:] + self._client.ask_all([_sessions_of(unit) for unit in missing]):
             if not _is_absent(table):
                 _put_sessions(table, servers)
+                _put_limits(table, servers, units)
         return parse_info(info), units
 
     def readback_of(self, units: Collection[Unit]) -> list[str]:
-        """What to ask for to see the addresses of ``units``."""
-        if self._is_cheaper_at_once(units):
-            return ["show servers state"]
+        """What to ask for to see the addresses of ``units``. Never for those of all at once: that
+        holds HAProxy up, and an answer that is larger than half a buffer kills 3.2 if its client
+        goes away in the middle of it. One about a backend is, with more than some 70 servers."""
         return [f"show servers state {unit}" for unit in units]
 
     def addresses_shown(self, wanted: Readback, tables: Sequence[str]) -> set[Unit]:
         """Those of ``wanted`` whose addresses HAProxy shows in its answer to `readback_of` them."""
-        servers: dict[Unit, dict[str, ObservedServer]] = {}
-        for table in tables:
-            servers.update(parse_servers_state(table))
+        servers = self._servers(list(wanted), tables)
         return {
             unit
             for unit, addresses in wanted.items()
@@ -163,6 +166,15 @@ class Observer:
                 for name, address in addresses.items()
             )
         }
+
+    def _servers(
+        self, units: Sequence[Unit], tables: Sequence[str]
+    ) -> Mapping[Unit, dict[str, ObservedServer]]:
+        """Those of ``units`` in HAProxy's answers, which are kept."""
+        for unit, table in zip(units, tables, strict=True):
+            self._state.put(unit, table)
+        text = self._state.of(units)
+        return parse_servers_state(text) if text else {}
 
     def session_ids(self) -> Mapping[tuple[Unit, str], list[str]]:
         """(unit, server name) -> HAProxy's names of the sessions that run on it now."""
@@ -214,6 +226,21 @@ def _put_sessions(table: str, servers: Mapping[Unit, dict[str, ObservedServer]])
         for name, count in counts.items():
             if slot := slots.get(name):
                 slots[name] = slot._replace(sessions=count)
+
+
+def _put_limits(
+    table: str,
+    servers: Mapping[Unit, dict[str, ObservedServer]],
+    units: Mapping[Unit, ObservedUnit],
+) -> None:
+    """The same of the limits, of those of ``units`` whose servers may have any."""
+    for unit, limits in (
+        parse_server_limits(table).items() if any(map(limited, units.values())) else ()
+    ):
+        slots = servers[unit] if unit in units and limited(units[unit]) else {}
+        for name, maxconn in limits.items():
+            if slot := slots.get(name):
+                slots[name] = slot._replace(maxconn=maxconn)
 
 
 def _is_absent(table: str) -> bool:

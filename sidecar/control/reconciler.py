@@ -29,7 +29,7 @@ from sidecar.model.objects import Cause
 from sidecar.model.pool import Address
 from sidecar.planning.planner import Plan, plan
 from sidecar.planning.schedule import TIDY_SECONDS, Schedule, Timing
-from sidecar.routing.table import Claimed
+from sidecar.routing.claimed import Claimed
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +72,16 @@ class Reconciler:
         self._timing = timing
         self._clock = clock
         self._connection = Connection(client, metrics, clock)
-        self._observer = Observer(client, kind)
+        self.observer = Observer(client, kind)
         #: What HAProxy counts; for reports only.
         self.sampler = Sampler(client, clock)
         self.history = History(kind, time.time)
-        self._applier = Applier(client, self._observer, self.history, metrics, clock)
+        self._applier = Applier(client, self.observer, self.history, metrics, clock)
         self._drift = DriftWatch(kind, self.history, metrics)
         self._schedule = Schedule(kind, timing, is_own, is_handed)
         self._adopt = adopt
         self._prepares = prepares
-        # the units that are still to be compared before HAProxy serves; None: not known yet
+        # the units still to be compared before HAProxy serves; None: not known yet
         self._awaited: set[Unit] | None = None
         #: Of units and HAProxy, for reports.
         self.known = Known(kind, self._schedule, self._connection)
@@ -171,7 +171,7 @@ class Reconciler:
         if self._connection.renew():
             self._resync_at = now
         if claims is None:
-            self._connection.must_go_on(self._observer.info())
+            self._connection.must_go_on(self.observer.info())
             return
         resync = now >= self._resync_at
         due, costly = self._schedule.take_due(now)
@@ -186,7 +186,7 @@ class Reconciler:
                 if self._awaited:
                     self._awaited -= units
             if not any(groups) and self._connection.must_ask:
-                self._connection.must_go_on(self._observer.info())
+                self._connection.must_go_on(self.observer.info())
         except RuntimeAPIError:
             for unit in due | costly:
                 self._schedule.look_at(unit, now)
@@ -240,7 +240,7 @@ class Reconciler:
             self._fail(unit, f"not converged after {ROUNDS_MAX} rounds: {_shown(item)}")
 
     def _look(self, units: Collection[Unit]) -> tuple[ProcessInfo, dict[Unit, ObservedUnit]]:
-        info, observed = self._observer.look(units, counted=self._schedule.leaving)
+        info, observed = self.observer.look(units, counted=self._schedule.leaving)
         self._connection.must_go_on(info)
         return info, observed
 
@@ -315,7 +315,7 @@ class Reconciler:
         """Remember what was seen, and which units are as desired now."""
         now = self._clock()
         self.known.saw(observed, plans)
-        settled = {unit for unit in plans.keys() - work if not plans[unit].handed}
+        settled = {unit for unit in plans.keys() - work if plans[unit].is_done}
         self._drift.settle(settled)
         self._drift.unsettle(plans.keys() - settled)
         for unit in settled:

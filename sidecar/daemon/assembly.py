@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 
 from sidecar.common.errors import CertificateError, SettingsError
 from sidecar.common.metrics import Metrics
@@ -15,6 +16,7 @@ from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.control.client_files import CLIENTS, read_authorities, read_revocations
 from sidecar.control.client_trust import ClientTrust, TrustFile, Verifying
+from sidecar.control.commit_mark import CommitMark
 from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.control.reconciler import Reconciler
 from sidecar.control.watched_files import WatchedFiles
@@ -22,23 +24,31 @@ from sidecar.daemon.persistence import answers_file, programmed_file, read_progr
 from sidecar.haproxy import authorities, revocations
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.dialect import Dialect
-from sidecar.haproxy.naming import web_backend_names
+from sidecar.haproxy.naming import backends_of, verified_backends
 from sidecar.haproxy.own_certificates import placeholder_authority
 from sidecar.haproxy.state import ProcessInfo
 from sidecar.haproxy.web_files import WebFiles
+from sidecar.listeners.attributes import AttributeMap, FieldsMap, PartsMap
 from sidecar.listeners.base import ListenerKind
 from sidecar.listeners.kinds import Kinds
-from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends, PartsMap
-from sidecar.listeners.tcp import TCPPorts
+from sidecar.listeners.mapped import EntryMap, MappedBackends
+from sidecar.listeners.port_maps import PortMaps
+from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ended_host, key_of_entry
 from sidecar.model.certificates import CertificateAuthority
-from sidecar.model.desired import BackendClass, ClaimKey, Unit
-from sidecar.model.pool import TLSBackend, WebPool
+from sidecar.model.desired import MAXCONN, BackendClass, ClaimKey, Unit
+from sidecar.model.header_actions import MESSAGES
+from sidecar.model.pool import TLSBackend, WebClass, WebPool
 from sidecar.policies.allowed_sources import ALLOWED_SOURCES
 from sidecar.policies.base import POLICIES_ATTRIBUTE
+from sidecar.policies.cookies import COOKIES
+from sidecar.policies.headers import ATTRIBUTES as HEADERS
 from sidecar.policies.hsts import HSTS
+from sidecar.policies.rate_limits import LIMITS
+from sidecar.policies.rewrite_target import CHANGED_PATHS
 from sidecar.policies.timeouts import SERVER, TUNNEL
+from sidecar.routing.balanced_leases import Backends
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.own_addresses import denier
 from sidecar.routing.table import Routing
@@ -47,6 +57,7 @@ from sidecar.routing.web_places import (
     AUTHORITY,
     FLAGS,
     HOSTS,
+    NO_FLAGS,
     PORTS,
     ROUTES,
     SERVER_NAME,
@@ -65,6 +76,8 @@ class Listeners:
     ports: TCPPorts
     web: MappedBackends | None
     kind: ListenerKind
+    #: Of commits that HAProxy may not have carried out yet.
+    marks: CommitMark
 
     @property
     def leads(self) -> Mapping[ClaimKey, Unit]:
@@ -72,11 +85,20 @@ class Listeners:
         return self.web.leads if self.web else {}
 
 
+def make_ports(settings: Settings) -> TCPPorts:
+    """The pool's ports as a kind of listener."""
+    pool, files = settings.pool(), WebFiles.beside(settings.haproxy.state_file)
+    paths = map(str, files.port_maps)
+    maps = PortMaps(map(unit_of, pool.ports), *paths, is_known=not files.unfit)
+    return TCPPorts(pool, settings.timing.close_after, maps)
+
+
 def make_listeners(settings: Settings) -> Listeners:
-    ports, files = settings.ports(), WebFiles.beside(settings.haproxy.state_file)
+    ports, files = make_ports(settings), WebFiles.beside(settings.haproxy.state_file)
+    marks = CommitMark(settings.haproxy.state_file)
     pool = ports.pool.web
     if pool is None:
-        return Listeners(ports, None, ports)
+        return Listeners(ports, None, ports, marks)
     kinds = {item.kind for item in pool.listeners}
     shared = any(item.shared_by_sni for item in ports.pool.classes)
     maps = [
@@ -89,33 +111,42 @@ def make_listeners(settings: Settings) -> Listeners:
         if used
     ]
     classes: dict[Unit, BackendClass] = {}
-    for item in pool.classes:
-        for unit in web_backend_names(item.name, item.count):
+    for item in pool.all_classes:
+        for unit in backends_of(item):
             verified = item.name == "reencrypt"
             classes[unit] = TLSBackend(item.slots, files.server_tls(unit)) if verified else item
     # Shared ports have these alone.
     attributes = [
-        AttributeMap(FLAGS, str(files.flags_map), needed=True),
+        AttributeMap(FLAGS, str(files.flags_map), needed=True, otherwise=NO_FLAGS),
         PartsMap(ALLOWED_SOURCES, str(files.allowed_sources_map), classes, needed=True),
+        AttributeMap(MAXCONN, str(files.pod_connections_map), needed=False),
+        AttributeMap(LIMITS, str(files.limits_map), needed=False),
     ]
     if kinds:
         attributes += [
             AttributeMap(ROUTES, str(files.routes_map), needed=False),
+            AttributeMap(CHANGED_PATHS, str(files.changed_paths_map), needed=False),
+            AttributeMap(COOKIES, str(files.cookies_map), needed=False),
             AttributeMap(POLICIES_ATTRIBUTE, str(files.policies_map), needed=False),
             AttributeMap(SERVER, str(files.timeouts_map), needed=False),
             AttributeMap(TUNNEL, str(files.tunnel_timeouts_map), needed=False),
+            *(
+                FieldsMap(HEADERS[messages], str(files.headers_map(messages)), needed=False)
+                for messages in MESSAGES
+            ),
         ]
     trust = None
     if pool.ends_tls:
         attributes.append(AttributeMap(SERVER_NAME, str(files.server_names_map), needed=True))
         attributes.append(AttributeMap(HSTS, str(files.hsts_map), needed=False))
         trust = _make_trust(files, pool)
+        trust.meets = partial(marks.problem, "ca-file")
     web = MappedBackends(maps, classes, attributes, trust)
-    return Listeners(ports, web, Kinds(ports, web))
+    return Listeners(ports, web, Kinds(ports, web), marks)
 
 
 def _make_trust(files: WebFiles, pool: WebPool) -> TrustFiles:
-    units = web_backend_names("reencrypt", pool.verified)
+    units = verified_backends(pool)
     nobody = read_authority(files.no_authority) or placeholder_authority(time.time())
     return TrustFiles(AUTHORITY, {unit: str(files.authority(unit)) for unit in units}, nobody)
 
@@ -141,6 +172,12 @@ def _port_title(entry: str) -> str:
     return f"SNI {name} on port {port}"
 
 
+def _backends(item: WebClass, pool: WebPool) -> Backends:
+    others = (other for other in pool.further if other.name == item.name)
+    further = {other.balance: backends_of(other) for other in others}
+    return Backends(backends_of(item), item.balance, further)
+
+
 def make_routing(
     settings: Settings, listeners: Listeners, kept: Mapping[str, int] | None
 ) -> Routing:
@@ -149,10 +186,12 @@ def make_routing(
     if pool := listeners.ports.pool.web:
         web = Web(
             settings.web.rules(),
-            {item.name: web_backend_names(item.name, item.count) for item in pool.classes},
+            {item.name: _backends(item, pool) for item in pool.classes},
             {item.kind for item in pool.listeners},
             _service_ca(settings),
             reads_secrets=settings.reads_secrets,
+            header_names=pool.route_headers,
+            cookie_name=pool.cookie_name,
         )
     if web and listeners.web and (trust := listeners.web.trust):
         asked = web.trust
@@ -224,10 +263,13 @@ def make_certificates(
         saved_default=WatchedCertificate(files.default_certificate),
         metrics=metrics,
         is_default_fixed=is_default_fixed,
+        http2=settings.web.tls.http2,
     )
 
 
-def make_client_trust(settings: Settings, client: RuntimeClient) -> ClientTrust | None:
+def make_client_trust(
+    settings: Settings, client: RuntimeClient, marks: CommitMark
+) -> ClientTrust | None:
     """None where no client is asked for a certificate."""
     named, files = settings.web.client_certificates, WebFiles.beside(settings.haproxy.state_file)
     ca, crl = named.ca, named.crl
@@ -244,7 +286,7 @@ def make_client_trust(settings: Settings, client: RuntimeClient) -> ClientTrust 
     )
     key, file = "web.client_certificates.ca", files.client_authorities
     made.append(TrustFile(key, "ca-file", file, trusted, authorities.parse_mark))
-    return ClientTrust(client, made, settings.timing.resync)
+    return ClientTrust(client, made, settings.timing.resync, marks)
 
 
 def make_resolver(settings: Settings, inbox: Inbox) -> Resolver:

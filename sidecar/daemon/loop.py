@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from sidecar.admin.answers import Health
 from sidecar.admin.pages import make_site
@@ -94,6 +95,10 @@ class Daemon:
         self._inbox = Inbox(source.origins, self._heard)
         self._calls = LoopCalls(self._wakeup.set)
         self._client = RuntimeClient(settings.haproxy.socket, settings.haproxy.timeout)
+        # From now on it is for us to say when such a commit is over.
+        self._client.marks = marks = self._listeners.marks
+        if self._listeners.web and (trust := self._listeners.web.trust):
+            trust.meets = partial(marks.settle, "ca-file")
         # None: somebody else keeps them, the Routes themselves say it
         auto_ports = None if reporter else read_auto_ports(auto_ports_file(settings))
         self._routing = make_routing(settings, self._listeners, auto_ports)
@@ -105,10 +110,10 @@ class Daemon:
         )
         self._persistence = Persistence(
             settings,
-            self._client,
             self._routing,
             self.reconciler,
             auto_ports,
+            self._ports,
             self._listeners.web,
         )
         self._certificates = make_certificates(
@@ -120,7 +125,7 @@ class Daemon:
             lambda: self.reconciler.known.process,
             self.metrics,
         )
-        self._client_trust = make_client_trust(settings, self._client)
+        self._client_trust = make_client_trust(settings, self._client, marks)
         self._holds = Holds(holds_file(settings.haproxy.state_file))
         self._said_held: frozenset[Unit] = frozenset()
         self._stopping = threading.Event()
@@ -144,6 +149,7 @@ class Daemon:
             lambda: self._heard_at,
             self._certificates,
             self._certificate_problems,
+            self._holds.units,
         )
         self._count_on_scrape()
 
@@ -181,7 +187,14 @@ class Daemon:
                     self.reconciler.known.still,
                     lambda: self.reconciler.sampler.leases,
                 )
-                self.metrics.registry.register(Gauges(queries.snapshot, self._ports.pool))
+                known = self.reconciler.known
+                self.metrics.registry.register(
+                    Gauges(
+                        queries.snapshot,
+                        self._ports.pool,
+                        lambda: known.process.version if known.process else "",
+                    )
+                )
                 site = make_site(
                     listen,
                     self.settings.http.token_file,
@@ -301,8 +314,8 @@ class Daemon:
         if keeper is None or not known.is_compared or known.connection_error:
             return _LOOK_SECONDS
         # HAProxy may restart before it is saved that entries are gone.
-        if keeper.begins and not self._persistence.save(at_once=True):
-            return 0.0
+        if keeper.begins:
+            self._persistence.save(at_once=True)
         try:
             shown = keeper.step()
         except RuntimeAPIError:
@@ -340,7 +353,7 @@ class Daemon:
 
     def _held(self) -> frozenset[Unit]:
         """What the operator holds now, said once when it changes."""
-        units = self._holds.units()
+        units = frozenset(self._holds.units())
         if units != self._said_held:
             ports = ports_of(units)
             shown = format_ports(ports) or "none"

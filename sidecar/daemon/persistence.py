@@ -10,14 +10,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.common.errors import LocalProtocolError, RuntimeAPIError
+from sidecar.common.errors import LocalProtocolError
 from sidecar.common.files import KeptFile
 from sidecar.control.certificate_files import AuthorityFiles
 from sidecar.control.reconciler import Reconciler
-from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.maps import parse_map_file, render_map
-from sidecar.haproxy.state import parse_info
+from sidecar.listeners.attributes import AttributeMap
 from sidecar.listeners.mapped import MappedBackends
+from sidecar.listeners.port_maps import PORT_GUARDS, between
+from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import BackendName
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
@@ -35,18 +36,20 @@ _NEVER_SECONDS = 3600.0
 
 class Persistence:
     """Writes them when they changed. ``auto_ports``: as they are in the file; None: somebody else
-    keeps them, the Routes themselves say it. ``web``: its maps are saved, too. For the loop's
-    thread."""
+    keeps them, the Routes themselves say it. ``ports``, ``web``: their maps are saved, too. For the
+    loop's thread."""
 
     def __init__(
         self,
         settings: Settings,
-        client: RuntimeClient,
         routing: Routing,
         reconciler: Reconciler,
         auto_ports: Mapping[str, int] | None,
+        ports: TCPPorts,
         web: MappedBackends | None,
     ) -> None:
+        told = ports.maps.maps if ports.maps.is_known else ()
+        self._ports = [(MapFile(Path(item.file)), item) for item in told]
         self._maps = [(MapFile(Path(item.file)), item) for item in web.maps] if web else []
         self._attributes = (
             [(MapFile(Path(item.file)), item) for item in web.attribute_maps] if web else []
@@ -56,7 +59,6 @@ class Persistence:
         if routing.web:
             saved = (file.saved.values() for file, _ in self._maps)
             routing.web.was_saved(BackendName(value) for values in saved for value in values)
-        self._client = client
         self._routing = routing
         self._reconciler = reconciler
         self._state_file = KeptFile(settings.haproxy.state_file)
@@ -89,12 +91,7 @@ class Persistence:
         started = time.monotonic()
         self._save_auto_ports()
         if stale:
-            try:
-                self._save_state(changes)
-            except RuntimeAPIError:
-                # The loop finds out what it is, and says so.
-                reconciler.disconnected()
-                return 0.0
+            self._save_state(changes)
         if reconciler.known.programmed != self._programmed:
             self._save_programmed()
         ended = time.monotonic()
@@ -116,14 +113,30 @@ class Persistence:
 
     def _save_state(self, changes: int) -> None:
         # Between two steps no port is half way: each is as desired, or still as it was.
-        info, state = self._client.ask_all(["show info", "show servers state"])
-        # One that is stopping may have stopped in the middle, and has nothing to say.
-        if parse_info(info).stopping or not self._state_file.write(state.strip("\n") + "\n"):
+        state = self._reconciler.observer.state
+        if not state or not self._save_port_maps() or not self._state_file.write(state):
             return
         if self._save_maps():
             self._saved_changes = changes
             if self._routing.web:
                 self._routing.web.saved()
+
+    def _save_port_maps(self) -> bool:
+        """Make them hold what guards each port, whether HAProxy restarts with its servers as they
+        were saved or as they are."""
+        written = [
+            file.write(
+                between(file.saved, item.entries)
+                if item.name == PORT_GUARDS
+                else {**file.saved, **item.entries}
+            )
+            for file, item in self._used_port_maps
+        ]
+        return all(written)
+
+    @property
+    def _used_port_maps(self) -> list[tuple["MapFile", AttributeMap]]:
+        return [(file, item) for file, item in self._ports if file.saved or item.entries]
 
     def _save_maps(self) -> bool:
         """Whether all are as HAProxy has them. Whenever HAProxy restarts in between, no entry leads
@@ -138,7 +151,7 @@ class Persistence:
         entries = [file.write(item.leads) for file, item in self._maps]
         if not all(entries):
             return False
-        guards = [file.write(item.entries) for file, item in attributes]
+        guards = [file.write(item.entries) for file, item in (*attributes, *self._used_port_maps)]
         return all(guards)
 
     def _save_programmed(self) -> None:

@@ -5,7 +5,7 @@ Owns no state, and decides nothing. All but the probes is for the loop's thread,
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sidecar.admin.answers import Health
 from sidecar.common.text import few
@@ -13,12 +13,14 @@ from sidecar.control.certificate_keeper import CertificateKeeper
 from sidecar.control.reconciler import Reconciler
 from sidecar.haproxy.naming import port_of_backend
 from sidecar.listeners.tcp import TCPPorts
+from sidecar.model.desired import Unit
+from sidecar.model.hold import Hold
 from sidecar.model.pool import format_ports
-from sidecar.reporting.certificate_reports import TLSFacts
 from sidecar.reporting.explain_parts import World
 from sidecar.reporting.problem_log import ProblemLog
 from sidecar.reporting.reports import SourceReport
 from sidecar.reporting.status import Facts
+from sidecar.reporting.tls_facts import TLSFacts
 from sidecar.routing.table import Routing
 from sidecar.settings.schema import Settings
 from sidecar.sources.inbox import Inbox
@@ -31,7 +33,7 @@ class View:
     """``watching``: what the source watches, for a person. ``ending``: whether the sidecar is about
     to stop. ``heard_at``: when the source last handed something over, monotonic.
     ``certificates``: None where no TLS ends. ``certificate_problems``: what is wrong with the
-    router's own, a line each."""
+    router's own, a line each. ``holds``: who holds which ports, and why."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class View:
         heard_at: Callable[[], float | None],
         certificates: CertificateKeeper | None = None,
         certificate_problems: Callable[[], tuple[str, ...]] = tuple,
+        holds: Callable[[], Mapping[Unit, Hold]] = dict,
     ) -> None:
         self._settings = settings
         self._ports = ports
@@ -58,6 +61,7 @@ class View:
         self._heard_at = heard_at
         self._certificates = certificates
         self._certificate_problems = certificate_problems
+        self._holds = holds
 
     def serving(self) -> bool:
         """Whether /readyz succeeds: clients may come. That depends on what serves them, so neither
@@ -121,6 +125,7 @@ class View:
                 *self._certificate_problems(),
             ),
             held=known.held,
+            holds=dict(self._holds()),
             failures={unit: item.message for unit, item in known.failures.items()},
             changed_seconds_ago=reconciler.history.changed_seconds_ago(),
             converged=not unready,
@@ -159,4 +164,5 @@ class View:
             known.held,
             {unit: item.message for unit, item in known.failures.items()},
             (*faults, *known.pool_problems),
+            dict(self._holds()),
         )

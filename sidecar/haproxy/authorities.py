@@ -12,8 +12,8 @@ none is given to it. Pure.
 
 from dataclasses import dataclass
 
-from sidecar.common.errors import RemoteProtocolError
-from sidecar.haproxy.certificates import Abort, Commit, Set, is_locked
+from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
+from sidecar.haproxy.certificates import Abort, Commit, Set, Store, is_locked
 from sidecar.haproxy.pem import Pem
 from sidecar.haproxy.protocol import Command
 from sidecar.model.certificates import CertificateAuthority, mark_of
@@ -75,7 +75,31 @@ class AbortAuthority:
         return Abort("ca-file", self.file).succeeded(reply)
 
 
-AuthorityOperation = SetAuthority | CommitAuthority | AbortAuthority
+@dataclass(frozen=True, slots=True)
+class RefuseAuthority:
+    """Do nothing, because of ``problem``."""
+
+    unit: Unit
+    key: ClaimKey
+    problem: str
+
+    def command(self) -> Command:
+        raise LocalProtocolError(self.problem)
+
+    def succeeded(self, _reply: str, /) -> bool:
+        return False
+
+
+AuthorityOperation = SetAuthority | CommitAuthority | AbortAuthority | RefuseAuthority
+
+
+def long_commit(request: object) -> Store | None:
+    """The store of a commit that HAProxy may take its time for: what it is about has many users."""
+    if isinstance(request, CommitAuthority):
+        return "ca-file"
+    if isinstance(request, Commit) and request.store != "cert":
+        return request.store
+    return None
 
 
 def change_authority(

@@ -55,7 +55,6 @@ _FILTERS_MAX = 8000
 _OPTIONS = re.compile(r"alpn [A-Za-z0-9_.:/+-]+(?:,[A-Za-z0-9_.:/+-]+)*")
 
 _ENTRY = re.compile(r"([^ ]+):([0-9]+)(?: \[([^\]]*)\])?(?: (.*))?")
-_CA_FILE = re.compile(r"(.+) - [0-9]+ certificate\(s\)")
 
 #: HAProxy's beginnings of "there is none": of a crt-list, of a certificate or CA file.
 _NO_LIST = "didn't find the specified filename"
@@ -63,6 +62,13 @@ _NOT_FOUND = ("Can't display the certificate: Not found", "Can't display the CA 
 
 #: When another transaction is in the way; what is refused for it may work the next time.
 _IN_THE_WAY = re.compile(r"Transaction updated for certificate |The ongoing transaction is about '")
+
+#: That nothing has; and HAProxy's reply to who would abort that, while there is a transaction.
+_NO_NAME = "/-"
+_BEGUN_IS = re.compile(
+    rf"The ongoing transaction is about '(.*)' but you are trying to abort a transaction for"
+    rf" '{_NO_NAME}'"
+)
 
 #: The end of a reply, to questions too, while HAProxy carries out another connection's commit.
 _LOCKED = "\nOperations on certificates are currently locked!"
@@ -127,10 +133,11 @@ class ListEntry(NamedTuple):
 
 
 class ShownEntry(NamedTuple):
-    """One that HAProxy shows. ``number``: of its line, which no other ever gets."""
+    """One that HAProxy shows, or is known to have. ``number``: of its line, which no other ever
+    gets; None where HAProxy did not show it yet."""
 
     entry: ListEntry
-    number: int
+    number: int | None
 
 
 class Stored(NamedTuple):
@@ -159,8 +166,24 @@ class Names(NamedTuple):
 # -- what HAProxy shows ------------------------------------------------------------------------
 
 
-def show_names(store: Store) -> str:
-    return f"show ssl {store}"
+def ask_begun(store: Store) -> str:
+    """The question for the transaction that is open, which aborts none. One that was interrupted
+    must not be shown: for CA files that kills HAProxy, see `sidecar.haproxy.protocol`."""
+    return f"abort ssl {store} {_NO_NAME}"
+
+
+def parse_begun(text: str) -> str | None:
+    """`ask_begun`: what it is about; None without one. Raises RemoteProtocolError if it is
+    something else, as while HAProxy `is_locked`."""
+    if text == "No ongoing transaction!":
+        return None
+    if found := _BEGUN_IS.fullmatch(text):
+        return found[1]
+    raise RemoteProtocolError(f"no answer of 'abort ssl': {text[:200]!r}")
+
+
+#: All certificates by their files, see `parse_names`.
+SHOW_NAMES = "show ssl cert"
 
 
 def show(store: Store, name: str) -> str:
@@ -172,7 +195,7 @@ def show_entries(list_file: str) -> str:
 
 
 def parse_names(text: str) -> Names:
-    """`show_names`. Raises RemoteProtocolError if it is something else."""
+    """`SHOW_NAMES`. Raises RemoteProtocolError if it is something else."""
     begun: str | None = None
     names: list[str] = []
     is_open: bool | None = None
@@ -180,8 +203,6 @@ def parse_names(text: str) -> Names:
         if line in {"# transaction", "# filename"}:
             is_open = line == "# transaction"
             continue
-        if row := _CA_FILE.fullmatch(line):
-            line = row[1]  # noqa: PLW2901
         if is_open is None or line.startswith("*") != is_open:
             raise RemoteProtocolError(f"no answer of 'show ssl': {text[:200]!r}")
         if is_open:
@@ -337,14 +358,17 @@ class AddListEntry:
 
 @dataclass(frozen=True, slots=True)
 class DeleteListEntry:
-    """Take the entry at that line away; connections stay."""
+    """Take the entry at that line away; connections stay. Without a line HAProxy refuses it where
+    the certificate has several."""
 
     list_file: str
     certificate: str
-    number: int
+    number: int | None
 
     def command(self) -> Command:
-        where = f"{checked_name(self.certificate)}:{self.number}"
+        where = checked_name(self.certificate)
+        if self.number is not None:
+            where = f"{where}:{self.number}"
         return Command.of("del", "ssl", "crt-list", checked_name(self.list_file), where)
 
     def succeeded(self, reply: str) -> bool:

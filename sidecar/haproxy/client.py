@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from sidecar.common.errors import (
     CommandRefusedError,
@@ -23,6 +23,8 @@ from sidecar.common.errors import (
 )
 from sidecar.common.hostport import is_unix_socket, split_host_port
 from sidecar.common.text import reason_of
+from sidecar.haproxy.authorities import long_commit
+from sidecar.haproxy.certificates import Store
 from sidecar.haproxy.operations import Outcome, Request
 from sidecar.haproxy.protocol import (
     IN_FLIGHT_MAX_BYTES,
@@ -33,6 +35,7 @@ from sidecar.haproxy.protocol import (
     encode,
     encode_line,
     reply_text,
+    waits_for_all,
     without_echo,
 )
 from sidecar.haproxy.refusal import why_refused
@@ -54,6 +57,13 @@ def readable(descriptors: Iterable[int], seconds: float) -> frozenset[int]:
     return frozenset(descriptor for descriptor, _ in poll.poll(seconds * 1000))
 
 
+class Marks(Protocol):
+    """Of commits that are carried out."""
+
+    def begin(self, store: Store, /) -> None: ...
+    def end(self, store: Store, /) -> None: ...
+
+
 class RuntimeClient:
     """A connection to HAProxy's stats socket.
 
@@ -70,6 +80,8 @@ class RuntimeClient:
         self._socket: socket.socket | None = None
         self._connected_to: tuple[int, int] | None = None
         self._framing = ReplyFraming()
+        #: Where it is kept that a long commit is under way, if anywhere.
+        self.marks: Marks | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -138,12 +150,26 @@ class RuntimeClient:
                     yield encoded
             yield from questions
 
-        replies = self._converse(commands())
+        replies = self._marked(operations, commands())
         for (index, command), came in zip(sent, replies, strict=False):
             reply = came if command.payload is None else without_echo(came)
             done = operations[index].succeeded(reply)
             outcomes[index] = reply if done else CommandRefusedError(command.line, reply)
         return outcomes, replies[len(sent) :]
+
+    def _marked(self, operations: Sequence[Request], commands: Iterator[bytes]) -> list[str]:
+        """`_converse`, with a mark that stays if no reply comes to what may take its time."""
+        marks = self.marks
+        stores = {store for item in operations if (store := long_commit(item))} if marks else set()
+        if not marks or not stores:
+            return self._converse(commands)
+        self._converse(iter([encode_line("show version")]))  # who does not answer gets nothing
+        for store in stores:
+            marks.begin(store)
+        replies = self._converse(commands)
+        for store in stores:
+            marks.end(store)
+        return replies
 
     def fileno(self) -> int | None:
         """For `readable`, which means, while nothing was asked, that HAProxy went away."""
@@ -229,7 +255,13 @@ class RuntimeClient:
             while (
                 refills
                 and command
-                and (not in_flight_bytes or in_flight_bytes + len(command) <= IN_FLIGHT_MAX_BYTES)
+                and (
+                    not in_flight_bytes
+                    or (
+                        in_flight_bytes + len(command) <= IN_FLIGHT_MAX_BYTES
+                        and not waits_for_all(command)
+                    )
+                )
             ):
                 batch.append(command)
                 in_flight_bytes += len(command)

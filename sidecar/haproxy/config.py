@@ -18,18 +18,14 @@ from sidecar.common.text import reason_of
 from sidecar.haproxy.capacity import Capacity
 from sidecar.haproxy.naming import (
     backend_name,
+    backends_of,
     frontend_name,
     listener_name,
-    web_backend_names,
     web_prefix,
 )
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.desired import BackendClass
 from sidecar.model.pool import WEIGHT_MAX, Address, Pool, format_ports
-
-#: What HAProxy may give a meaning in an argument of a converter, quoted or not, and what would need
-#: an escape in a command of the Runtime API.
-_NOT_IN_MAP_PATHS = re.compile(r"[^A-Za-z0-9_/.+@:~=-]")
 
 
 def template_path() -> Path:
@@ -88,7 +84,7 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
         backend=backend_name,
         listener=listener_name,
         web_prefix=web_prefix,
-        web_backends=lambda of: web_backend_names(of.name, of.count),
+        web_backends=backends_of,
         ports=format_ports,
         duration=format_duration,
         server_options=_server_options,
@@ -102,10 +98,10 @@ def render(section: Section, pool: Pool, capacity: Capacity) -> str:
         )
         raise SettingsError("haproxy.socket", [problem])
     files = WebFiles.beside(section.state_file)
-    if pool.web and (unfit := _NOT_IN_MAP_PATHS.search(str(files.hosts_map))):
+    if pool.web and files.unfit:
         problem = (
-            f"{files.hosts_map.parent}, where the maps are, has a {unfit[0]!r}, which HAProxy gives"
-            " a meaning in a map's path; choose a path without"
+            f"{files.hosts_map.parent}, where the maps are, has a {files.unfit!r}, which HAProxy"
+            " gives a meaning in a map's path; choose a path without"
         )
         raise SettingsError("haproxy.state_file", [problem])
     try:

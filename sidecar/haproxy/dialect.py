@@ -38,6 +38,11 @@ SERVER_IN_USE = "Server still has connections attached to it, cannot remove it."
 FRONTEND_ENABLED = frozenset({"", "All sockets are already enabled."})
 FRONTEND_DISABLED = frozenset({"", "All sockets are already disabled."})
 
+#: Of a HAProxy that lacks what the settings say it has.
+OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
+
+_MAP_UNKNOWN = "Unknown map identifier. Please use #<id> or <file>."
+
 # What HAProxy refuses however often it is asked -> what to do about it.
 _REMEDIES = {
     "Frontend was previously shut down, cannot enable.": "only restarting HAProxy restores it",
@@ -45,6 +50,7 @@ _REMEDIES = {
         "another process may be using its address: `ss -ltnp` where HAProxy runs shows it; stop"
         " it, and the port opens on its own"
     ),
+    _MAP_UNKNOWN: OTHER_CONFIG,
 }
 
 
@@ -58,7 +64,7 @@ def remedy_of(text: str) -> str:
 SESSION_ENDED = frozenset({"", "No such session (use 'show sess')."})
 
 #: What is said of a map that HAProxy does not have.
-MAP_UNKNOWN = frozenset({"Unknown map identifier. Please use #<id> or <file>."})
+MAP_UNKNOWN = frozenset({_MAP_UNKNOWN})
 
 #: When ``del map`` worked; the latter: there is no such key.
 MAP_ENTRY_DELETED = frozenset({"", "Key not found."})

@@ -38,6 +38,8 @@ VALUE_MAX_BYTES = 8192
 _WORD = re.compile(r"(?!.*<<)[!#-&(-:<-\[\]-~]+")
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
+_FOUND = re.compile(r'.*\bfound=yes\b.*\bkey="(.*)", value="(.*)", type=.*')
+
 _SHOWN = re.compile(r"0x[0-9a-f]+ ([^ ]*) (.*)")
 
 
@@ -82,6 +84,13 @@ def is_word(value: str) -> bool:
 
 
 # -- what HAProxy shows ------------------------------------------------------------------------
+
+
+def parse_found(text: str) -> tuple[str, str] | None:
+    """``get map FILE KEY``: the entry that HAProxy finds, which with a tree of beginnings is the
+    longest that fits; None if there is none."""
+    found = _FOUND.fullmatch(text)
+    return (found[1], found[2]) if found else None
 
 
 def parse_map(text: str) -> Mapping[str, str]:

@@ -82,6 +82,26 @@ class SetWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMaxconn:
+    """Change how many connections a server may have at a time, 0 for any number; those that are
+    too many stay."""
+
+    unit: BackendName
+    server: str
+    maxconn: int
+
+    def command(self) -> Command:
+        # HAProxy cuts off what is larger.
+        if not 0 <= self.maxconn < 2**31:
+            raise LocalProtocolError(f"not a valid maxconn: {self.maxconn}")
+        where = f"{self.unit}/{self.server}"
+        return Command.of("set", "maxconn", "server", where, str(self.maxconn))
+
+    def succeeded(self, reply: str) -> bool:
+        return reply in dialect.SILENCE
+
+
+@dataclass(frozen=True, slots=True)
 class SetState:
     """Change a server's administrative state; running sessions stay."""
 

@@ -11,6 +11,10 @@ Follows management.txt 9.3 ("Unix Socket commands") and measurements on 2.4 to 3
   which HAProxy takes for letters. ``#`` is a letter as well (``show map #0``), no comment.
 * A payload (a map's entries, a certificate) stands on the lines after ``<<`` and ends with an empty
   one, so it has none itself: what came behind it would run as commands.
+* A client that goes away while replies wait for it ends what HAProxy begins then, without a word.
+  For a commit of certificates or CAs that is fatal: HAProxy frees what it was about and goes on to
+  remember it, so that the next client's abort, or for CAs its look, kills it (found on 2.6 with
+  AddressSanitizer; 3.0 and 3.2 can be killed so, too). So one is sent when all else is answered.
 * At most `IN_FLIGHT_MAX_BYTES` may be unanswered: 3.2.0 hangs above 16,384 (haproxy #3064). A
   command with its payload goes alone, and stays below tune.bufsize: 2.6 dies at exactly that.
 
@@ -37,6 +41,8 @@ MASTER_PROMPT = b"master> "
 
 #: More than `show servers state` of 65,535 ports with 16 slots each; beyond it is no reply.
 REPLY_MAX_BYTES = 256 * 1024 * 1024
+
+_COMMIT = b"commit ssl "
 
 _ECHO = re.compile(r"\A(?:\+ )*")
 
@@ -82,6 +88,11 @@ def encode(command: Command) -> bytes:
             f" {WITH_PAYLOAD_MAX_BYTES}"
         )
     return encoded
+
+
+def waits_for_all(command: bytes) -> bool:
+    """Whether it may be sent only when all that was sent before is answered."""
+    return command.startswith(_COMMIT)
 
 
 def encode_line(line: str) -> bytes:

@@ -16,7 +16,7 @@ from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.text import shown
 from sidecar.haproxy.naming import own_backend
 from sidecar.haproxy.operations import State
-from sidecar.model.desired import Attributes, BackendName, ClaimKey, Unit
+from sidecar.model.desired import MAXCONN, Attributes, BackendName, ClaimKey, Unit
 from sidecar.model.pool import PARKED, Address
 
 # Bits of srv_admin_state. The others only say why (0x02 tracks a server, 0x04 was disabled in
@@ -65,6 +65,7 @@ class ObservedServer(NamedTuple):
     one in maint, since it went there.
     ``sessions``: how many it has now; None where nobody asked.
     ``checks``: where they are not on, its health stays as somebody set it.
+    ``maxconn``: how many connections it may have, 0 for any number; None where nobody asked.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ObservedServer(NamedTuple):
     seconds_since_change: int
     sessions: int | None = None
     checks: Checks = "none"
+    maxconn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class ObservedUnit:
     def open(self) -> bool:
         """Whether clients get there."""
         return bool(self.exposed)
+
+
+def limited(observed: ObservedUnit) -> bool:
+    """Whether servers may have a limit of connections, which has to be asked for."""
+    return MAXCONN in observed.attributes
 
 
 def leaving(observed: ObservedUnit) -> bool:
@@ -187,7 +194,8 @@ def parse_servers_state(text: str) -> dict[BackendName, dict[str, ObservedServer
                 rest = rests[key] = _rest(line.split(" "), others)
             port, state, weight, up, since, checks = rest
             slot, address = intern(row[name]), _new(Address, (row[ip], port))
-            server = _new(ObservedServer, (slot, address, state, weight, up, since, None, checks))
+            row_of = (slot, address, state, weight, up, since, None, checks, None)
+            server = _new(ObservedServer, row_of)
             slots[slot] = server
             if is_unused:
                 unused[slot, key] = server
@@ -243,6 +251,20 @@ def parse_server_sessions(text: str) -> dict[BackendName, dict[str, int]]:
                 if row["mode"] == "http":
                     sessions = max(sessions, int(row["used_conn_cur"] or 0))
                 found.setdefault(own, {})[row["svname"]] = sessions
+            except ValueError as exc:
+                raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
+    return found
+
+
+def parse_server_limits(text: str) -> dict[BackendName, dict[str, int]]:
+    """``show stat`` of servers: backend -> server name -> how many connections it may have (column
+    ``slim``, empty for any number)."""
+    found: dict[BackendName, dict[str, int]] = {}
+    for row in stat_rows(text, ("pxname", "svname", "slim")):
+        own = own_backend(row["pxname"])
+        if own is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
+            try:
+                found.setdefault(own, {})[row["svname"]] = int(row["slim"] or 0)
             except ValueError as exc:
                 raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
     return found

@@ -1,15 +1,20 @@
-"""Where HAProxy finds what it needs for Routes by host when it starts.
+"""Where HAProxy finds what it needs when it starts: maps of ports, and more for Routes by host.
 
 Owns the names of these files, and the options by which a server refers to them. Must not know what
 is in them, nor read or write any.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 #: Nobody's name (RFC 2606).
 NO_HOST = "haproxy-sidecar.invalid"
+
+#: What HAProxy may give a meaning in an argument of a converter, quoted or not, and what would need
+#: an escape in a command of the Runtime API.
+_NOT_IN_MAP_PATHS = re.compile(r"[^A-Za-z0-9_/.+@:~=-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,19 @@ class WebFiles:
     timeouts_map: Path
     tunnel_timeouts_map: Path
     hsts_map: Path
+    request_headers_map: Path
+    response_headers_map: Path
     policies_map: Path
     allowed_sources_map: Path
+    changed_paths_map: Path
+    limits_map: Path
+    cookies_map: Path
+    pod_connections_map: Path
+    port_sources_map: Path
+    port_guards_map: Path
+    port_limits_map: Path
     unavailable_page: Path
+    not_found_page: Path
     certificates: Path
     authorities: Path
     clients: Path
@@ -50,9 +65,19 @@ class WebFiles:
             timeouts_map=maps / "timeouts.map",
             tunnel_timeouts_map=maps / "tunnel_timeouts.map",
             hsts_map=maps / "hsts.map",
+            request_headers_map=maps / "request_headers.map",
+            response_headers_map=maps / "response_headers.map",
             policies_map=maps / "policies.map",
             allowed_sources_map=maps / "allowed_sources.map",
+            changed_paths_map=maps / "changed_paths.map",
+            limits_map=maps / "limits.map",
+            cookies_map=maps / "cookies.map",
+            pod_connections_map=maps / "pod_connections.map",
+            port_sources_map=maps / "port_allowed_sources.map",
+            port_guards_map=maps / "port_guards.map",
+            port_limits_map=maps / "port_limits.map",
             unavailable_page=folder / "503.http",
+            not_found_page=folder / "404.http",
             certificates=folder / "certificates",
             authorities=folder / "authorities",
             clients=folder / "clients",
@@ -110,9 +135,22 @@ class WebFiles:
 
     def server_tls(self, backend: str) -> tuple[str, ...]:
         """What servers of a backend whose Route is re-encrypted have, pre-rendered or added. The
-        variable has the name that is verified, and without one none is."""
+        variable has the name that is verified, and without one none is. A server says whether it
+        speaks HTTP/2."""
         verified = ("ssl", "verify", "required", "ca-file", str(self.authority(backend)))
-        return (*verified, "crt", str(self.client_certificate), "sni", "var(txn.sni)")
+        own = ("crt", str(self.client_certificate), "alpn", "h2,http/1.1")
+        return (*verified, *own, "sni", "var(txn.sni)")
+
+    @property
+    def unfit(self) -> str:
+        """What in the path of the maps keeps HAProxy from finding them; "" if it does."""
+        found = _NOT_IN_MAP_PATHS.search(str(self.hosts_map))
+        return found[0] if found else ""
+
+    @property
+    def port_maps(self) -> tuple[Path, ...]:
+        """What is said of ports, whether there are Routes by host or not."""
+        return self.port_sources_map, self.port_guards_map, self.port_limits_map
 
     @property
     def maps(self) -> tuple[Path, ...]:
@@ -123,4 +161,11 @@ class WebFiles:
         """Whose keys are backends, or begin with one."""
         policies = self.policies_map, self.timeouts_map, self.tunnel_timeouts_map, self.hsts_map
         guards = self.flags_map, self.server_names_map, self.allowed_sources_map
-        return self.routes_map, *guards, *policies
+        headers = self.request_headers_map, self.response_headers_map
+        changes = self.changed_paths_map, self.limits_map, self.cookies_map
+        slots = (self.pod_connections_map,)
+        return self.routes_map, *guards, *changes, *policies, *headers, *slots
+
+    def headers_map(self, messages: str) -> Path:
+        """What Routes say of the headers of requests, or responses."""
+        return self.request_headers_map if messages == "request" else self.response_headers_map

@@ -9,16 +9,14 @@ second for what servers get. Must not read or write files. Pure.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sidecar.common.errors import ObjectError
 from sidecar.common.text import shown
-from sidecar.listeners.tcp import judge
+from sidecar.importers.annotated import Router, annotated_route, no_port
 from sidecar.model.fields import Field
-from sidecar.model.objects import Key, Route, Service
-from sidecar.model.parsing import AnnotationKeys, project
-from sidecar.model.pool import Pool, PortPool
-from sidecar.model.verdicts import Verdict
+from sidecar.model.objects import Key, Service
+from sidecar.model.pool import PortPool
 
 _PORT_NUMBER = re.compile(r"[0-9]{1,5}")
 
@@ -54,15 +52,6 @@ class Imported:
     doubts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Router:
-    """For which router the Routes are."""
-
-    name: str
-    annotations: AnnotationKeys
-    pool: Pool
-
-
 def parse_line(outside: str, value: object) -> Line:
     """One entry of the ConfigMap's ``data``. Raises ObjectError for what it cannot mean."""
     field = Field(f"data[{shown(outside)}]", value)
@@ -93,24 +82,9 @@ def convert(line: Line, services: Mapping[Key, Service], router: Router) -> Impo
     ``services``: those that are known. Raises ObjectError for a port that is UDP.
     """
     target_port, doubts = _target_port(line, services)
-    spec: dict[str, Any] = {"to": {"kind": "Service", "name": line.service}}
-    if target_port is not None:
-        spec["port"] = {"targetPort": target_port}
-    # Without it OpenShift's own router would take the Route for HTTP.
-    spec["tls"] = {"termination": "passthrough"}
-    route = {
-        "apiVersion": "route.openshift.io/v1",
-        "kind": "Route",
-        "metadata": {
-            "name": f"{line.service}-{line.port}",
-            "namespace": line.namespace,
-            "annotations": {
-                router.annotations.port: str(line.port),
-                router.annotations.router_name: router.name,
-            },
-        },
-        "spec": spec,
-    }
+    to = {"kind": "Service", "name": line.service}
+    name = f"{line.service}-{line.port}"
+    route = annotated_route(line.namespace, name, line.port, [to], router, target_port)
     return Imported(line, route, _problems(line, route, router), doubts)
 
 
@@ -150,10 +124,8 @@ def _target_port(
 
 
 def _problems(line: Line, route: Mapping[str, Any], router: Router) -> tuple[str, ...]:
-    claim = cast("Route", project(route, router.annotations))
-    verdict = judge(claim, router.pool)
-    if isinstance(verdict, Verdict):
-        return (f"{verdict.message}; add it to a pool in the settings (pools[].ports)",)
+    if problem := no_port(route, router):
+        return (problem,)
     return tuple(_proxy_problems(line, router.pool.by_port[line.port]))
 
 

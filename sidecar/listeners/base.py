@@ -20,11 +20,13 @@ class ExposureRules:
 
     ``conceal_after_seconds``: for how long it stays exposed without a server that takes
     connections; None: it is exposed whether it has any or not. ``min_toggle_seconds``: for how long
-    it stays as it was just put.
+    it stays as it was just put. ``let_in_seconds``: for how long a client that was let in may be on
+    its way to a server.
     """
 
     conceal_after_seconds: float | None
     min_toggle_seconds: float
+    let_in_seconds: float = 0.0
 
 
 class ListenerKind(Protocol):
@@ -55,6 +57,13 @@ class ListenerKind(Protocol):
     def guards(self, attribute: str) -> bool:
         """Whether a server of a unit may take connections only while HAProxy shows the value of
         this attribute that the unit should have, and none made with another value."""
+
+    def judges(self, attribute: str) -> bool:
+        """Whether clients of a unit are let in by it: another value is read back before any of
+        them gets to a server that the unit did not have."""
+
+    def judged_by(self, attributes: Attributes) -> str:
+        """Whose rules let clients in where these are told; "" where all may come."""
 
     def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         """Tell HAProxy that ``unit`` has this value of an attribute."""

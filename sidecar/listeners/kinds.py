@@ -41,6 +41,12 @@ class Kinds:
     def guards(self, attribute: str) -> bool:
         return any(kind.guards(attribute) for kind in self._kinds)
 
+    def judges(self, attribute: str) -> bool:
+        return any(kind.judges(attribute) for kind in self._kinds)
+
+    def judged_by(self, attributes: Attributes) -> str:
+        return next(filter(None, (kind.judged_by(attributes) for kind in self._kinds)), "")
+
     def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
         return self._of[unit].describe(unit, attribute, value)
 

@@ -8,22 +8,21 @@ the first backend, under a name that nobody claims, and so goes.
 Must not know what an entry's key is made of (`sidecar.listeners.web_keys`). Does no I/O.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import counted
-from sidecar.haproxy.dialect import MAP_UNKNOWN
+from sidecar.haproxy.dialect import MAP_UNKNOWN, OTHER_CONFIG
 from sidecar.haproxy.maps import (
     AddEntry,
     DeleteEntry,
     SetEntry,
-    is_entry,
     is_key,
-    is_word,
+    parse_found,
     parse_map,
 )
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.haproxy.state import ObservedUnit
+from sidecar.listeners.attributes import AttributeMap, AttributeSet
 from sidecar.listeners.base import ExposureRules
 from sidecar.listeners.trust import TrustFiles
 from sidecar.model.desired import Attributes, BackendClass, BackendName, ClaimKey, Unit
@@ -33,23 +32,8 @@ _RULES = ExposureRules(conceal_after_seconds=None, min_toggle_seconds=0.0)
 
 _NOTHING: frozenset[ClaimKey] = frozenset()
 
-_OTHER_CONFIG = "it runs on another haproxy.cfg: render it from these settings and restart HAProxy"
-
-#: The value of a backend of which nothing is to be heeded, which a HAProxy without such a map does.
-#: Told, since a backend of which nothing is said gets nobody: its entry may have been lost.
-NO_FLAGS = "-"
-
-#: The value of an entry whose key says it all.
-_IS_THERE = "1"
-
-#: Begins a part that is the whole key; no other part does.
-_WHOLE = "="
-
 #: Ends the name of an entry that leads to none of our backends; no key has a blank.
 _STRAY = " (leads elsewhere)"
-
-#: HAProxy's answer to "get map": with a tree of beginnings, of the longest that fits.
-_FOUND = re.compile(r'.*\bfound=yes\b.*\bkey="(.*)", value="(.*)", type=.*')
 
 
 class EntryMap:
@@ -124,126 +108,15 @@ class EntryMap:
 
     def _read(self, key: str, reply: str, units: Mapping[Unit, object]) -> None:
         """One entry, of which others may be the beginning."""
-        found = _FOUND.fullmatch(reply)
+        found = parse_found(reply)
         before = self._leads.pop(key, None) or next(iter(units))
         claim = ClaimKey(self.name, key)
         gone = {claim, ClaimKey(self.name, f"{key}{_STRAY}")}
         self._leading[before] = self.leading(before) - gone
-        if found and found[1] == key:
-            now = self._leads[key] = _own(found[2], units)
+        if found and found[0] == key:
+            now = self._leads[key] = _own(found[1], units)
             if now is not None:
                 self._leading[now] = self.leading(now) | {claim}
-
-
-class AttributeMap:
-    """What is known of a map whose keys are backends. ``name``: of the attribute. ``file``: as
-    haproxy.cfg has it. ``needed``: a Route is not to be served without its value, even by a HAProxy
-    that has no such map. An entry of a backend that is not ours has no effect, and stays."""
-
-    def __init__(self, name: str, file: str, *, needed: bool) -> None:
-        self.name = name
-        self.file = file
-        self.needed = needed
-        #: Whether HAProxy has it.
-        self.exists = True
-        self.values: dict[str, str] = {}
-
-    @property
-    def entries(self) -> Mapping[str, str]:
-        """Those of the map."""
-        return self.values
-
-    def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
-        key = ClaimKey(self.name, unit)
-        add = AddEntry(unit, key, self.file, unit, value)
-        if unit not in self.values:
-            return (add,)
-        if is_word(value):
-            return (SetEntry(unit, key, self.file, unit, value),)
-        # No command replaces it by what has a semicolon, as a header may.
-        return (*self.remove(unit), add)
-
-    def remove(self, unit: Unit) -> Sequence[KeyOperation]:
-        return (DeleteEntry(unit, ClaimKey(self.name, unit), self.file, unit),)
-
-    def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
-        """What shows the ``touched`` values; None: all."""
-        if touched is None:
-            return [f"show map {self.file}"]
-        return [f"get map {self.file} {key.name}" for key in touched]
-
-    def parse(self, answers: Mapping[str, str]) -> None:
-        for question, reply in answers.items():
-            if question == f"show map {self.file}":
-                self.exists = reply not in MAP_UNKNOWN
-                found = parse_map(reply).items() if self.exists else ()
-                # Any other is of none of ours, and no file could have it.
-                self.values = {key: value for key, value in found if is_entry(key, value)}
-            elif question.startswith(f"get map {self.file} "):
-                unit = question.rpartition(" ")[2]
-                self.values.pop(unit, None)
-                if shown := _FOUND.fullmatch(reply):
-                    self.values[unit] = shown[2]
-
-
-class PartsMap(AttributeMap):
-    """One whose values have several parts, with a comma between them: each is an entry with the key
-    ``UNIT/PART``, because HAProxy looks for what a key begins with. So a key with which one of
-    ``units`` begins is for that, too: it is a part of the first such one, which nobody wants."""
-
-    def __init__(self, name: str, file: str, units: Iterable[Unit], *, needed: bool) -> None:
-        super().__init__(name, file, needed=needed)
-        self._units = tuple(units)
-
-    def change(self, unit: Unit, value: str) -> Sequence[KeyOperation]:
-        wanted, has = self._parts(value), self._parts(self.values.get(unit, ""))
-        # What is allowed comes before the rest goes.
-        added = [self._add(unit, part) for part in sorted(wanted - has)]
-        return (*added, *(self._delete(unit, part) for part in sorted(has - wanted)))
-
-    def remove(self, unit: Unit) -> Sequence[KeyOperation]:
-        return [self._delete(unit, part) for part in sorted(self._parts(self.values.get(unit, "")))]
-
-    def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
-        # No command shows all entries of one backend.
-        return [f"show map {self.file}"] if touched is None or touched else []
-
-    def parse(self, answers: Mapping[str, str]) -> None:
-        if (reply := answers.get(f"show map {self.file}")) is None:
-            return
-        self.exists = reply not in MAP_UNKNOWN
-        found: dict[str, list[str]] = {}
-        for key in parse_map(reply) if self.exists else ():
-            unit, _, part = key.partition("/")
-            if not part:
-                begun = (item for item in self._units if f"{item}/".startswith(key))
-                unit, part = next(begun, ""), f"{_WHOLE}{key}"
-            if unit and is_entry(key, _IS_THERE):
-                found.setdefault(unit, []).append(part)
-        self.values = {unit: ",".join(sorted(parts)) for unit, parts in found.items()}
-
-    @property
-    def entries(self) -> Mapping[str, str]:
-        return {
-            self._key(unit, part): _IS_THERE
-            for unit, value in self.values.items()
-            for part in self._parts(value)
-        }
-
-    def _add(self, unit: Unit, part: str) -> KeyOperation:
-        key = ClaimKey(self.name, unit)
-        return AddEntry(unit, key, self.file, self._key(unit, part), _IS_THERE)
-
-    def _delete(self, unit: Unit, part: str) -> KeyOperation:
-        return DeleteEntry(unit, ClaimKey(self.name, unit), self.file, self._key(unit, part))
-
-    @staticmethod
-    def _key(unit: str, part: str) -> str:
-        return part.removeprefix(_WHOLE) if part.startswith(_WHOLE) else f"{unit}/{part}"
-
-    @staticmethod
-    def _parts(value: str) -> set[str]:
-        return set(filter(None, value.split(",")))
 
 
 class MappedBackends:
@@ -262,16 +135,12 @@ class MappedBackends:
         self.maps = tuple(maps)
         self.attribute_maps = tuple(attributes)
         self.trust = trust
-        self._attributes: Sequence[AttributeMap | TrustFiles] = (
-            *self.attribute_maps,
-            *([trust] if trust else []),
-        )
+        self._attributes = AttributeSet([*self.attribute_maps, *([trust] if trust else [])])
         self._map = {item.name: item for item in self.maps}
-        self._attribute = {item.name: item for item in self._attributes}
 
     @property
     def names(self) -> Collection[str]:
-        return [*self._map, *self._attribute]
+        return [*self._map, *self._attributes.names]
 
     def rules(self, _unit: Unit, /) -> ExposureRules:
         return _RULES
@@ -287,55 +156,57 @@ class MappedBackends:
         return DeleteEntry(unit, key, self._map[key.listener].file, _entry(key))
 
     def takes(self, attribute: str, value: str) -> bool:
-        found = self._attribute.get(attribute)
-        return found is not None and (found.exists or (found.needed and value != NO_FLAGS))
+        return self._attributes.takes(attribute, value)
 
     def lacks(self, attribute: str, value: str) -> bool:
-        return self.takes(attribute, value) and not self._attribute[attribute].exists
+        return self._attributes.lacks(attribute, value)
 
     def guards(self, attribute: str) -> bool:
         return self.trust is not None and attribute == self.trust.name
 
+    def judges(self, _attribute: str, /) -> bool:
+        return False
+
+    def judged_by(self, _attributes: Attributes, /) -> str:
+        return ""
+
     def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
-        return self._attribute[attribute].change(unit, value)
+        return self._attributes.change(unit, attribute, value)
 
     def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
-        return self._attribute[attribute].remove(unit)
+        return self._attributes.remove(unit, attribute)
 
     def questions(
         self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
         lines: list[str] = []
-        maps: list[EntryMap | AttributeMap | TrustFiles] = [*self.maps, *self._attributes]
-        for item in maps:
+        for item in self.maps:
             own = [key for key in touched if key.listener == item.name]
             lines += item.questions(None if units is None else own)
-        return lines
+        return [*lines, *self._attributes.questions(None if units is None else touched)]
 
     def parse(
         self, answers: Mapping[str, str], units: Collection[Unit], /
     ) -> dict[Unit, frozenset[ClaimKey]]:
         for item in self.maps:
             item.parse(answers, self.classes)
-        for attribute in self._attributes:
-            attribute.parse(answers)
+        self._attributes.parse(answers)
         if not any(item.exists for item in self.maps):
             return {}
         return {unit: self._leading(unit) for unit in units}
 
     def attributes(self, unit: Unit) -> Attributes:
-        known = ((item.name, item.values.get(unit)) for item in self._attributes)
-        return {name: value for name, value in known if value is not None}
+        return self._attributes.of(unit)
 
     def absence(self, unit: Unit) -> str:
-        return f"HAProxy has no backend {unit}; {_OTHER_CONFIG}"
+        return f"HAProxy has no backend {unit}; {OTHER_CONFIG}"
 
     def problems(self, observed: Mapping[Unit, ObservedUnit]) -> Iterable[str]:
         if absent := [unit for unit in self.classes if unit not in observed]:
             backends = counted(len(absent), "backend")
-            yield f"HAProxy lacks {backends}, first {absent[0]}; {_OTHER_CONFIG}"
+            yield f"HAProxy lacks {backends}, first {absent[0]}; {OTHER_CONFIG}"
         if observed and (lacking := [item.file for item in self.maps if not item.exists]):
-            yield f"HAProxy lacks the map {lacking[0]}; {_OTHER_CONFIG}"
+            yield f"HAProxy lacks the map {lacking[0]}; {OTHER_CONFIG}"
 
     def title(self, unit: Unit) -> str:
         own = sorted(key for key in self._leading(unit) if not key.name.endswith(_STRAY))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import shown
+from sidecar.haproxy.dialect import OTHER_CONFIG
 from sidecar.haproxy.naming import (
     backend_name,
     frontend_name,
@@ -19,7 +20,8 @@ from sidecar.haproxy.naming import (
 from sidecar.haproxy.operations import ClosePort, KeyOperation, OpenPort
 from sidecar.haproxy.state import ObservedUnit, parse_frontends
 from sidecar.listeners.base import ExposureRules
-from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
+from sidecar.listeners.port_maps import PortMaps, judged_by, judges
+from sidecar.model.desired import Attributes, ClaimKey, Unit
 from sidecar.model.objects import Route
 from sidecar.model.pool import Pool, PortPool, format_ports
 from sidecar.model.verdicts import Reason, Verdict
@@ -30,9 +32,12 @@ TCP = "tcp"
 #: A port that was just opened or closed stays so: HAProxy does not like it to flap (#2222).
 TOGGLE_SECONDS = 1.0
 
-_OTHER_CONFIG = (
-    "it is running with another haproxy.cfg: render it from these settings and restart HAProxy"
-)
+#: HAProxy's clock is another one.
+_MARGIN_SECONDS = 0.1
+
+#: HAProxy waits so long before it tries another server in place of one that refused, or for as long
+#: as an attempt may take, if that is less.
+_TURN_AROUND_SECONDS = 1.0
 
 _ALL = "show stat -1 1 -1"
 
@@ -56,6 +61,13 @@ def unit_of(port: int) -> Unit:
     return backend_name(port)
 
 
+def _let_in_seconds(connect_timeout_seconds: float) -> float:
+    """A client waits in a queue for as long as an attempt may take; the attempt may fail at its
+    end, and another server is chosen after a pause."""
+    pause = min(_TURN_AROUND_SECONDS, connect_timeout_seconds)
+    return connect_timeout_seconds + pause + _MARGIN_SECONDS
+
+
 def port_of(unit: Unit) -> int:
     """Raises ValueError if it is the unit of another kind."""
     port = port_of_backend(unit)
@@ -71,24 +83,41 @@ def ports_of(units: Iterable[Unit]) -> list[int]:
 
 class TCPPorts:
     """All ports of ``pool``; a `ListenerKind`. ``close_after_seconds``: how long one may be open
-    without a server that takes connections."""
+    without a server that takes connections. ``maps``: what else HAProxy is told of them."""
 
-    names = (TCP,)
-
-    def __init__(self, pool: Pool, close_after_seconds: float = 5.0) -> None:
+    def __init__(
+        self, pool: Pool, close_after_seconds: float = 5.0, maps: PortMaps | None = None
+    ) -> None:
         self.pool = pool
-        self._rules = ExposureRules(close_after_seconds, TOGGLE_SECONDS)
+        self.maps = maps or PortMaps()
+        self._rules = {
+            item.name: ExposureRules(
+                close_after_seconds,
+                TOGGLE_SECONDS,
+                _let_in_seconds(item.connect_timeout_seconds),
+            )
+            for item in pool.classes
+        }
         self.classes: Mapping[Unit, PortPool] = {
             unit_of(port): item for port, item in pool.by_port.items()
         }
         self._keys = {unit_of(port): frozenset({key_of(port)}) for port in pool.ports}
 
-    def rules(self, _unit: Unit, /) -> ExposureRules:
-        return self._rules
+    @property
+    def names(self) -> Collection[str]:
+        return [TCP, *self.maps.names]
+
+    def rules(self, unit: Unit, /) -> ExposureRules:
+        return self._rules[self.classes[unit].name]
 
     def unit(self, key: ClaimKey) -> Unit:
         """What ``key`` leads to when it is exposed."""
         return unit_of(int(key.name))
+
+    def source(self, unit: Unit | None) -> str | None:
+        """The IP that the servers of ``unit`` are connected to from; None where that is any."""
+        pool = self.classes.get(unit) if unit is not None else None
+        return pool.source if pool else None
 
     def keys(self, unit: Unit) -> frozenset[ClaimKey]:
         """Those that lead to ``unit`` when it is exposed."""
@@ -100,31 +129,39 @@ class TCPPorts:
     def conceal(self, key: ClaimKey, unit: Unit) -> KeyOperation:
         return ClosePort(unit, key, frontend_name(int(key.name)))
 
-    def takes(self, _attribute: str, _value: str, /) -> bool:
-        return False
+    def takes(self, attribute: str, value: str, /) -> bool:
+        return self.maps.takes(attribute, value)
 
-    def lacks(self, _attribute: str, _value: str, /) -> bool:
-        return False
+    def lacks(self, attribute: str, value: str, /) -> bool:
+        return self.maps.lacks(attribute, value)
 
     def guards(self, _attribute: str, /) -> bool:
         return False
 
+    def judges(self, attribute: str) -> bool:
+        return judges(attribute)
+
+    def judged_by(self, attributes: Attributes) -> str:
+        return judged_by(attributes)
+
     def describe(self, unit: Unit, attribute: str, value: str) -> Sequence[KeyOperation]:
-        raise NotImplementedError(f"{unit}: {attribute} {value}: a port has no attributes")
+        return self.maps.change(unit, attribute, value)
 
     def forget(self, unit: Unit, attribute: str) -> Sequence[KeyOperation]:
-        raise NotImplementedError(f"{unit}: {attribute}: a port has no attributes")
+        return self.maps.remove(unit, attribute)
 
     def questions(
-        self, units: Collection[Unit] | None, _touched: Collection[ClaimKey], /
+        self, units: Collection[Unit] | None, touched: Collection[ClaimKey], /
     ) -> list[str]:
         if units is None:
-            return [_ALL]
-        return [f"show stat {frontend_name(port_of(unit))} 1 -1" for unit in units]
+            return [_ALL, *self.maps.questions(None)]
+        asked = [f"show stat {frontend_name(port_of(unit))} 1 -1" for unit in units]
+        return [*asked, *self.maps.questions(touched)]
 
     def parse(
         self, answers: Mapping[str, str], _units: Collection[Unit], /
     ) -> dict[Unit, frozenset[ClaimKey]]:
+        self.maps.parse(answers)
         found: dict[Unit, frozenset[ClaimKey]] = {}
         for question, reply in answers.items():
             if not question.startswith("show stat "):
@@ -135,25 +172,25 @@ class TCPPorts:
                     found[unit_of(port)] = keys if listens else _NOTHING
         return found
 
-    def attributes(self, _unit: Unit, /) -> Attributes:
-        return NO_ATTRIBUTES
+    def attributes(self, unit: Unit) -> Attributes:
+        return self.maps.of(unit)
 
     def absence(self, unit: Unit) -> str:
-        return f"HAProxy has no frontend {frontend_name(port_of(unit))}; {_OTHER_CONFIG}"
+        return f"HAProxy has no frontend {frontend_name(port_of(unit))}; {OTHER_CONFIG}"
 
     def problems(self, observed: Mapping[Unit, ObservedUnit]) -> Iterable[str]:
         if absent := [unit for unit in self.classes if unit not in observed]:
             missing = format_ports(ports_of(absent))
             yield (
                 f"HAProxy has no frontend {frontend_name(port_of(absent[0]))} with backend"
-                f" {absent[0]} (missing ports: {missing}); {_OTHER_CONFIG}"
+                f" {absent[0]} (missing ports: {missing}); {OTHER_CONFIG}"
             )
         for unit, seen in observed.items():
             pool = self.classes[unit]
             if lacking := [name for name in pool.slot_names if name not in seen.servers]:
                 yield (
                     f"HAProxy's backend {unit} lacks {len(lacking)} of {pool.slots} slots, first"
-                    f" {lacking[0]}; {_OTHER_CONFIG}"
+                    f" {lacking[0]}; {OTHER_CONFIG}"
                 )
 
     def title(self, unit: Unit) -> str:

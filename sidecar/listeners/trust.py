@@ -7,8 +7,8 @@ attribute. Which CA is a Route's, `sidecar.routing.web` knows. Does no I/O.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from sidecar.haproxy.authorities import change_authority, parse_mark
-from sidecar.haproxy.certificates import is_locked, parse_names, show, show_names
+from sidecar.haproxy.authorities import RefuseAuthority, change_authority, parse_mark
+from sidecar.haproxy.certificates import ask_begun, is_locked, parse_begun, show
 from sidecar.haproxy.operations import KeyOperation
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import ClaimKey, Unit
@@ -20,6 +20,7 @@ class TrustFiles:
 
     #: As of an `AttributeMap`: no Route is served without.
     exists = needed = True
+    otherwise = ""
 
     def __init__(self, name: str, files: Mapping[Unit, str], nobody: CertificateAuthority) -> None:
         self.name = name
@@ -27,9 +28,12 @@ class TrustFiles:
         self.nobody = nobody
         #: By whom the servers of a unit should be verified.
         self.wanted: Callable[[Unit], CertificateAuthority | None] = lambda _: None
+        #: Is told what HAProxy's transaction is about; why that must not be touched, or "".
+        self.meets: Callable[[str | None], str] = lambda _: ""
         self.values: dict[str, str] = {}
-        # the file that HAProxy's transaction is about
+        # the file that HAProxy's transaction is about, and why nothing may be done about that
         self._begun: str | None = None
+        self._fixed = ""
         self._units = {show("ca-file", file): unit for unit, file in files.items()}
         self._seen: set[Unit] = set()
 
@@ -44,20 +48,23 @@ class TrustFiles:
 
     def _change(self, unit: Unit, authority: CertificateAuthority) -> Sequence[KeyOperation]:
         key = ClaimKey(self.name, unit)
+        if self._fixed:
+            return (RefuseAuthority(unit, key, f"CA file {self._begun}: {self._fixed}"),)
         return change_authority(unit, key, self.files[unit], authority, self._begun)
 
     def questions(self, touched: Collection[ClaimKey] | None) -> list[str]:
         """What shows the ``touched`` values; None: all."""
         if touched is None:
-            return [show_names("ca-file"), *self._units]
+            return [ask_begun("ca-file"), *self._units]
         asked: Iterable[str] = (self.files[Unit(key.name)] for key in touched)
         lines = [show("ca-file", file) for file in dict.fromkeys(asked)]
-        return [show_names("ca-file"), *lines] if lines else []
+        return [ask_begun("ca-file"), *lines] if lines else []
 
     def parse(self, answers: Mapping[str, str]) -> None:
         for question, reply in answers.items():
-            if question == show_names("ca-file"):
-                self._begun = None if is_locked(reply) else parse_names(reply).open
+            if question == ask_begun("ca-file"):
+                self._begun = None if is_locked(reply) else parse_begun(reply)
+                self._fixed = "" if is_locked(reply) else self.meets(self._begun)
             elif unit := self._units.get(question):
                 self._read(unit, parse_mark(reply))
 

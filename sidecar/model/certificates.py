@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.common.text import one_line
+from sidecar.model.certificate_title import title
 
 #: The keys with which HAProxy serves.
 ServerKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
@@ -146,12 +147,6 @@ def title_of(der: bytes) -> str:
     shown = x509.load_der_x509_certificate(der)
     end = _instant(shown.not_valid_after_utc)
     return title(_shown(shown.subject), _shown(shown.issuer), end)
-
-
-def title(subject: str, issuer: str, not_after: str) -> str:
-    """`ServerCertificate.title` of one that has these facts."""
-    by = "itself" if issuer == subject else issuer
-    return f"{subject}, signed by {by}, valid until {not_after.partition('T')[0]}"
 
 
 def _instant(at: datetime) -> str:

@@ -36,6 +36,9 @@ class ClaimKey(NamedTuple):
 #: map whose keys are units -> the unit's value there.
 Attributes = Mapping[str, str]
 
+#: The one that says how many connections each of a unit's servers may have at a time.
+MAXCONN = "pod_connections"
+
 NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sidecar.common.secret_text import NO_TEXT, SecretText
+from sidecar.model.header_actions import HeaderAction
 
 #: created_seconds of an object that does not say when it was created: younger than all that do.
 AGE_UNKNOWN = float("inf")
@@ -77,7 +78,8 @@ class Route:
     ``router_name``, ``port``: the values of our annotations, or None.
     ``kept_port``: where a cluster keeps the port that an ``auto`` Route was given; an annotation.
     ``wishes``: of each policy that it has an annotation of, its name and the text.
-    ``unsupported``: the annotations and fields that it has, and that only another router heeds.
+    ``unsupported``: the annotations that it has, and that only another router heeds.
+    ``headers``: what it says of the headers of its requests and responses, in its order.
     ``tls``: None where the Route has no spec.tls.
     ``host``, ``path``, ``subdomain``, ``wildcard_policy``: as they are written, "" where absent.
     ``host_generated``: the API server made the host up.
@@ -97,6 +99,7 @@ class Route:
     tls: RouteTLS | None
     wishes: tuple[tuple[str, str], ...] = ()
     unsupported: tuple[str, ...] = ()
+    headers: tuple[HeaderAction, ...] = ()
     host: str = ""
     path: str = ""
     subdomain: str = ""

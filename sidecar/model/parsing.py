@@ -19,6 +19,7 @@ from typing import Any
 from sidecar.common.errors import ObjectError
 from sidecar.common.hostport import canonical_ip
 from sidecar.model.fields import Field, type_name
+from sidecar.model.header_actions import header_actions
 from sidecar.model.objects import (
     AGE_UNKNOWN,
     Endpoint,
@@ -216,7 +217,8 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
             for policy, name in keys.policies
             if (text := annotation(name)) is not None
         ),
-        unsupported=tuple(_unsupported(annotations, spec, keys)),
+        unsupported=tuple(_unsupported(annotations, keys)),
+        headers=header_actions(spec.at("httpHeaders")),
         target_port=spec.at("port").at("targetPort").port_or_name(),
         targets=tuple(
             _route_target(target)
@@ -231,11 +233,9 @@ def _route(key: Key, root: Field, keys: AnnotationKeys) -> Route:
     )
 
 
-def _unsupported(annotations: Field, spec: Field, keys: AnnotationKeys) -> Iterator[str]:
+def _unsupported(annotations: Field, keys: AnnotationKeys) -> Iterator[str]:
     """What the Route has of them, whatever is written there: it may be no string in a manifest."""
     yield from (key for key in keys.unsupported if (annotations.value or {}).get(key) is not None)
-    if spec.at("httpHeaders").value:
-        yield "spec.httpHeaders"
 
 
 def _route_target(target: Field) -> RouteTarget:

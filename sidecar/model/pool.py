@@ -4,12 +4,13 @@ The one place that knows. Rendering, planning and the comparison with a running 
 Everything here is fixed when HAProxy starts. Imports no I/O.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 from sidecar.common.durations import format_duration
+from sidecar.model.header_actions import NO_HEADER_NAMES, HeaderNames
 
 #: The largest weight HAProxy takes (management.txt, "set weight"); slots start with it, so that
 #: a Route with one Service never needs a weight command.
@@ -63,6 +64,7 @@ class PortPool(_Slots):
     ``namespaces``: whose Routes may claim these ports; ``("*",)`` means everybody's.
     ``auto_ports_per_namespace``: how many of them the ``auto`` Routes of one namespace may have.
     ``send_proxy``: "none", "v1" or "v2" of the PROXY protocol towards the servers.
+    ``source``: the IP that servers are connected to from; None for the system's choice.
     ``maxconn``: connections of each port at the same time; None for what `capacity` gives it.
     ``shared_by_sni``: a port may be shared by several Routes with passthrough, each for its host.
     """
@@ -82,6 +84,7 @@ class PortPool(_Slots):
     send_proxy: str
     maxconn: int | None = None
     shared_by_sni: bool = False
+    source: str | None = None
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.namespaces or namespace in self.namespaces
@@ -125,17 +128,20 @@ CLASSES_OF: Mapping[ListenerProtocol, tuple[WebClassName, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class WebListener:
-    """A frontend that Routes share. ``bind``: where it listens."""
+    """A frontend that Routes share. ``bind``: where it listens. ``accept_proxy``: whether clients
+    speak the PROXY protocol there."""
 
     name: str
     kind: ListenerProtocol
     bind: tuple[Address, ...]
+    accept_proxy: bool = False
 
 
 @dataclass(frozen=True)
 class WebClass(_Slots):
     """``count`` backends that are alike, each for one Route at a time.
 
+    ``further``: for Routes that want this ``balance``, which is not that of the others of the name.
     ``server_timeout_seconds``: for how long a server may be silent; ``tunnel_timeout_seconds``: it
     or the client once the connection was upgraded, or always if it is TLS passthrough.
     """
@@ -146,6 +152,7 @@ class WebClass(_Slots):
     server_timeout_seconds: float
     tunnel_timeout_seconds: float
     balance: WebBalance = "roundrobin"
+    further: bool = False
 
     #: Readiness comes from Kubernetes.
     check: ClassVar[HealthCheck | None] = None
@@ -180,13 +187,51 @@ class ClientCertificates:
     subject_filter: str
 
 
+class RouterHeaders(NamedTuple):
+    """What is done to the headers of all requests and answers of Routes by host: pairs of a name
+    and a log-format, and names."""
+
+    set_request: tuple[tuple[str, str], ...] = ()
+    delete_request: tuple[str, ...] = ()
+    set_response: tuple[tuple[str, str], ...] = ()
+    delete_response: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]:
+        """``request`` and ``response``, with what is deleted and what is set."""
+        yield "request", self.delete_request, self.set_request
+        yield "response", self.delete_response, self.set_response
+
+
+#: How many bytes of headers these may set of requests, and of responses; and so each Route.
+HEADERS_MAX_BYTES, ROUTE_HEADERS_MAX_BYTES = 1024, 2048
+
+
+class TLSOptions(NamedTuple):
+    """Of TLS that ends here: "" and None leave it to HAProxy."""
+
+    min_version: str = "TLSv1.2"
+    max_version: str | None = None
+    ciphers: str = ""
+    ciphersuites: str = ""
+    curves: str = ""
+    strict_sni: bool = False
+
+
+#: Those without a setting.
+NO_ROUTER_HEADERS, DEFAULT_TLS = RouterHeaders(), TLSOptions()
+
+
 @dataclass(frozen=True)
 class WebPool:
     """What HAProxy has for Routes by host. ``classes``: those that some listener, or shared port,
-    leads to. ``cookie_name``: of the cookie that keeps a client of HTTP on its server.
+    leads to; ``further``: the same, for Routes that want another balance. ``cookie_name``: of the
+    cookie that keeps a client of HTTP on its server.
     ``unmatched_status``: of the answer to a request for which there is no Route.
     ``forwarded_headers``: whether servers are told of the client, where the Route does not say.
-    ``client_certificates``: None where no client is asked for one."""
+    ``client_certificates``: None where no client is asked for one. ``route_headers``: those that
+    Routes may set and delete. ``compression_types``: of answers that are compressed. ``pages``: the
+    statuses with a page of the user's."""
 
     listeners: tuple[WebListener, ...]
     classes: tuple[WebClass, ...]
@@ -198,15 +243,29 @@ class WebPool:
     unmatched_status: int
     forwarded_headers: str
     client_certificates: ClientCertificates | None = None
+    route_headers: HeaderNames = NO_HEADER_NAMES
+    headers: RouterHeaders = NO_ROUTER_HEADERS
+    compression_types: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    tls: TLSOptions = DEFAULT_TLS
+    further: tuple[WebClass, ...] = ()
+
+    @property
+    def headers_bytes(self) -> int:
+        """How much room HAProxy needs for headers beside its own."""
+        if not any(item.name == "http" for item in self.classes):
+            return 0  # it speaks no HTTP
+        of_all = self.headers.set_request or self.headers.set_response
+        wanted = (any(self.route_headers), ROUTE_HEADERS_MAX_BYTES), (of_all, HEADERS_MAX_BYTES)
+        return sum(size for is_wanted, size in wanted if is_wanted)
 
     @property
     def ends_tls(self) -> bool:
         return any(item.kind == "tls" for item in self.listeners)
 
     @property
-    def verified(self) -> int:
-        """How many backends there are whose servers are verified."""
-        return sum(item.count for item in self.classes if item.name == "reencrypt")
+    def all_classes(self) -> tuple[WebClass, ...]:
+        return (*self.classes, *self.further)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sidecar.haproxy.operations import (
     EnableHealth,
     SetAddress,
     SetHealth,
+    SetMaxconn,
     SetState,
     SetWeight,
 )
@@ -32,6 +33,8 @@ def after(observed: ObservedUnit, plan: Plan) -> ObservedUnit:
                 servers[name] = servers[name]._replace(address=address)
             case SetWeight(server=name, weight=weight):
                 servers[name] = servers[name]._replace(weight=weight)
+            case SetMaxconn(server=name, maxconn=maxconn):
+                servers[name] = servers[name]._replace(maxconn=maxconn)
             case SetState(server=name, state=state):
                 was = servers[name]
                 # HAProxy takes a server that leaves maint for healthy.
@@ -73,4 +76,5 @@ def _row(server: ObservedServer | None) -> str:
     if server is None or server.address == PARKED:
         return ""
     down = "" if server.up or server.state != "ready" else ", down"
-    return f"{server.name} {server.address} {server.state}{down}, weight {server.weight}"
+    limit = f", maxconn {server.maxconn}" if server.maxconn else ""
+    return f"{server.name} {server.address} {server.state}{down}, weight {server.weight}{limit}"

@@ -55,6 +55,8 @@ def _differences(was: ObservedServer, now: ObservedServer) -> Iterator[tuple[str
         yield _at(now.address), _at(was.address)
     if now.weight != was.weight:
         yield f"of weight {now.weight}", f"of weight {was.weight}"
+    if None not in (now.maxconn, was.maxconn) and now.maxconn != was.maxconn:
+        yield f"of maxconn {now.maxconn}", f"of maxconn {was.maxconn}"
     if (now.checks == "on") != (was.checks == "on"):
         yield _checked(now), _checked(was)
     elif now.checks == "none" and now.up != was.up and now.state == was.state:

@@ -9,12 +9,13 @@ by phase; the order that gives it:
 2. ``rest`` and ``describe``: HAProxy is told what the rules that all units share are to know of
    this one. What guards its servers, as the CAs that they are verified by, is told while all of
    them are in ``maint``, where no connection outlives it, and the plan ends with it: nobody is made
-   ready before HAProxy was looked at, and shows it.
+   ready before HAProxy was looked at, and shows it. With whom it lets in, as a port's list of
+   clients, the plan ends likewise.
 3. ``add``: where no slot is free, or a server speaks another protocol than slots do, the backend
    gets more, which lead nowhere yet.
 4. ``prepare``: a slot whose address changes goes to ``maint`` before (normally it is there
-   already), then gets its address and weight.
-5. The barrier: HAProxy is read back until it shows these addresses (`PortPlan.readback`). From 3.0
+   already), then gets its address and weight; limits of servers are set.
+5. The barrier: HAProxy is read back until it shows these addresses (`Plan.readback`). From 3.0
    on it applies an address *after* its reply; a slot made ready too early leads to its former
    endpoint.
 6. ``activate``: new servers become ``ready``, and weights are set.
@@ -22,30 +23,28 @@ by phase; the order that gives it:
 8. ``expose``: keys begin to lead to the unit, and so never to what it had for others.
 9. ``tidy``: what no connection waits for. Sessions whose time is over end, idle slots that were
    left are parked, idle added servers are deleted.
-10. ``forget``: what HAProxy need not know of the unit any more.
+10. ``forget``: what HAProxy need not know of the unit any more; whom it lets in, when nothing else
+   is left to do, since others may come then.
 
 An empty plan means that observed equals desired. Applying a plan and planning again ends in an
 empty one; each round is planned from a fresh look, so a lost, doubled or refused operation only
 costs another round.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from sidecar.haproxy.operations import (
     AddServer,
     DeleteServer,
-    EnableHealth,
     EndSessions,
     KeyOperation,
     Operation,
     SetAddress,
-    SetHealth,
     SetState,
-    SetWeight,
 )
-from sidecar.haproxy.state import Checks, ObservedServer, ObservedUnit
+from sidecar.haproxy.state import Checks, ObservedUnit
 from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import (
     Attributes,
@@ -55,6 +54,9 @@ from sidecar.model.desired import (
     Unit,
 )
 from sidecar.model.pool import PARKED, Address
+from sidecar.planning.health import make_ready, others_serve, trust, unfit
+from sidecar.planning.limits import limit, may_forget
+from sidecar.planning.server_steps import keep_ready, readdress
 from sidecar.planning.slots import Assignment, assign, is_idle
 
 
@@ -68,7 +70,7 @@ class DesiredUnit:
     never. ``left_seconds``: slot -> for how long it has been without its endpoint.
     ``handed``: keys that lead here and are about to lead elsewhere: they are not concealed, and
     where there are no ``servers`` any more, none retires before they do.
-    ``attributes``: what HAProxy is to know of it beside.
+    ``attributes``: what HAProxy is to know of it beside. ``waits``: more is to be done later.
     ``sessions_to_end``: how many of the overdue ones now. ``loops``: slots that lead to the router
     itself; their sessions are ended at once.
     """
@@ -83,6 +85,7 @@ class DesiredUnit:
     loops: frozenset[str] = frozenset()
     handed: frozenset[ClaimKey] = frozenset()
     attributes: Attributes = field(default_factory=dict)
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,13 @@ class Plan:
     rest: tuple[Operation, ...] = ()
     describe: tuple[KeyOperation, ...] = ()
     forget: tuple[KeyOperation, ...] = ()
+    #: The unit is not as desired even if nothing is to be done now.
+    waits: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the unit is as desired once it is carried out."""
+        return not (self.handed or self.waits)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -171,7 +181,7 @@ def plan(
         reusable=its_class.slot_names,
         at_most=desired.servers_max,
         can_add=can_add,
-        unfit=_unfit(its_class, slots),
+        unfit=unfit(its_class, slots),
     )
     has = observed.attributes
     wants = {name: value for name, value in desired.attributes.items() if kind.takes(name, value)}
@@ -184,7 +194,9 @@ def plan(
     conceal = tuple(kind.conceal(key, unit) for key in sorted(gone))
     if any(kind.guards(name) for name, _ in news):
         return _unguarded(observed, conceal, describe, assignment, desired.handed)
-    waits = its_class.check is not None and _others_serve(assignment.placed, slots)
+    if any(kind.judges(name) for name, _ in news):
+        return _told(unit, conceal, (), {}, describe, assignment, desired.handed)
+    waits = its_class.check is not None and others_serve(assignment.placed, slots)
     add: list[AddServer] = []
     prepare: list[Operation] = []
     readback: dict[str, Address] = {}
@@ -192,11 +204,11 @@ def plan(
     for name, server in assignment.placed.items():
         slot = slots[name]
         if slot.address != server.address:
-            prepare += _readdress(unit, slot, server)
+            prepare += readdress(unit, slot, server)
             readback[name] = server.address
-            activate += _make_ready(unit, name, slot.checks, waits=waits)
+            activate += make_ready(unit, name, slot.checks, waits=waits)
         elif server.state == "ready":
-            activate += _keep_ready(unit, slot, server, waits=waits)
+            activate += keep_ready(unit, slot, server, waits=waits)
     for name, server in assignment.added.items():
         weight = 0 if server.weight is None else server.weight
         options = (*its_class.server_options, *(("proto", server.proto) if server.proto else ()))
@@ -204,13 +216,20 @@ def plan(
         prepare.append(SetAddress(unit, name, server.address))
         readback[name] = server.address
         checks: Checks = "off" if its_class.check else "none"
-        activate += _make_ready(unit, name, checks, waits=waits)
+        activate += make_ready(unit, name, checks, waits=waits)
+    prepare += limit(observed, wants, assignment)
     spared = _spared(observed, assignment)
     waits_to_hand = desired.handed and not desired.servers
     retire = () if waits_to_hand else tuple(_retire(observed, assignment, spared))
     if its_class.check is not None and not any(isinstance(op, SetState) for op in activate):
-        activate += _trust(unit, assignment.placed, slots, retire)
+        activate += trust(unit, assignment.placed, slots, retire)
     tidy, ending = _tidy(desired, observed, its_class, assignment)
+    expose = tuple(kind.expose(key, unit) for key in sorted(exposed - observed.exposed))
+    # What asks for another one goes before that.
+    former = sorted(has.keys() - wants.keys(), reverse=True)
+    former = [name for name in former if may_forget(observed, name)]
+    if conceal or prepare or activate or retire or expose or desired.waits:
+        former = [name for name in former if not kind.judges(name)]
     return Plan(
         unit,
         conceal,
@@ -218,19 +237,15 @@ def plan(
         readback,
         tuple(activate),
         retire,
-        tuple(kind.expose(key, unit) for key in sorted(exposed - observed.exposed)),
+        expose,
         tidy,
         ending,
         assignment,
         desired.handed,
         tuple(add),
         describe=describe,
-        forget=tuple(
-            part
-            # What asks for another one goes before that.
-            for name in sorted(has.keys() - wants.keys(), reverse=True)
-            for part in kind.forget(unit, name)
-        ),
+        forget=tuple(part for name in former for part in kind.forget(unit, name)),
+        waits=desired.waits,
     )
 
 
@@ -256,6 +271,19 @@ def _unguarded(
     else:
         readback = {name: PARKED for name, slot in slots.items() if slot.address != PARKED}
         rest += [SetAddress(unit, name, PARKED) for name in readback]
+    return _told(unit, conceal, tuple(rest), readback, describe, assignment, handed)
+
+
+def _told(
+    unit: Unit,
+    conceal: tuple[KeyOperation, ...],
+    rest: tuple[Operation, ...],
+    readback: Mapping[str, Address],
+    describe: tuple[KeyOperation, ...],
+    assignment: Assignment,
+    handed: frozenset[ClaimKey],
+) -> Plan:
+    """Of one that ends with what HAProxy is told, until it shows that."""
     return Plan(
         unit=unit,
         conceal=conceal,
@@ -268,87 +296,9 @@ def _unguarded(
         ending=None,
         assignment=assignment,
         handed=handed,
-        rest=tuple(rest),
+        rest=rest,
         describe=describe,
     )
-
-
-def _readdress(unit: Unit, slot: ObservedServer, server: DesiredServer) -> Iterator[Operation]:
-    """Lead a slot, that nobody may get to meanwhile, to ``server``."""
-    if slot.state != "maint":
-        yield SetState(unit, slot.name, "maint")
-    yield SetAddress(unit, slot.name, server.address)
-    if server.weight is not None and slot.weight != server.weight:
-        yield SetWeight(unit, slot.name, server.weight)
-
-
-def _keep_ready(
-    unit: Unit, slot: ObservedServer, server: DesiredServer, *, waits: bool
-) -> Iterator[Operation]:
-    """A slot that leads to ``server`` already takes connections, too."""
-    if server.weight is not None and slot.weight != server.weight:
-        yield SetWeight(unit, slot.name, server.weight)
-    if slot.state == "maint":
-        yield from _make_ready(unit, slot.name, slot.checks, waits=waits)
-    else:
-        yield from _mend_health(unit, slot)
-    if slot.state == "drain":
-        yield SetState(unit, slot.name, "ready")
-
-
-def _unfit(its_class: BackendClass, slots: Mapping[str, ObservedServer]) -> frozenset[str]:
-    """Servers that somebody else added, and that differ from the class's in having checks or not:
-    called unhealthy, or dead, one without them would stay so for ever, or be used for ever."""
-    return frozenset(
-        name
-        for name, slot in slots.items()
-        if name not in its_class.slot_set and (slot.checks == "none") != (its_class.check is None)
-    )
-
-
-def _others_serve(placed: Mapping[str, DesiredServer], slots: Mapping[str, ObservedServer]) -> bool:
-    """Whether the unit has a server that is up already and stays."""
-    return any(
-        server.state == "ready"
-        and slots[name].address == server.address
-        and slots[name].state == "ready"
-        and slots[name].up
-        for name, server in placed.items()
-    )
-
-
-def _make_ready(unit: Unit, name: str, checks: Checks, *, waits: bool) -> Iterator[Operation]:
-    """Out of maint. HAProxy takes a server that leaves maint for healthy; one that has checks and
-    ``waits`` is called unhealthy while it drains, so that its first good check is what lets
-    traffic in."""
-    if checks == "off":
-        yield EnableHealth(unit, name)
-    if waits and checks != "none":
-        yield SetState(unit, name, "drain")
-        yield SetHealth(unit, name, "down")
-    yield SetState(unit, name, "ready")
-
-
-def _mend_health(unit: Unit, slot: ObservedServer) -> Iterator[Operation]:
-    """Health is for checks to say: they are turned on where somebody turned them off, and where
-    there are none a server is up."""
-    if slot.checks == "off":
-        yield EnableHealth(unit, slot.name)
-    elif slot.checks == "none" and not slot.up:
-        yield SetHealth(unit, slot.name, "up")
-
-
-def _trust(
-    unit: Unit,
-    placed: Mapping[str, DesiredServer],
-    slots: Mapping[str, ObservedServer],
-    retire: Iterable[SetState],
-) -> Iterator[Operation]:
-    """The last server that is up leaves, and those that stay wait for a good check: they get
-    traffic on trust, once. If they deserve none, their next checks take them down again."""
-    staying = [name for name, server in placed.items() if server.state == "ready"]
-    if any(slots[op.server].up for op in retire) and not any(slots[name].up for name in staying):
-        yield from (SetHealth(unit, name, "up") for name in staying)
 
 
 def _spared(observed: ObservedUnit, assignment: Assignment) -> str | None:

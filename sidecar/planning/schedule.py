@@ -13,12 +13,12 @@ from sidecar.common.durations import format_duration
 from sidecar.haproxy.operations import EndSessions
 from sidecar.haproxy.state import ObservedUnit, leaving
 from sidecar.listeners.base import ListenerKind
-from sidecar.model.desired import NO_ATTRIBUTES, ClaimKey, Unit
-from sidecar.model.pool import Address
+from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, DesiredServer, Unit
+from sidecar.model.pool import PARKED, Address
 from sidecar.planning.planner import DesiredUnit, Plan
 from sidecar.planning.slots import is_idle
 from sidecar.policies.drain_deadline import DRAIN_DEADLINE
-from sidecar.routing.table import Claimed
+from sidecar.routing.claimed import Claimed
 
 #: A unit that was just changed rests: a Route that flaps costs the others little.
 REST_SECONDS = 0.02
@@ -89,6 +89,9 @@ class Schedule:
         self._unusable_since: dict[Unit, float] = {}
         # unit -> slot -> since when it is in maint, not known to be idle
         self._left_at: dict[Unit, dict[str, float]] = {}
+        # unit -> since when all of its servers are in maint; those of a HAProxy that was just met
+        self._quiet_at: dict[Unit, float] = {}
+        self._met: set[Unit] = set()
         # unit -> how long to wait until the next look for slots that became idle
         self._idle_wait: dict[Unit, float] = {}
 
@@ -137,12 +140,17 @@ class Schedule:
         servers are gone is not known, so one without any is closed at once."""
         self.dirty = dict.fromkeys(units, now)
         self._unusable_since = dict.fromkeys(self.dirty, float("-inf"))
-        for memory in (self._due, self._rests_until, self._ended_at, self._left_at):
+        for memory in (self._due, self._rests_until, self._ended_at, self._left_at, self._quiet_at):
             memory.clear()
+        self.meet(self.dirty)
         self._idle_wait.clear()
         self._calm.clear()
         self._postponed.clear()
         self.may_toggle()
+
+    def meet(self, units: Iterable[Unit]) -> None:
+        """``units`` are looked at for the first time: whom they served before is not known."""
+        self._met = set(units)
 
     def may_toggle(self) -> None:
         """What was opened and closed so far does not count as flapping."""
@@ -152,12 +160,18 @@ class Schedule:
         """What the unit should be now, all times considered."""
         unit, timing, rules = observed.unit, self._timing, self._kind.rules(observed.unit)
         servers = claimed.resolution.servers if claimed else ()
+        attributes = claimed.attributes if claimed else NO_ATTRIBUTES
         self._servers[unit] = len(observed.servers) + (claimed.resolution.size if claimed else 0)
         self._rest(unit, now + REST_SECONDS_PER_SERVER * self._servers[unit])
+        waits = self._waits_for_others(observed, servers, attributes, now)
+        if waits:
+            servers, attributes = (), observed.attributes
         usable = is_open = any(server.state == "ready" for server in servers)
         # A shared port is open for all who share it, whether any of them has servers.
         grace = None if claimed and claimed.shared else rules.conceal_after_seconds
-        if grace is None:
+        if waits:
+            self._postponed[unit] = "its former Route's clients had to be gone"
+        elif grace is None:
             is_open = claimed is not None
         elif usable or not (claimed and observed.open):
             self._unusable_since.pop(unit, None)
@@ -187,7 +201,6 @@ class Schedule:
             # Until it leads there, its clients are served here.
             self.look_at(unit, now + REST_SECONDS)
         left = self._left_seconds(observed, now)
-        attributes = claimed.attributes if claimed else NO_ATTRIBUTES
         if handed and not claimed:
             attributes = observed.attributes
         return DesiredUnit(
@@ -201,7 +214,40 @@ class Schedule:
             frozenset(name for name in left if self._is_own(observed.servers[name].address)),
             handed,
             attributes,
+            waits,
         )
+
+    def _waits_for_others(
+        self,
+        observed: ObservedUnit,
+        servers: Iterable[DesiredServer],
+        attributes: Attributes,
+        now: float,
+    ) -> bool:
+        """Whether ``servers`` are only for those that their Route lets in, and clients that another
+        one has let in may be on their way to a server: in a queue, or because another failed. They
+        have none to go to while all are in maint."""
+        unit, slots = observed.unit, observed.servers.values()
+        is_new, is_quiet = unit in self._met, all(slot.state == "maint" for slot in slots)
+        self._met.discard(unit)
+        if not is_quiet:
+            self._quiet_at.pop(unit, None)
+        elif unit not in self._quiet_at:
+            # A HAProxy that was met with nothing there served nobody; or long ago.
+            is_unused = is_new and all(slot.address == PARKED for slot in slots)
+            self._quiet_at[unit] = float("-inf") if is_unused else now
+        asked, asks = self._kind.judged_by(observed.attributes), self._kind.judged_by(attributes)
+        if asks in ("", asked):
+            return False
+        if is_quiet:
+            gone_at = self._quiet_at[unit] + self._kind.rules(unit).let_in_seconds
+            if now < gone_at:
+                self.look_at(unit, gone_at)
+            return now < gone_at
+        wanted = {server.address for server in servers}
+        serves = any(slot.address in wanted and slot.state != "maint" for slot in slots)
+        # The Route that is served gets a list only now.
+        return bool(asked) or not serves
 
     def changed(self, item: Plan, now: float) -> None:
         """``item`` is about to be applied."""

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping
 from sidecar.common.text import shown
 from sidecar.model.objects import Route
 from sidecar.model.verdicts import Reason, Refusal
-from sidecar.policies.base import EVERY_WAY, GUARDING_FLAGS, Policy, Way
+from sidecar.policies.base import EVERY_WAY, GUARDING_FLAGS, Policy
 
 #: The attribute: beginnings of addresses that HAProxy looks up, see `_beginnings`.
 ALLOWED_SOURCES = "allowed_sources"
 
 #: Among the letters: others are not served.
 _RESTRICTED = "w"
-
-_WAYS: frozenset[Way] = EVERY_WAY - {"port"}
 
 #: One is up to sixteen entries of a map.
 _NETWORKS_MAX = 500
@@ -66,7 +64,7 @@ def _tells(beginnings: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _policy(name: str) -> Policy[tuple[str, ...]]:
-    return Policy(name, name, _parse, "the Route is refused until fixed", _WAYS, _tells)
+    return Policy(name, name, _parse, "the Route is refused until fixed", EVERY_WAY, _tells)
 
 
 #: The former counts where a Route has both.
@@ -74,7 +72,7 @@ IP_ALLOWLIST, IP_WHITELIST = _policy("ip_allowlist"), _policy("ip_whitelist")
 
 
 def refusal(route: Route) -> Refusal | None:
-    """Why ``route``, which is served by its host, must not be at all."""
+    """Why ``route`` must not be served at all."""
     wishes = dict(route.wishes)
     policy = next((item for item in (IP_ALLOWLIST, IP_WHITELIST) if item.name in wishes), None)
     if policy is None:

@@ -4,9 +4,13 @@ A policy does not know who heeds it. A text that cannot be used is no reason to 
 for `sidecar.policies.allowed_sources`: what the settings say holds, and the Route's author is told.
 """
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, cast
+
+from sidecar.model.objects import Key
 
 T = TypeVar("T")
 
@@ -26,6 +30,41 @@ POLICIES_ATTRIBUTE = "policies"
 
 #: The same, of what no Route may be served without.
 GUARDING_FLAGS = "flags"
+
+#: HAProxy reads and counts no further.
+_NUMBER_MAX = 2**31 - 1
+
+_NUMBER = re.compile(r"\+?0*([1-9][0-9]{0,9})", re.ASCII)
+
+#: As Go's strconv.ParseBool reads them.
+_YES = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_NO = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def parse_switch(text: str) -> bool:
+    """The text of one that is on or off."""
+    if text not in _YES | _NO:
+        raise ValueError("write true or false")
+    return text in _YES
+
+
+def parse_number(text: str) -> int:
+    """The text of a limit."""
+    found = _NUMBER.fullmatch(text)
+    if not found or int(found[1]) > _NUMBER_MAX:
+        raise ValueError(f"write a number from 1 to {_NUMBER_MAX}")
+    return int(found[1])
+
+
+def add_letters(told: dict[str, str], attribute: str, letters: str) -> None:
+    """HAProxy is ``told`` these ``letters``, too, each once and in one order, or an attribute that
+    stays as it is would be set anew."""
+    told[attribute] = "".join(sorted({*told.get(attribute, ""), *letters}))
+
+
+def route_mark(route: Key, digits: int) -> str:
+    """By what HAProxy knows ``route`` where a name may be too long: so many hexadecimal digits."""
+    return hashlib.sha256(route.title.encode()).hexdigest()[:digits]
 
 
 def _nothing(_: Any) -> Mapping[str, str]:

@@ -18,7 +18,8 @@ from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import Unit
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Verdict
-from sidecar.routing.table import Changed, Routing
+from sidecar.routing.claimed import Changed
+from sidecar.routing.table import Routing
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from sidecar.model.desired import Unit
 from sidecar.model.objects import Key
 from sidecar.model.verdicts import Reason, Verdict
 from sidecar.reporting.outcome import Outcome
-from sidecar.routing.table import Changed, Routing
+from sidecar.routing.claimed import Changed
+from sidecar.routing.table import Routing
 
 #: How many Routes are taken in one go.
 TAKEN_AT_ONCE = 100

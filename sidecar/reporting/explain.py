@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sidecar.common.errors import UsageError
-from sidecar.common.text import few
+from sidecar.common.text import counted, few, shown
 from sidecar.listeners.tcp import key_of, unit_of
 from sidecar.model.objects import AGE_UNKNOWN, Key, Route
+from sidecar.policies.base import Policies
 from sidecar.reporting.explain_host import host_links, route_by_url
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Line, Link, Why
@@ -113,8 +114,8 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     yield Link("Route", "ok", f"{key.title} exists")
     unit = world.routing.owned(key)
     claimed = None if unit is None else world.routing.claim(unit)
-    for note in claimed.policies.notes if claimed else ():
-        yield Link("annotations", "warn", note)
+    if claimed:
+        yield from _annotation_links(route, claimed.policies)
     web = world.routing.web
     if web and key in web:
         shared = web.port(key)
@@ -154,6 +155,17 @@ def _route_links(key: Key, world: World) -> Iterator[Link]:
     yield from service_links(route, seen, world)
     if owns:
         yield from _port_links(port, world, claimed=True)
+
+
+def _annotation_links(route: Route, policies: Policies) -> Iterator[Link]:
+    """What the Route's author says of clients and servers, and what of it cannot be used."""
+    for note in policies.notes:
+        yield Link("annotations", "warn", note)
+    held = [(name, text) for name, text in route.wishes if name in policies.values]
+    if held:
+        # Who is refused by one of them must find it here.
+        lines = tuple(Line("info", f"{name}: {shown(text)}") for name, text in held)
+        yield Link("annotations", "ok", f"it has {counted(len(held), 'annotation')}", lines)
 
 
 def _share(key: Key, world: World) -> Iterator[Line]:

@@ -6,6 +6,7 @@ Route was meant where none is served, no other function knows.
 
 from collections.abc import Iterator
 
+from sidecar.haproxy.naming import balance_of
 from sidecar.listeners.host_rules import insecure_of, termination_of
 from sidecar.listeners.hosts import Refusal, WebClaim
 from sidecar.listeners.tcp import port_number
@@ -18,9 +19,11 @@ from sidecar.listeners.web_keys import (
 )
 from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
-from sidecar.reporting.certificate_reports import LOADING, AuthorityReport, source_of
+from sidecar.reporting.certificate_reports import LOADING, AuthorityReport
 from sidecar.reporting.explain_parts import World, haproxy_links, service_links
 from sidecar.reporting.explanation import Link
+from sidecar.reporting.reports import ASSIGNED_SOON
+from sidecar.reporting.tls_facts import source_of
 from sidecar.routing.table import Routing
 from sidecar.routing.web import Web
 from sidecar.routing.web_places import HOSTS, PORTS, SNI
@@ -119,12 +122,15 @@ def host_links(route: Route, web: Web, world: World) -> Iterator[Link]:
         where = f" on port {port}" if port else ""
         yield Link("host", "ok", f"it has {found.pattern}{found.path}{where}, {_served(found)}")
     if unit is None:
-        message = verdict.message if verdict and verdict.message else "it is being assigned one"
+        message = verdict.message if verdict and verdict.message else ASSIGNED_SOON
         yield Link("backend", "bad", "it has none", (), message)
         yield from service_links(route, None, world)
         return
     keys = sorted(key.name for key in web.keys(unit))
     yield Link("backend", "ok", f"it has {unit}, found by {', '.join(keys)}")
+    unmet = web.unmet_balance(route.key)
+    balance = balance_of(unit, world.pool.web) or ""
+    yield Link("balance", "info" if unmet else "ok", unmet or balance)
     if route.key in web.certificates:
         yield _certificate_link(route, web)
     if trust := web.trust(unit):

@@ -11,11 +11,12 @@ from sidecar.common.text import few
 from sidecar.haproxy.dialect import remedy_of
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.model.desired import Unit
+from sidecar.model.hold import Hold
 from sidecar.model.objects import Endpoint, EndpointSet, Route, RouteTarget
 from sidecar.model.pool import PARKED, Address, Pool
 from sidecar.reporting.explanation import Line, Link, Mark
 from sidecar.routing.endpoints import Refusal, Wanted, serves, target_sets, wanted_ports
-from sidecar.routing.own_addresses import Denial
+from sidecar.routing.own_addresses import Denial, Denied
 from sidecar.routing.table import Routing
 
 #: More lines than this of one link are only counted.
@@ -28,13 +29,15 @@ _RELATIVES_MAX = 200
 _DENIALS = {
     Denial.NETWORK: "its network is in endpoints.deny",
     Denial.ROUTER: "it is this router itself",
+    Denial.FAMILY: "its IP version is not that of pools[].source",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """All that is looked at. ``observed``: None while HAProxy is away. ``failures``: unit -> why it
-    is not as desired. ``faults``: why HAProxy cannot be driven, a line each."""
+    is not as desired. ``faults``: why HAProxy cannot be driven, a line each. ``holds``: what is
+    known of those that are held."""
 
     router_name: str
     pool: Pool
@@ -43,6 +46,7 @@ class World:
     held: frozenset[Unit] = frozenset()
     failures: Mapping[Unit, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    holds: Mapping[Unit, Hold] = field(default_factory=dict)
 
 
 def service_links(route: Route, seen: ObservedUnit | None, world: World) -> Iterator[Link]:
@@ -90,6 +94,7 @@ def _endpoints_link(
     world: World,
 ) -> Link:
     slots = {slot.address: slot for slot in seen.servers.values()} if seen else None
+    denied = world.routing.denied_at(world.routing.owned(route.key))
     lines: list[Line] = []
     for item in sets:
         for group in item.groups:
@@ -102,7 +107,7 @@ def _endpoints_link(
                 continue
             for port in ports:
                 lines += (
-                    _endpoint_line(item, endpoint, ip, port.port or 0, slots, world)
+                    _endpoint_line(item, endpoint, ip, port.port or 0, slots, denied, world)
                     for endpoint in group.endpoints
                     for ip in endpoint.addresses
                 )
@@ -132,6 +137,7 @@ def _endpoint_line(
     ip: str,
     port: int,
     slots: Mapping[Address, ObservedServer] | None,
+    denied: Denied,
     world: World,
 ) -> Line:
     canonical = canonical_ip(ip)
@@ -139,7 +145,7 @@ def _endpoint_line(
     who = f"{where} {endpoint.pod or item.name}"
     if canonical is None:
         return Line("bad", f"{who}: not a valid IP address")
-    if denial := world.routing.denied(Address(canonical, port)):
+    if denial := denied(Address(canonical, port)):
         return Line("bad", f"{who}: {_DENIALS[denial]}")
     if not serves(endpoint):
         return Line("bad", f"{who}: not ready{', terminating' * endpoint.terminating}")
@@ -189,10 +195,12 @@ def haproxy_links(
     if message := world.failures.get(unit):
         yield Link("sidecar", "bad", f"cannot reconcile it: {message}")
     if unit in world.held:
+        hold = world.holds.get(unit, Hold()).text
+        held = f"; held{hold}" if hold else ""
         yield Link(
             "sidecar",
             "warn",
-            "an operator holds it: the sidecar does not change it",
+            f"an operator holds it: the sidecar does not change it{held}",
             remedy=release,
         )
 

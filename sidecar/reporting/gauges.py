@@ -4,6 +4,7 @@ Bounded: by the pools of the settings, a handful of states, the slots in use, an
 Routes by host, of which each has one host.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,10 +12,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from sidecar import __version__
 from sidecar.haproxy.naming import backend_name
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason
 from sidecar.reporting.reports import Report, TrafficReport
+
+PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
 
 #: Not the labels that Prometheus itself gives a target in a cluster (pod, namespace, service).
 SLOT_LABELS = (
@@ -39,13 +43,21 @@ _WAITING = frozenset(
 
 
 class Gauges(Collector):
-    """``report``: how things are; None while nobody knows."""
+    """``report``: how things are; None while nobody knows. ``haproxy_version``: "" while it is
+    away."""
 
-    def __init__(self, report: Callable[[], Report | None], pool: Pool) -> None:
+    def __init__(
+        self,
+        report: Callable[[], Report | None],
+        pool: Pool,
+        haproxy_version: Callable[[], str] = str,
+    ) -> None:
         self._report = report
         self._pool = pool
+        self._haproxy_version = haproxy_version
 
     def collect(self) -> Iterator[Metric]:
+        yield _build(self._haproxy_version())
         report = self._report()
         if report is None:
             return
@@ -54,6 +66,7 @@ class Gauges(Collector):
         yield _source(report)
         yield _slots(report)
         yield from _ports(report)
+        yield _held(report)
         yield from _routes(report)
         yield from _certificates(report)
 
@@ -141,6 +154,29 @@ def _ports(report: Report) -> Iterator[Metric]:
             if value is not None:
                 families[kind].add_metric([str(item.port), namespace, name], value)
     yield from families.values()
+
+
+def _held(report: Report) -> Metric:
+    """Of the ports that are held: few, by people."""
+    family = GaugeMetricFamily(
+        "haproxy_sidecar_held",
+        "Ports that an operator holds: the sidecar does not change them; always 1.",
+        labels=["port"],
+    )
+    for item in report.ports:
+        if item.held:
+            family.add_metric([str(item.port)], 1)
+    return family
+
+
+def _build(haproxy_version: str) -> Metric:
+    family = GaugeMetricFamily(
+        "haproxy_sidecar_build_info",
+        "Versions of the sidecar, its Python, and HAProxy (empty while it is away); always 1.",
+        labels=["version", "python_version", "haproxy_version"],
+    )
+    family.add_metric([__version__, PYTHON_VERSION, haproxy_version], 1)
+    return family
 
 
 #: Of a Route by host: what is counted, by the name of its metric.

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sidecar.common.durations import format_span
-from sidecar.haproxy.attempts import Attempts
-from sidecar.haproxy.lease_counts import LeaseCounts
-from sidecar.haproxy.stats import Connections
-from sidecar.model.verdicts import Verdict
 from sidecar.reporting.certificate_reports import AuthorityReport, CertificateReport
+
+if TYPE_CHECKING:
+    # Who only shows a report does not load what it is made of.
+    from sidecar.haproxy.attempts import Attempts
+    from sidecar.haproxy.lease_counts import LeaseCounts
+    from sidecar.haproxy.stats import Connections
+    from sidecar.model.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class AttemptsReport:
     redispatches: int
 
     @classmethod
-    def of(cls, attempts: Attempts, seconds: float) -> Self:
+    def of(cls, attempts: "Attempts", seconds: float) -> Self:
         return cls(round(seconds, 1), *attempts)
 
     @property
@@ -108,7 +111,8 @@ class PortReport:
     ``connections``, ``connections_most``: now, and at most since HAProxy started; beyond
     ``connections_limit`` they are closed at once. ``attempts``: lately, on all servers.
     ``drift``: what somebody else changed, and is not repaired yet; "" if nothing. ``shared``: no
-    Route has all of it, but some share it by SNI; they are among the `HostReport`s.
+    Route has all of it, but some share it by SNI; they are among the `HostReport`s. ``held_by``,
+    ``held_at_seconds``, ``held_reason``: as in `Hold`.
     """
 
     port: int
@@ -132,6 +136,9 @@ class PortReport:
     attempts: AttemptsReport | None = None
     drift: str = ""
     shared: bool = False
+    held_by: str = ""
+    held_at_seconds: float | None = None
+    held_reason: str = ""
 
     @property
     def claimed(self) -> bool:
@@ -143,7 +150,7 @@ class PortReport:
         """Who has it, for a person."""
         return self.route or ("by SNI" if self.shared else "-")
 
-    def with_connections(self, found: Connections | None) -> Self:
+    def with_connections(self, found: "Connections | None") -> Self:
         """The same, with what is known of them."""
         if found is None:
             return self
@@ -200,7 +207,7 @@ class TrafficReport:
         return f"in the last {format_span(max(1, round(self.seconds)))}"
 
     @classmethod
-    def of(cls, found: LeaseCounts) -> Self:
+    def of(cls, found: "LeaseCounts") -> Self:
         sums = found.counters
         responses = {
             "1xx": sums.responses_1xx,
@@ -235,7 +242,8 @@ class HostReport:
     that it shares by SNI; None for one at the listeners. ``traffic``: None without a sidecar, which
     alone knows since when the backend is this Route's, and until it was counted. ``certificate``:
     that its clients should be shown; None where TLS does not end here. ``ca``: by whom its servers
-    are verified; None where they are not. The rest as in `PortReport`."""
+    are verified; None where they are not. ``balance``: how these are chosen; None where nobody
+    knows. The rest as in `PortReport`."""
 
     host: str
     path: str
@@ -253,11 +261,18 @@ class HostReport:
     traffic: TrafficReport | None = None
     certificate: CertificateReport | None = None
     ca: AuthorityReport | None = None
+    balance: str | None = None
 
     @property
     def title(self) -> str:
         """As a person writes it."""
         return self.host + (f":{self.port}" if self.port else "") + self.path
+
+
+_NOT_CONVERGED = "not converged"
+
+#: Of a Route that will have a port or a backend in a moment.
+ASSIGNED_SOON = "it is being assigned one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +291,13 @@ class WaitingReport:
     path: str = ""
 
     @classmethod
-    def of(cls, verdict: Verdict) -> Self:
+    def of(cls, verdict: "Verdict") -> Self:
         return cls(
             verdict.route.title,
             verdict.port,
             verdict.reason.value,
-            verdict.message,
+            # Until HAProxy is known, also one that nothing hinders has none.
+            verdict.message or ASSIGNED_SOON,
             verdict.host,
             verdict.path,
         )
@@ -317,3 +333,11 @@ class Report:
     ports_open: int
     hosts: tuple[HostReport, ...] = ()
     default_certificate: CertificateReport | None = None
+
+    @property
+    def convergence(self) -> str:
+        """For a person: that HAProxy does what the source says, or why not."""
+        if self.converged:
+            return "converged"
+        known = not self.unready or self.unready.startswith(_NOT_CONVERGED)
+        return (self.unready or _NOT_CONVERGED) if known else f"{_NOT_CONVERGED}: {self.unready}"

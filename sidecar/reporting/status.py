@@ -5,26 +5,24 @@ The loop (or a command without one) provides `Facts`, `build_report` makes a `Re
 ``/api/status`` and ``status --json``, documented in docs/reference.md; names are permanent.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from sidecar.common.text import counted
 from sidecar.haproxy import lease_counts
 from sidecar.haproxy.attempts import NONE, Attempts, Base
 from sidecar.haproxy.lease_counts import BackendCounts, LeaseCounts
-from sidecar.haproxy.naming import port_of_backend
+from sidecar.haproxy.naming import balance_of, port_of_backend
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
 from sidecar.haproxy.stats import Connections
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.change import Problem
 from sidecar.model.desired import DesiredServer, Unit
+from sidecar.model.hold import Hold
 from sidecar.model.objects import Key
 from sidecar.model.pool import PARKED, Pool
 from sidecar.model.verdicts import Verdict
-from sidecar.reporting.certificate_reports import AuthorityReport, TLSFacts
+from sidecar.reporting.certificate_reports import AuthorityReport
 from sidecar.reporting.reports import (
     AttemptsReport,
     HostReport,
@@ -35,7 +33,8 @@ from sidecar.reporting.reports import (
     TrafficReport,
     WaitingReport,
 )
-from sidecar.routing.table import Claimed
+from sidecar.reporting.tls_facts import TLSFacts
+from sidecar.routing.claimed import Claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Facts:
     ``reachable``: as far as is known, HAProxy answers. ``web``: unit -> the host and path that its
     Route has, of Routes by host; ``counts``, ``leases``: unit -> what its backend counts, as last
     sampled, and since when that is which Route's; ``at``: now, in the seconds of the latter.
-    ``tls``: the certificates of hosts.
+    ``tls``: the certificates of hosts. ``holds``: what is known of those that are held.
     """
 
     router_name: str
@@ -81,6 +80,7 @@ class Facts:
     leases: Mapping[Unit, lease_counts.LeaseBase] = field(default_factory=dict)
     at: float = 0.0
     tls: TLSFacts = field(default_factory=TLSFacts)
+    holds: Mapping[Unit, Hold] = field(default_factory=dict)
 
 
 def build_report(facts: Facts) -> Report:
@@ -153,6 +153,7 @@ def _host_report(
         traffic=_traffic(facts, unit, claimed.route.key),
         certificate=facts.tls.certificate(claim),
         ca=AuthorityReport.of(trust) if (trust := facts.tls.trusts.get(unit)) else None,
+        balance=balance_of(unit, facts.pool.web),
     )
 
 
@@ -184,6 +185,7 @@ def _port_report(
     if changed is None and used:
         changed = float(min(slot.seconds_since_change for slot in used))
     shared = claimed is not None and claimed.shared
+    hold = facts.holds.get(unit, Hold())
     report = PortReport(
         port=port,
         pool=facts.pool.by_port[port].name,
@@ -202,6 +204,9 @@ def _port_report(
         bytes_out=None,
         drift=facts.drift.get(unit, ""),
         shared=shared,
+        held_by=hold.by,
+        held_at_seconds=hold.at_seconds,
+        held_reason=hold.reason,
     )
     if base := facts.bases.get(port):
         attempts = facts.attempts.get(port, NONE)
@@ -243,52 +248,6 @@ def total_sessions(servers: Collection[ServerReport]) -> int:
 
 def _used(seen: ObservedUnit) -> list[ObservedServer]:
     return [slot for slot in seen.servers.values() if slot.address != PARKED]
-
-
-def narrowed(report: Report, namespace: str | None, names: Collection[str]) -> Report:
-    """Only the Routes of ``namespace`` and those that one of ``names`` means: a port, a host, a
-    Route's name, ``namespace/name``, or a pattern of these like ``my*``. The totals stay."""
-    if namespace is None and not names:
-        return report
-
-    def meant(route: str | None, port: int | None, host: str = "") -> bool:
-        its_namespace, _, name = (route or "").partition("/")
-        if namespace is not None and its_namespace != namespace:
-            return False
-        known = [text for text in (route, name, str(port or ""), host) if text]
-        return not names or any(fnmatchcase(text, item) for text in known for item in names)
-
-    return replace(
-        report,
-        ports=tuple(item for item in report.ports if meant(item.route, item.port)),
-        waiting=tuple(item for item in report.waiting if meant(item.route, item.port, item.host)),
-        hosts=tuple(item for item in report.hosts if meant(item.route, item.port, item.host)),
-    )
-
-
-def report_json(report: Report) -> dict[str, Any]:
-    """The report as JSON-ready data; the shape is documented in docs/reference.md."""
-    return asdict(report)
-
-
-def notes(item: PortReport) -> Iterator[str]:
-    """What does not go without saying of a port, for a person."""
-    if item.failure:
-        yield f"cannot be reconciled: {item.failure}"
-    if item.message:
-        known = item.reason in (None, "Admitted")
-        yield item.message if known else f"{item.reason}: {item.message}"
-    if item.left_out:
-        endpoints = counted(item.left_out, "endpoint")
-        yield f"{endpoints} skipped; see limits.max_servers and pools.slots"
-    if item.drift:
-        yield f"changed by somebody else: {item.drift}; will be repaired at the next full compare"
-    if item.connections_limit and (item.connections or 0) >= item.connections_limit:
-        yield f"at its limit of {item.connections_limit} connections: further ones are closed"
-    if item.attempts and item.attempts.errors:
-        yield item.attempts.loss
-    if item.held:
-        yield f"held: the sidecar does not change it until `haproxy-sidecar release {item.port}`"
 
 
 def problem_lines(problems: Mapping[str, tuple[Problem, ...]]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ says a path. So of the Routes of a host that bring one, the oldest decides. What
 `sidecar.model.certificate_rules` says; how it gets into HAProxy, `sidecar.control` knows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +13,9 @@ from typing import NamedTuple
 from sidecar.model.certificates import ServerCertificate
 from sidecar.model.objects import Key
 from sidecar.routing.claims import Claim
+
+#: Two Routes with one certificate, of which one comes or goes, change what there is for the other.
+_FEW = 2
 
 
 class HostCertificate(NamedTuple):
@@ -26,10 +29,12 @@ class HostCertificate(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What HAProxy serves. ``served``: host, or ``*.domain`` -> the name of its certificate, where
-    it has one of ours. ``failures``: likewise -> why it has not the one that it should have."""
+    it has one of ours. ``failures``: likewise -> why it has not the one that it should have.
+    ``patterns``: those that were looked at, all else is as it was; None: all."""
 
     served: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    patterns: Collection[str] | None = None
 
 
 class HostFacts(NamedTuple):
@@ -61,9 +66,14 @@ class HostCertificates:
         # Route -> the certificate that clients of its host got as they should, before another one
         # was wanted; None: the default one
         self._former: dict[Key, str | None] = {}
+        # the patterns of which something else may be wanted since it was last asked
+        self._changed: set[str] = set()
         # as last told, and the patterns of which something else is so since
         self._facts: Mapping[str, HostFacts] = {}
         self._stale: set[str] = set()
+        # the same of those that are not served as wanted
+        self._missing: set[str] = set()
+        self._unjudged: set[str] = set()
 
     def put(self, claim: Claim, pattern: str, certificate: ServerCertificate | None) -> None:
         """A Route is, or is again, one whose TLS ends here."""
@@ -77,11 +87,11 @@ class HostCertificates:
         else:
             self.remove(claim.route)
         self._of[claim.route] = pattern, claim
-        self._stale.add(pattern)
+        self._mark((pattern,))
         self._routes.setdefault(pattern, {})[claim] = certificate
         if certificate:
             self._users.setdefault(certificate.name, set()).add(claim.route)
-            self.changes += 1
+            self._change(pattern, certificate)
 
     def remove(self, route: Key) -> None:
         """It is none any more."""
@@ -105,31 +115,45 @@ class HostCertificates:
         pattern, claim = self._of.pop(route, ("", None))
         if claim is None:
             return
-        self._stale.add(pattern)
+        self._mark((pattern,))
         certificate = self._routes[pattern].pop(claim)
         if not self._routes[pattern]:
             del self._routes[pattern]
         if certificate:
             self._users[certificate.name].discard(route)
+            self._change(pattern, certificate)
             if not self._users[certificate.name]:
                 del self._users[certificate.name]
-            self.changes += 1
+
+    def _change(self, pattern: str, certificate: ServerCertificate) -> None:
+        """A Route of ``pattern`` brings ``certificate`` from now on, or does not any more."""
+        self.changes += 1
+        self._changed.add(pattern)
+        users = self._users[certificate.name]
+        if len(users) <= _FEW:  # there was only one, or is now
+            self._changed.update(self._of[user][0] for user in users)
+
+    def _mark(self, patterns: Iterable[str]) -> None:
+        """Something else is so of them."""
+        self._stale.update(patterns)
+        self._unjudged.update(patterns)
 
     def show(self, shown: Shown) -> set[Key]:
         """HAProxy was looked at; the Routes of which something else is so."""
         if not self.is_known:
-            self._stale.update(self._routes)
+            self._mark(self._routes)
         before, self._shown, self.is_known = self._shown, shown, True
         self._shown_changes = self.changes
+        pairs = (before.served, shown.served), (before.failures, shown.failures)
         changed = {
             pattern
-            for former, latter in (
-                (before.served, shown.served),
-                (before.failures, shown.failures),
+            for former, latter in pairs
+            for pattern in (
+                former.keys() | latter.keys() if shown.patterns is None else shown.patterns
             )
-            for pattern, _ in former.items() ^ latter.items()
+            if former.get(pattern) != latter.get(pattern)
         }
-        self._stale |= changed
+        self._mark(changed)
         for pattern in changed:
             if self._is_as_wanted(pattern):
                 for claim in self._routes.get(pattern, ()):
@@ -141,17 +165,25 @@ class HostCertificates:
         self._shown, self.is_known = Shown(), False
         self._shown_changes = -1
         self._former.clear()
-        self._stale.update(self._routes)
+        self._mark(self._routes)
+
+    def take_changed(self) -> set[str]:
+        """The patterns of which something else may be wanted since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def wanted_of(self, pattern: str) -> HostCertificate | None:
+        """See `wanted`."""
+        certificate = self._wanted(pattern)
+        if certificate is None:
+            return None
+        return HostCertificate(certificate, len(self._users[certificate.name]) == 1)
 
     @property
     def wanted(self) -> Mapping[str, HostCertificate]:
         """pattern -> its certificate, of those that have one."""
-        found = ((pattern, self._wanted(pattern)) for pattern in self._routes)
-        return {
-            pattern: HostCertificate(certificate, len(self._users[certificate.name]) == 1)
-            for pattern, certificate in found
-            if certificate
-        }
+        found = ((pattern, self.wanted_of(pattern)) for pattern in self._routes)
+        return {pattern: item for pattern, item in found if item}
 
     @property
     def hosts(self) -> AbstractSet[str]:
@@ -214,11 +246,15 @@ class HostCertificates:
         return self._shown_changes == self.changes
 
     @property
-    def missing(self) -> Iterator[str]:
-        """The patterns that are not served as wanted."""
-        for pattern, routes in self._routes.items():
-            if not self.is_served(next(iter(routes)).route):
-                yield pattern
+    def missing(self) -> AbstractSet[str]:
+        """The patterns that are not served as wanted. Costs what changed since the last call."""
+        for pattern in self._unjudged:
+            if pattern in self._routes and not self._is_as_wanted(pattern):
+                self._missing.add(pattern)
+            else:
+                self._missing.discard(pattern)
+        self._unjudged.clear()
+        return self._missing
 
     def _wanted(self, pattern: str) -> ServerCertificate | None:
         decides = self._decides(pattern)

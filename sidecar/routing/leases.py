@@ -38,6 +38,14 @@ class Leases:
         self._waiting: list[Claim] = []
         self._claims: dict[Key, tuple[Claim, Sequence[ClaimKey]]] = {}
 
+    def __contains__(self, route: Key) -> bool:
+        """Whether the Route has a backend, or waits for one."""
+        return route in self._claims
+
+    def claim(self, route: Key) -> tuple[Claim, Sequence[ClaimKey]]:
+        """What the Route entered with last, or was renewed to."""
+        return self._claims[route]
+
     @property
     def adopted(self) -> bool:
         """Whether it is known what HAProxy has."""

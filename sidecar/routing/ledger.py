@@ -17,6 +17,7 @@ from sidecar.model.desired import ClaimKey
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason, Refusal, Verdict
+from sidecar.policies.allowed_sources import refusal
 from sidecar.routing.auto_ports import PortAllocator
 from sidecar.routing.claims import ClaimQueues, claim_of
 
@@ -49,6 +50,8 @@ class Ledger:
         #: Those of the last update, and who stands in a queue with them that is of another sort
         #: now: as they are if they share their port, else None.
         self.sharing: Mapping[Key, Route | None] = {}
+        # those that keep their port, and are not to be served
+        self._barred: dict[Key, Refusal] = {}
         # those that claim a port for their host, and the ports that such a one has
         self._for_host: set[Key] = set()
         self._shared: set[int] = set()
@@ -80,13 +83,14 @@ class Ledger:
         return key in self._routes
 
     def owner(self, key: ClaimKey) -> Route | None:
-        """The Route that has ``key``; of those that share it, the oldest."""
+        """The Route that has ``key``, and is to be served; of those that share it, the oldest."""
         owner = self._queues.owner(key)
-        return self._routes[owner] if owner else None
+        return self._routes[owner] if owner and owner not in self._barred else None
 
     def owned(self, route: Key) -> ClaimKey | None:
         """The key that the Route has for itself."""
-        return None if route in self._for_host else self._queues.owned(route)
+        without = route in self._for_host or route in self._barred
+        return None if without else self._queues.owned(route)
 
     def is_shared(self, key: ClaimKey) -> bool:
         """Whether ``key`` is for those who claim it for a host."""
@@ -117,6 +121,8 @@ class Ledger:
         if place is None:
             return self._without_port(route)
         port = int(place.name)
+        if self._queues.owner(place) == key and (barred := self._barred.get(key)):
+            return Verdict(key, port, barred.reason, barred.message)
         if self._queues.owner(place) == key or self.shares(key):
             return Verdict(key, port, Reason.ADMITTED, "")
         # It does not say by whom: thousands may wait, and nothing of theirs is to change whenever
@@ -179,6 +185,7 @@ class Ledger:
         key = route.key
         del self._routes[key]
         self._refused.pop(key, None)
+        self._barred.pop(key, None)
         self._for_host.discard(key)
         if self.autos.pool_of(key):
             port = self.autos.leave(route)
@@ -197,7 +204,11 @@ class Ledger:
         if isinstance(judged, Verdict):
             self._refused[route.key] = judged
             return set()
+        # Like this it keeps its port: another namespace's must not get it by what it wishes.
+        barred = refusal(route)
         if not isinstance(judged, int):
+            if barred:
+                self._barred[route.key] = barred
             port = self.autos.join(route, judged, had)
             return set() if port is None else {port}
         if self._rules and is_for_host(route, judged, self._pool):
@@ -206,6 +217,8 @@ class Ledger:
                 self._refused[route.key] = Verdict(route.key, judged, asked.reason, asked.message)
                 return set()
             self._for_host.add(route.key)
+        elif barred:
+            self._barred[route.key] = barred
         if key_of(judged) not in self._queues:
             self.autos.taken(judged)
         self._queues.enter(claim_of(route), key_of(judged))

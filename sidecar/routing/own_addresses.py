@@ -7,7 +7,7 @@ router's addresses. Must not know how any of them is found out, nor who asks. Pu
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache, reduce
 from typing import NamedTuple, Protocol
@@ -82,20 +82,31 @@ class Denial(StrEnum):
 
     ROUTER = "this router itself"
     NETWORK = "in a network denied by endpoints.deny"
+    FAMILY = "of another IP version than the source of the port's pool"
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """What no server may be. ``network``: whether the settings forbid this IP."""
+    """What no server may be. ``network``: whether the settings forbid this IP. ``source``: the IP
+    that servers are connected to from; None where that is any."""
 
     network: Callable[[str], bool]
     own: OwnAddresses = OwnAddresses()
+    source: str | None = None
+
+    def reached_from(self, source: str | None) -> "Denied":
+        """What no server may be that is connected to from this IP."""
+        return replace(self, source=source) if source else self
 
     def __call__(self, address: Address) -> Denial | None:
         """Why no server may have ``address``; None if one may."""
         if address in self.own:
             return Denial.ROUTER
-        return Denial.NETWORK if self.network(address.ip) else None
+        if self.network(address.ip):
+            return Denial.NETWORK
+        # HAProxy closes a client's connection whose server it cannot bind to the source for.
+        other = self.source is not None and (":" in self.source) != (":" in address.ip)
+        return Denial.FAMILY if other else None
 
 
 def denier(networks: Iterable[IPNetwork]) -> Callable[[str], bool]:

@@ -6,54 +6,30 @@ not know of HAProxy, slots or time, and imports no I/O.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.change import Change
-from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
+from sidecar.model.desired import ClaimKey, Unit
+from sidecar.model.header_actions import NO_HEADER_NAMES
 from sidecar.model.objects import Cause, Key, Route
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.policies.base import NO_POLICIES, Policies, Way
-from sidecar.policies.registry import read
+from sidecar.policies.base import Way
+from sidecar.policies.registry import policies_of
 from sidecar.routing.auto_ports import PortAllocator
+from sidecar.routing.claimed import Changed, Claimed
 from sidecar.routing.endpoints import Parts, Resolution, resolve
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.ledger import Ledger
 from sidecar.routing.own_addresses import Denied, Listening, own_addresses
+from sidecar.routing.port_attributes import port_attributes
 from sidecar.routing.store import Store
 from sidecar.routing.users import Users
 from sidecar.routing.web import Web, WebRoutes
 
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A unit that a Route owns: the servers that it should have, what else the Route wishes, the
-    keys that should lead to it, and what HAProxy is to know of it. ``shared``: it is the own
-    backend of a port that Routes share by SNI, each with a backend beside it; without servers, and
-    ``route`` is the oldest of them."""
-
-    unit: Unit
-    route: Route
-    resolution: Resolution
-    policies: Policies = NO_POLICIES
-    keys: frozenset[ClaimKey] = frozenset()
-    attributes: Attributes = field(default_factory=dict)
-    shared: bool = False
-
-
 #: Of a port that is shared.
 _NO_SERVERS = Resolution((), Reason.ADMITTED, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a change may touch: ``units`` to compare, ``routes`` whose verdict may be new.
-    ``causes``: unit -> one of the objects that made it so."""
-
-    units: frozenset[Unit]
-    routes: frozenset[Key]
-    causes: Mapping[Unit, Cause] = field(default_factory=dict, compare=False)
 
 
 class Routing:
@@ -159,18 +135,26 @@ class Routing:
         owner = self._owners.get(unit)
         route = self.store.route(owner) if owner else None
         if claimed is None and route is not None and self.is_shared(unit):
-            keys = self._keys(unit)
-            claimed = Claimed(unit, route, _NO_SERVERS, keys=keys, shared=True)
-            self._claimed[unit] = claimed
+            claimed = Claimed(unit, route, _NO_SERVERS, keys=self._keys(unit), shared=True)
         elif claimed is None and route is not None:
-            resolution = resolve(route, self.store, self.denied, self._parts.pop(unit, {}))
+            resolution = resolve(route, self.store, self.denied_at(unit), self._parts.pop(unit, {}))
             claim = self.web.claim(route.key) if self.web and self.web.owner(unit) else None
             way: Way = claim.termination if claim else "port"
-            policies, keys = read(route.wishes, way, route.unsupported), self._keys(unit)
-            attributes = self.web.attributes(unit, policies) if self.web else NO_ATTRIBUTES
-            claimed = Claimed(unit, route, resolution, policies, keys, attributes)
+            names = self.web.header_names if self.web else NO_HEADER_NAMES
+            policies = policies_of(route, way, names)
+            told = (
+                self.web.attributes(unit, policies)
+                if self.web and claim
+                else port_attributes(route.key, policies)
+            )
+            claimed = Claimed(unit, route, resolution, policies, self._keys(unit), told)
+        if claimed is not None:
             self._claimed[unit] = claimed
         return claimed
+
+    def denied_at(self, unit: Unit | None) -> Denied:
+        """What no server of ``unit`` may be, now."""
+        return self.denied.reached_from(self._ports.source(unit))
 
     def knows(self, unit: Unit) -> bool:
         """Whether `claim` has its answer at hand: somebody asked since ``unit`` last changed."""

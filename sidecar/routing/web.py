@@ -11,11 +11,14 @@ from sidecar.listeners.host_rules import Asked, HostRules, WebClaim
 from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import NO_ATTRIBUTES, Attributes, ClaimKey, Unit
+from sidecar.model.header_actions import NO_HEADER_NAMES, HeaderNames
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import ListenerProtocol, WebClassName
 from sidecar.model.verdicts import Reason, Refusal, Verdict
 from sidecar.policies.allowed_sources import refusal
+from sidecar.policies.balance import wished_balance
 from sidecar.policies.base import Policies
+from sidecar.routing.balanced_leases import Backends, BalancedLeases
 from sidecar.routing.claims import claim_of
 from sidecar.routing.host_certificates import HostCertificates, Shown
 from sidecar.routing.host_spaces import HostSpaces
@@ -40,19 +43,24 @@ __all__ = ["Trust", "Web", "WebRoutes"]
 class Web:
     """``classes``: the backends of each class; one that nothing leads to is absent.
     ``listeners``: what their clients speak; ports may be shared without any. ``service_ca``: of
-    the servers of Routes that are re-encrypted and bring no CA. ``reads_secrets``: see `WebTLS`."""
+    the servers of Routes that are re-encrypted and bring no CA. ``reads_secrets``: see `WebTLS`.
+    ``header_names``: those that its Routes may set. ``cookie_name``: of the session cookies of
+    Routes that have none of their own."""
 
     def __init__(
         self,
         rules: HostRules,
-        classes: Mapping[WebClassName, Sequence[Unit]],
+        classes: Mapping[WebClassName, Backends],
         listeners: Collection[ListenerProtocol],
         service_ca: CertificateAuthority | None,
         *,
         reads_secrets: bool,
+        header_names: HeaderNames = NO_HEADER_NAMES,
+        cookie_name: str,
     ) -> None:
         #: Which hosts Routes may have, at listeners and on ports that they share.
         self.rules = rules
+        self.header_names = header_names
         #: Where an entry leads, as HAProxy was last seen.
         self.leads_to: Callable[[ClaimKey], Unit | None] = lambda _: None
         self.certificates = HostCertificates()
@@ -63,11 +71,19 @@ class Web:
         self._hosts = HostSpaces(rules)
         self._listeners = frozenset(listeners)
         self._service_ca = service_ca
-        self._leases = {name: Leases(units, self._may_take) for name, units in classes.items()}
+        self._cookie_name = cookie_name
+        self._leases = {
+            name: BalancedLeases(name, found, self._may_take) for name, found in classes.items()
+        }
         # backends that lost their Route since HAProxy's state and maps were saved: from what is
         # saved, a HAProxy that restarts alone would lead the former Route's hosts to the next one
         self._unsaved: set[Unit] = set()
-        self._class = {unit: name for name, units in classes.items() for unit in units}
+        self._class = {
+            unit: name
+            for name, found in classes.items()
+            for units in (found.units, *found.further.values())
+            for unit in units
+        }
         self._routes: dict[Key, Route] = {}
         self._placed: dict[Key, Place] = {}
         # key -> the Routes that it is an entry of, with the length of their paths: /a and /a/ have
@@ -144,6 +160,11 @@ class Web:
         name = self._class.get(unit)
         return self._leases[name].holder(unit) if name else None
 
+    def unmet_balance(self, route: Key) -> str:
+        """See `BalancedLeases.unmet`."""
+        placed = self._placed.get(route)
+        return self._leases[placed.of].unmet(route) if placed else ""
+
     def ended_host(self, unit: Unit | None) -> str | None:
         """The host, or ``*.domain``, of the Route that has ``unit``, if its TLS ends here."""
         owner = self.owner(unit) if unit else None
@@ -167,13 +188,12 @@ class Web:
         return {unit for route in routes if (unit := self.unit(route)) is not None}, routes
 
     def attributes(self, unit: Unit, policies: Policies) -> Attributes:
-        """What HAProxy is to know of ``unit``, whose Route has ``policies``; its listeners use
-        it."""
+        """What HAProxy is to know of ``unit``, whose Route has ``policies``."""
         owner = self.owner(unit)
         claim = self._hosts.active(owner) if owner else None
         if owner is None or claim is None:
             return NO_ATTRIBUTES
-        return attributes_of(owner, claim, self.trust(unit), policies)
+        return attributes_of(owner, claim, self.trust(unit), policies, self._cookie_name)
 
     def trust(self, unit: Unit) -> Trust | None:
         """By whom the servers of ``unit`` are verified; None where they are not, or nobody has
@@ -233,11 +253,12 @@ class Web:
             return Refusal(Reason.UNSUPPORTED_TERMINATION, unserved(found))
         leases = self._leases[placed.of]
         if leases.adopted and leases.unit(route) is None:
-            return Refusal(Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases))
+            return Refusal(Reason.POOL_EXHAUSTED, _exhausted(placed.of, leases.common))
         failure = self.certificates.failure(route)
         if failure and not any(map(self.leads_to, self._entries(route))):
             return Refusal(Reason.EXTENDED_VALIDATION_FAILED, failure)
-        return Refusal(Reason.ADMITTED, failure)
+        notes = filter(None, (failure, self.unmet_balance(route)))
+        return Refusal(Reason.ADMITTED, "; ".join(notes))
 
     def _good(self, route: Key) -> GoodTLS | Refusal:
         """What HAProxy needs for the Route's TLS, or why it is not to be served. Like this, and
@@ -279,10 +300,11 @@ class Web:
                 # Those who are verified by other CAs are not served beside those who were by
                 # the former ones: while they come, these serve.
                 moves = authority_of(before) != authority_of(now)
-                touched |= leases.renew(claim_of(route), now.entries, moves=moves)
+                balance = wished_balance(route)
+                touched |= leases.renew(claim_of(route), now.entries, balance, moves=moves)
                 self._changed_hands(touched)
             else:
-                leases.enter(claim_of(route), now.entries)
+                leases.enter(claim_of(route), now.entries, wished_balance(route))
             for entry in self._entries(key):
                 self._wanting.setdefault(entry, {})[key] = len(claim.path)
         if now and route and claim and any(map(is_ended, now.entries)):

@@ -10,14 +10,23 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from sidecar.listeners.host_rules import WebClaim
-from sidecar.listeners.mapped import NO_FLAGS
 from sidecar.listeners.web_keys import CLEAR, ENDED, hosts_entries, port_entry, sni_entry, web_key
 from sidecar.model.certificate_rules import GoodTLS
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import Attributes, ClaimKey
 from sidecar.model.objects import Key, Route
 from sidecar.model.pool import ListenerProtocol, WebClassName
-from sidecar.policies.base import GUARDING_FLAGS, POLICIES_ATTRIBUTE, TLS_ENDED, Policies
+from sidecar.policies.base import (
+    GUARDING_FLAGS,
+    HTTP,
+    POLICIES_ATTRIBUTE,
+    TLS_ENDED,
+    Policies,
+    add_letters,
+)
+from sidecar.policies.cookies import COOKIES, NAMED, own_cookie
+from sidecar.policies.rate_limits import LIMITS, limits_of
+from sidecar.policies.rewrite_target import CHANGED_PATHS, changed_path
 
 #: The maps, by what finds a Route there: host and path of a request, SNI, a shared port and SNI.
 HOSTS, SNI, PORTS = "hosts", "sni", "ports"
@@ -25,6 +34,10 @@ HOSTS, SNI, PORTS = "hosts", "sni", "ports"
 #: What HAProxy is told of a Route's backend: who it is, for its log; and what rules are to do with
 #: its requests, a letter each.
 ROUTES, FLAGS = "routes", GUARDING_FLAGS
+
+#: The letters of one of which nothing is to be heeded, which a HAProxy without such a map does.
+#: Told, since a backend of which nothing is said gets nobody: its entry may have been lost.
+NO_FLAGS = "-"
 
 #: Of one whose servers speak TLS: by which CAs they are verified, and as whom.
 AUTHORITY, SERVER_NAME = "authority", "server_name"
@@ -77,14 +90,24 @@ def authority_of(place: Place) -> str:
 
 
 def attributes_of(
-    route: Key, claim: WebClaim, trust: Trust | None, policies: Policies
+    route: Key, claim: WebClaim, trust: Trust | None, policies: Policies, cookie_name: str
 ) -> Attributes:
-    """What HAProxy is to know of the backend of a Route by host."""
-    found = {ROUTES: f"{route.namespace}/{route.name}", **policies.told}
-    redirects = _REDIRECTS if claim.insecure == "Redirect" else ""
-    found[FLAGS] = redirects + found.get(FLAGS, "") or NO_FLAGS
+    """What HAProxy is to know of the backend of a Route by host. ``cookie_name``: of Routes that
+    have none of their own."""
+    found = {ROUTES: route.title, **policies.told}
+    if target := found.get(CHANGED_PATHS):
+        found[CHANGED_PATHS] = changed_path(claim.path, target)
+    if limits := found.get(LIMITS):
+        found[LIMITS] = limits_of(route, limits)
+    if claim.insecure == "Redirect":
+        add_letters(found, FLAGS, _REDIRECTS)
+    found.setdefault(FLAGS, NO_FLAGS)
+    own = own_cookie(route, claim.path, policies, cookie_name)
+    if own and claim.termination in HTTP:
+        found[COOKIES] = own
+        add_letters(found, POLICIES_ATTRIBUTE, NAMED)
     if claim.termination in TLS_ENDED and claim.insecure != "Allow":
-        found[POLICIES_ATTRIBUTE] = found.get(POLICIES_ATTRIBUTE, "") + _SECURE
+        add_letters(found, POLICIES_ATTRIBUTE, _SECURE)
     if trust:
         found[AUTHORITY] = trust.authority.mark
         found[SERVER_NAME] = trust.server_name or _ANY_NAME

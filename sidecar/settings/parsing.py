@@ -18,9 +18,7 @@ from sidecar.settings.schema import Settings
 from sidecar.settings.section import Section
 from sidecar.settings.types import control_characters
 from sidecar.settings.web import ListenerSettings
-
-#: The environment variable of the annotated-Route router that names the router.
-ROUTER_NAME_VARIABLE = "WZH_ROUTER_NAME"
+from sidecar.settings.whereabouts import ROUTER_NAME_VARIABLE
 
 
 def parse_settings(text: str, environment: Mapping[str, str], origin: str) -> Settings:

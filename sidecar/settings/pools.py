@@ -18,6 +18,7 @@ from sidecar.settings.types import (
     PlainName,
     Ports,
     PositiveDuration,
+    SourceIP,
 )
 
 
@@ -45,7 +46,7 @@ class PoolSettings(Section):
     name: PlainName = "default"
     ports: Ports
     bind: BindAddresses = ("127.0.0.1",)
-    slots: Annotated[Count, Field(le=4096)] = 16
+    slots: Annotated[Count, Field(le=4096)] = 6
     #: Algorithms that support changing weights at run time; ``source`` uses a consistent hash.
     balance: Literal["leastconn", "roundrobin", "random", "first", "source"] = "leastconn"
     namespaces: Annotated[tuple[NamespaceOrAll, ...], Filled] = ("*",)
@@ -55,12 +56,31 @@ class PoolSettings(Section):
     check: CheckSettings = CheckSettings()
     accept_proxy: StrictBool = False
     send_proxy: Literal["none", "v1", "v2"] = "none"
+    #: The IP that servers are connected to from, by connections and checks alike; None leaves it to
+    #: the system's routing.
+    source: SourceIP | None = None
     #: Concurrent connections per port; None is a tenth of HAProxy's, or an even share if there are
     #: fewer ports. Further connections are closed at once.
     maxconn: Count | None = None
     #: Whether several Routes with TLS passthrough may share a port, each for its own spec.host.
     #: Costs each port of the pool up to 10 kB.
     shared_by_sni: StrictBool = False
+
+    def sharing_problem(self) -> str:
+        """Why Routes cannot share the ports, from the key on; "" if they can, or shall not."""
+        theirs = "Routes that share a port use the backends of web.backends.passthrough, which"
+        own = "or put the ports to be shared into a pool of their own"
+        if self.shared_by_sni and self.send_proxy != "none":
+            return (
+                f"shared_by_sni: true does not go with send_proxy: {self.send_proxy}: {theirs} send"
+                f" no PROXY protocol; use send_proxy: none, {own}"
+            )
+        if self.shared_by_sni and self.source:
+            return (
+                f"source: {self.source!r} does not go with shared_by_sni: true: {theirs} have no"
+                f" source; leave the key out, {own}"
+            )
+        return ""
 
     def port_pool(self) -> PortPool:
         check = self.check
@@ -80,4 +100,5 @@ class PoolSettings(Section):
             send_proxy=self.send_proxy,
             maxconn=self.maxconn,
             shared_by_sni=self.shared_by_sni,
+            source=self.source,
         )

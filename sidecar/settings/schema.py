@@ -15,7 +15,6 @@ from pydantic import Field, StrictBool, model_validator
 
 from sidecar.common.hostport import canonical_ip, is_unix_socket, overlap, split_host_port
 from sidecar.haproxy.capacity import Capacity, share_out
-from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Refers
 from sidecar.model.parsing import AnnotationKeys
 from sidecar.model.pool import Pool, WebPool, format_ports
@@ -48,6 +47,7 @@ from sidecar.settings.types import (
     RuntimeAddress,
 )
 from sidecar.settings.web import ListenerSettings, WebSettings
+from sidecar.settings.whereabouts import LISTEN, ROUTER_NAME, SOCKET, TIMEOUT_SECONDS
 
 #: Networks that no server may be in unless the settings say otherwise: its node's private services
 #: (loopback, link-local with the cloud's metadata address), or nothing at all (unspecified,
@@ -75,7 +75,7 @@ REENCRYPT_WEIGHT = 5
 class HAProxySettings(Section):
     """How the sidecar reaches HAProxy, and what HAProxy starts with."""
 
-    socket: RuntimeAddress = "run/admin.sock"
+    socket: RuntimeAddress = SOCKET
     config: FilePath = Path("run/haproxy.cfg")
     state_file: FilePath = Path("run/servers.state")
     template: FilePath | None = None
@@ -84,7 +84,7 @@ class HAProxySettings(Section):
     #: Where HAProxy's own Prometheus exporter listens, if its build has one; None disables it.
     metrics_listen: MetricsAddress | None = None
     #: Per reply. HAProxy answers within a millisecond; after this long something is stuck.
-    timeout: PositiveDuration = 5.0
+    timeout: PositiveDuration = TIMEOUT_SECONDS
 
     @property
     def absolute_socket(self) -> str:
@@ -171,7 +171,7 @@ class LimitSettings(Section):
 class HTTPSettings(Section):
     """Where the page, /api, /healthz, /readyz and /metrics are served; None disables them."""
 
-    listen: ListenAddress | None = "127.0.0.1:8405"
+    listen: ListenAddress | None = LISTEN
     #: Unless on loopback, the page and /api require the token in this file.
     token_file: FilePath | None = None
 
@@ -222,7 +222,7 @@ class LogSettings(Section):
 class Settings(Section):
     """All of it; `parse_settings` makes one."""
 
-    router_name: Annotated[str, Field(min_length=1, max_length=253)] = "wzh-router-1"
+    router_name: Annotated[str, Field(min_length=1, max_length=253)] = ROUTER_NAME
     haproxy: HAProxySettings = HAProxySettings()
     source: SourceSettings = SourceSettings()
     annotations: AnnotationSettings = AnnotationSettings()
@@ -276,7 +276,7 @@ class Settings(Section):
     def _slots_fit_into_memory(self) -> Self:
         slots = weight = sum(len(pool.ports) * pool.slots for pool in self.pools)
         web = self._web_pool()
-        for item in web.classes if web else ():
+        for item in web.all_classes if web else ():
             more = item.count * item.slots
             slots += more
             weight += more * (REENCRYPT_WEIGHT if item.name == "reencrypt" else 1)
@@ -316,15 +316,10 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _shared_servers_get_no_proxy_header(self) -> Self:
+    def _shared_ports_can_be_shared(self) -> Self:
         for number, pool in enumerate(self.pools):
-            if pool.shared_by_sni and pool.send_proxy != "none":
-                raise ValueError(
-                    f"pools[{number}].shared_by_sni: true does not go with send_proxy:"
-                    f" {pool.send_proxy}: Routes that share a port use the backends of"
-                    " web.backends.passthrough, which send no PROXY protocol; use send_proxy: none,"
-                    " or put the ports to be shared into a pool of their own"
-                )
+            if problem := pool.sharing_problem():
+                raise ValueError(f"pools[{number}].{problem}")
         return self
 
     @model_validator(mode="after")
@@ -381,10 +376,6 @@ class Settings(Section):
         """Connections of HAProxy and its ports, by the most files that it may have open (None: no
         limit). Raises SettingsError if these are too few."""
         return share_out(self.pool(), self.haproxy.maxconn, open_files_max)
-
-    def ports(self) -> TCPPorts:
-        """The pool's ports as a kind of listener."""
-        return TCPPorts(self.pool(), self.timing.close_after)
 
     def schedule(self) -> Timing:
         return Timing(

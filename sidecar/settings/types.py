@@ -130,6 +130,22 @@ def _bind_ip(value: str) -> str:
     return ip
 
 
+def _source_ip(value: str) -> str:
+    _no_scope(value)
+    ip = canonical_ip(value)
+    if ip is None:
+        raise ValueError("write an IP address of this machine, like 192.0.2.7 or 2001:db8::7")
+    address = ipaddress.ip_address(ip)
+    if address.is_multicast or address.is_unspecified:
+        kind = "a multicast" if address.is_multicast else "the unspecified"
+        raise ValueError(f"is {kind} address; write one of this machine's, or leave the key out")
+    return ip
+
+
+#: Where connections to servers come from.
+SourceIP = Annotated[str, AfterValidator(_source_ip)]
+
+
 def _distinct(items: tuple[str, ...]) -> tuple[str, ...]:
     if twice := {item for item in items if items.count(item) > 1}:
         raise ValueError(f"repeats {', '.join(sorted(twice))}; list each address once")

@@ -4,9 +4,10 @@ Owns these defaults. What they mean together with other sections is `sidecar.set
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StrictBool
+from pydantic import AfterValidator, Field, StrictBool
 
 from sidecar.common.hostport import split_host_port
 from sidecar.listeners.host_rules import HostRules
@@ -33,9 +34,17 @@ from sidecar.settings.types import (
     RegexOrNone,
     SharedBind,
 )
+from sidecar.settings.web_headers import HeaderSettings, RouteHeaderSettings
+from sidecar.settings.web_pages import CompressionSettings, ErrorPages
+from sidecar.settings.web_tls import TLSSettings, versions_fit
+
+_BALANCES: tuple[WebBalance, ...] = get_args(WebBalance)
 
 #: Most backends of a class.
 _Backends = Annotated[Count, Field(le=100_000)]
+
+#: The same, where there may be none.
+_FurtherBackends = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
 class ListenerSettings(Section):
@@ -45,10 +54,12 @@ class ListenerSettings(Section):
     name: PlainName
     kind: Literal["http", "tls"]
     bind: SharedBind
+    #: Whether a load balancer in front tells by the PROXY protocol who the client is.
+    accept_proxy: StrictBool = False
 
     def listener(self) -> WebListener:
         bind = tuple(Address(*split_host_port(listen)) for listen in self.bind)
-        return WebListener(self.name, self.kind, bind)
+        return WebListener(self.name, self.kind, bind, self.accept_proxy)
 
 
 class BackendSettings(Section):
@@ -70,6 +81,34 @@ class BalanceSettings(Section):
     reencrypt: WebBalance = "roundrobin"
     #: As OpenShift's router: no cookie can keep a client on its server.
     passthrough: WebBalance = "source"
+
+
+class OtherBalanceSettings(Section):
+    """How many Routes of a class can have each balance at a time because they say so; that of the
+    class takes none of these."""
+
+    roundrobin: _FurtherBackends = 10
+    leastconn: _FurtherBackends = 10
+    random: _FurtherBackends = 10
+    source: _FurtherBackends = 10
+
+
+class FewerOtherBalanceSettings(OtherBalanceSettings):
+    """For the class whose slots take more memory."""
+
+    roundrobin: _FurtherBackends = 5
+    leastconn: _FurtherBackends = 5
+    random: _FurtherBackends = 5
+    source: _FurtherBackends = 5
+
+
+class FurtherBackendSettings(Section):
+    """Backends for Routes that want another balance than that of their class. Without a free one a
+    Route is served with that of its class."""
+
+    http: OtherBalanceSettings = OtherBalanceSettings()
+    reencrypt: FewerOtherBalanceSettings = FewerOtherBalanceSettings()
+    passthrough: OtherBalanceSettings = OtherBalanceSettings()
 
 
 class WebTimeoutSettings(Section):
@@ -128,6 +167,7 @@ class WebSettings(Section):
     backends: BackendSettings = BackendSettings()
     slots: Annotated[Count, Field(le=4096)] = 8
     balance: BalanceSettings = BalanceSettings()
+    further_backends: FurtherBackendSettings = FurtherBackendSettings()
     #: Of the cookie that keeps a client of HTTP on its server. HAProxy takes it out of requests, so
     #: it must not be one that an application has.
     cookie_name: CookieName = "haproxy-sidecar"
@@ -142,6 +182,12 @@ class WebSettings(Section):
     wildcards: StrictBool = False
     #: Whether servers are told of the client, where a Route does not say.
     forwarded_headers: ForwardedHeaders = "append"
+    route_headers: RouteHeaderSettings = RouteHeaderSettings()
+    headers: HeaderSettings = HeaderSettings()
+    compression: CompressionSettings = CompressionSettings()
+    #: Of HAProxy's own answers 503 and 404: files. With one for 404 that is the answer to a request
+    #: that no Route is for, as in OpenShift's router.
+    error_pages: ErrorPages = {}  # noqa: RUF012  pydantic copies it
     #: Of the answer to a request that no Route is for.
     unmatched_status: Literal[503, 404] = 503
     #: Whether the oldest Route of a host keeps other namespaces off all of its paths.
@@ -152,6 +198,7 @@ class WebSettings(Section):
     #: For clients whose SNI has none: a PEM file with certificate, chain and key, or a folder with
     #: tls.crt and tls.key, as a Secret is mounted. None: a self-signed one, which `render` makes.
     default_certificate: FilePath | None = None
+    tls: Annotated[TLSSettings, AfterValidator(versions_fit)] = TLSSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     #: Whether Secrets are read that spec.tls.externalCertificate of Routes names. None: in a folder
     #: they are, in a cluster not, where the router needs permission for each of them.
@@ -192,6 +239,13 @@ class WebSettings(Section):
                 self.balance.passthrough,
             ),
         )
+        further = tuple(
+            replace(item, count=count, balance=balance, further=True)
+            for item in classes
+            for balance in _BALANCES
+            if (count := getattr(getattr(self.further_backends, item.name), balance))
+            and balance != item.balance
+        )
         wanted = {name for item in made for name in CLASSES_OF[item.kind]}
         if shared_ports:
             wanted.add("passthrough")
@@ -205,7 +259,13 @@ class WebSettings(Section):
             http_request_timeout_seconds=self.timeouts.http_request,
             keep_alive_timeout_seconds=self.timeouts.keep_alive,
             inspect_timeout_seconds=self.timeouts.inspect,
-            unmatched_status=self.unmatched_status,
+            unmatched_status=404 if 404 in self.error_pages else self.unmatched_status,
             forwarded_headers=self.forwarded_headers,
             client_certificates=self.client_certificates.of_haproxy(),
+            route_headers=self.route_headers.names(),
+            headers=self.headers.rules(),
+            compression_types=self.compression.types,
+            pages=tuple(sorted(self.error_pages)),
+            tls=self.tls.options(),
+            further=tuple(item for item in further if item.name in wanted),
         )

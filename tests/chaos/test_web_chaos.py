@@ -9,6 +9,9 @@ served by exactly whom `web_world` says, and HAProxy's maps, and their files, ha
 A certificate that a client is shown is its host's, or was since then; HAProxy's crt-list, what it
 stores, and the files, have those and no others.
 
+At ports that are shared by SNI, or one Route's, a client sees by a pod's certificate who serves it;
+one whose name nobody has there gets to nobody.
+
 Meanwhile workers and sidecars are killed, in the middle of a batch, too, HAProxy is killed, and
 somebody changes its maps, servers and certificates by hand.
 """
@@ -26,40 +29,39 @@ from typing import Any
 
 import pytest
 import stand
+import web_ports
+import web_tamper
 from by_host import WebStand
+from pods import Pod
 from processes import Sidecar
 from rig import Tripwire
 from sources import Feed
 from stand import Stand
-from web_certificates import (
-    CertificateClients,
-    handshake,
-    problems_of,
-    tamper,
-    tls_of,
-)
-from web_rig import HTTPLine, Pod
+from web_certificates import handshake, problems_of, tamper, tls_of
+from web_dice import Step, WebDice
+from web_ports import PortClients
+from web_rig import HTTPLine
 from web_world import (
     HOSTS,
     NAMES,
     PODS,
+    PORT_QUESTIONS,
+    PORTS,
     QUESTIONS,
     VERSIONS,
     Ends,
     Question,
-    Step,
-    WebDice,
     WebRoute,
     WebWorld,
 )
 from world import DEAD, MARK_PORT
 
+from sidecar.common.errors import RuntimeAPIError
 from sidecar.haproxy.maps import parse_map, parse_map_file
-from sidecar.haproxy.naming import backend_name, web_backend, web_backend_name
+from sidecar.haproxy.naming import backend_name, web_backend
 from sidecar.haproxy.state import ObservedServer, parse_servers_state
 from sidecar.haproxy.web_files import WebFiles
 from sidecar.model.desired import BackendName
-from sidecar.model.pool import PARKED, WebClassName
 
 pytestmark = pytest.mark.serial
 
@@ -81,15 +83,16 @@ class Run:
         self.ips = ips
         self.pod_of = {ip: pod for pod, ip in ips.items()}
         self.files = WebFiles.beside(self.stand.settings.haproxy.state_file)
-        self.maps: dict[WebClassName, Path] = {
+        self.maps = {
             "http": self.files.hosts_map,
             "passthrough": self.files.sni_map,
+            "ports": self.files.ports_map,
         }
         self.feed = WebFeed(self.stand.folder, {**ips, DEAD: stand.fresh_ip()})
         self.world = WebWorld(ips, backends, tls_of)
         self.relay = Tripwire(self.stand.folder / "relay.sock", self.stand.settings.haproxy.socket)
         self.sidecar = Sidecar(self.stand, self.relay.path, self.feed)
-        self.clients = CertificateClients(web.http, web.tls, SEED)
+        self.clients = PortClients(web.http, web.tls, self.stand.ip, SEED)
         self.mark = 10_000
         self.last: deque[str] = deque(maxlen=25)
 
@@ -140,18 +143,14 @@ class Run:
         self.sidecar.kill()
         state = parse_servers_state(self.stand.settings.haproxy.state_file.read_text())
         self.kill_haproxy()
-        shown = self.shown_map("http")
-        for question in QUESTIONS:
+        for question in (*QUESTIONS, *PORT_QUESTIONS):
             served = self.world.served[question]
-            if question.target is None or served.route is None or not served.ready:
+            if not question.port and (question.target is None or not served.ready):
                 continue
-            entry = next(
-                key for key, of in self.world.entries("http").items() if of == served.route
-            )
-            slots = state[BackendName(shown[entry])].values()
+            slots = state[self.unit_of(question)].values() if served.route else ()
             usable = [item for item in slots if item.name[0] == "s" and item.state == "ready"]
             answer = self.answer(question)
-            right = answer in served.ready or (answer == "(503)" and not usable)
+            right = answer in served.ready or (answer == served.otherwise and not usable)
             assert right, f"alone, {question}: {answer}, not {served}"
         for host in self.ended_hosts():
             label = self.shown_certificate(host)
@@ -170,6 +169,15 @@ class Run:
         self.until_no(lambda: next(self.problems(thorough=True), ""))
         self.be_quiet(thorough=False)
 
+    def unit_of(self, question: Question) -> BackendName:
+        """The backend of the Route that serves it, as HAProxy has it."""
+        served = self.world.served[question].route
+        if question.port and served == self.world.whole(question.port):
+            return backend_name(int(question.port))
+        kind = "ports" if question.port else "http"
+        entries = self.world.entries(kind).items()
+        return BackendName(self.shown_map(kind)[next(key for key, of in entries if of == served)])
+
     def ended_hosts(self) -> Iterator[str]:
         """Whose TLS no pod ends."""
         for host in HOSTS:
@@ -186,32 +194,8 @@ class Run:
         """Somebody else's commands to HAProxy, and maybe a change at once: all is put right."""
         self.be_quiet(thorough=False)
         self.clients.tamper()
-        dice, servers = random.Random(roll), self.servers()
-        kind: WebClassName = "http" if dice.random() < 0.7 else "passthrough"
-        file, key = self.maps[kind], dice.choice([*self.shown_map(kind), "0one.example/"])
-        unit = web_backend_name(kind, dice.randrange(1, 1 + min(4, self.world.backends[kind])))
-        used = [
-            f"{name}/{item.name}"
-            for name, slots in servers.items()
-            for item in slots.values()
-            if web_backend(name) and item.address != PARKED
-        ]
-        server, pod = dice.choice([*used, f"{unit}/s1"]), self.ips[dice.choice(PODS)]
-        commands = dice.choice(
-            [
-                [f"del map {file} {key}"],
-                [f"set map {file} {key} {unit}"],
-                [f"set map {file} {key} nonsense"],
-                [f"add map {file} {key} {unit}"],
-                [f"add map {file} 0foreign.example/ {unit}"],
-                [f"add map {file} foreign.example nonsense"],
-                [f"add map {file} 0one.example/zz be_tcp-{MARK_PORT}"],
-                [f"clear map {file}"],
-                [f"set server {server} state maint"],
-                [f"set server {server} state drain"],
-                [f"set server {server} addr {pod} port 9000"],
-                [f"set server {server} addr {pod} port 9000", f"set server {server} state ready"],
-            ]
+        unit, commands = web_tamper.commands(
+            random.Random(roll), self.maps, self.shown_map, self.servers(), self.world
         )
         self.note(f"by hand: {commands}")
         self.stand.client.ask_all(commands)
@@ -246,7 +230,7 @@ class Run:
     def servers(self) -> Mapping[BackendName, Mapping[str, ObservedServer]]:
         return parse_servers_state(self.stand.client.ask("show servers state"))
 
-    def shown_map(self, kind: WebClassName) -> Mapping[str, str]:
+    def shown_map(self, kind: str) -> Mapping[str, str]:
         return parse_map(self.stand.client.ask(f"show map {self.maps[kind]}"))
 
     def problems(self, *, thorough: bool) -> Iterator[str]:
@@ -260,50 +244,50 @@ class Run:
         ]
         if marks != [self.mark]:
             yield f"it is not as far as {self.mark}, but {marks}"
-        used: set[BackendName] = set()
+        backends: dict[WebRoute, BackendName] = {}
         for kind, file in self.maps.items():
             seen = parse_map(self.stand.client.ask(f"show map {file}"))
             wanted = self.world.entries(kind)
             if seen.keys() != wanted.keys():
                 yield f"{kind}: entries {seen}, wanted are {wanted}"
                 return
-            backends: dict[WebRoute, BackendName] = {}
             for entry, route in wanted.items():
                 unit = backends.setdefault(route, BackendName(seen[entry]))
                 if unit != seen[entry]:
                     yield f"{kind}: {route} has two backends: {seen}"
-            if len(set(backends.values())) != len(backends):
-                yield f"{kind}: Routes share a backend: {backends}"
-            used |= set(backends.values())
-            for route, unit in backends.items():
-                ready = sorted(
-                    self.pod_of.get(item.address.ip, str(item.address))
-                    for item in observed.get(unit, {}).values()
-                    if item.state == "ready"
-                )
-                if ready != sorted(self.world.ready(route)):
-                    yield f"{unit}: ready {ready}, wanted {self.world.ready(route)} of {route}"
             if thorough and parse_map_file(file.read_text()) != seen:
                 yield f"{file} is not what HAProxy shows: {seen}"
+        used = set(backends.values())
+        if len(used) != len(backends):
+            yield f"Routes share a backend: {backends}"
+        for route, unit in backends.items():
+            ready = sorted(
+                self.pod_of.get(item.address.ip, str(item.address))
+                for item in observed.get(unit, {}).values()
+                if item.state == "ready"
+            )
+            if ready != sorted(self.world.ready(route)):
+                yield f"{unit}: ready {ready}, wanted {self.world.ready(route)} of {route}"
         for unit, slots in observed.items():
             if web_backend(unit) and unit not in used:
                 left = [item for item in slots.values() if item.state != "maint"]
                 if left:
                     yield f"nobody has {unit}, and it has {left}"
+        yield from web_ports.problems_of(self.stand.client, self.world, observed, self.pod_of)
         yield from problems_of(self.stand.client, self.files, self.world, thorough=thorough)
         for host in self.ended_hosts():
             shown, right = self.shown_certificate(host), self.world.certificate(host)
             if shown != right:
                 yield f"{host} has certificate {shown!r}, not {right!r}"
-        for question in QUESTIONS:
+        for question in (*QUESTIONS, *PORT_QUESTIONS):
             served = self.world.served[question]
-            if question.target is not None:
+            if question.target is not None or question.port:
                 answer = self.answer(question)
                 if answer not in (served.ready or {served.otherwise}):
                     yield f"{question}: {answer}, not {served}"
         if thorough:
             saved = parse_servers_state(self.stand.settings.haproxy.state_file.read_text())
-            for unit in used:
+            for unit in (*used, *(backend_name(int(port)) for port in PORTS)):
                 was, now = (
                     {(s.name, s.address) for s in of[unit].values() if s.state == "ready"}
                     for of in (saved, observed)
@@ -312,6 +296,8 @@ class Run:
                     yield f"{unit} is saved with {was}, has {now}"
 
     def answer(self, question: Question) -> str:
+        if question.port:
+            return web_ports.ask(self.stand.ip, question)
         try:
             address = self.web.tls if question.secured else self.web.http
             with contextlib.closing(HTTPLine(address, secured=question.secured)) as line:
@@ -325,7 +311,7 @@ class Run:
 @pytest.mark.timeout(120 + 3 * STEPS)
 @pytest.mark.parametrize(
     "backends",
-    [{"http": 24, "passthrough": 12}, {"http": 3, "passthrough": 1}],
+    [{"http": 24, "passthrough": 12}, {"http": 3, "passthrough": 2}],
     ids=["plenty", "scarce"],
 )
 def test_web_chaos(
@@ -338,7 +324,13 @@ def test_web_chaos(
     with capsys.disabled():
         sys.stderr.write(f"\nweb chaos: seed {SEED}, {STEPS} steps, {backends}\n")
     web = WebStand.make(
-        lambda **more: make_stand(pools=[{"ports": [MARK_PORT]}], **more),
+        lambda **more: make_stand(
+            pools=[
+                {"ports": [MARK_PORT]},
+                {"name": "shared", "ports": [*map(int, PORTS)], "slots": 3, "shared_by_sni": True},
+            ],
+            **more,
+        ),
         backends=backends,
         wildcards=True,
     )
@@ -360,14 +352,13 @@ def test_web_chaos(
         with capsys.disabled():
             sys.stderr.write(f"{run.clients.counts}; gaps: {len(run.clients.gaps)}\n")
     except BaseException as exc:
-        shown = tmp_path / "haproxy.txt"
-        shown.write_text(
-            "\n".join(
-                web.stand.client.ask_all(
-                    ["show servers state", *(f"show map {file}" for file in run.maps.values())]
-                )
-            )
-        )
+        shown, log = tmp_path / "haproxy.txt", web.stand.folder / "haproxy.log"
+        questions = ["show servers state", *(f"show map {file}" for file in run.maps.values())]
+        try:
+            shown.write_text("\n".join(web.stand.client.ask_all(questions)))
+        except RuntimeAPIError:
+            # It may have died, and its last words say why.
+            shown.write_text(log.read_text(errors="replace")[-20_000:])
         raise AssertionError(
             "\n".join([f"{exc!s:.600}", *run.clients.faults[:3]])
             + f"\nCHAOS_SEED={SEED}, {stand.HAPROXY}; all steps: {web.stand.folder / 'steps.log'};"

@@ -19,6 +19,7 @@ from web_rig import HTTPLine, WebClients
 from web_world import HOSTS, NAMES, QUESTIONS, Question, WebWorld
 
 from sidecar.haproxy.certificates import (
+    SHOW_NAMES,
     Abort,
     AddListEntry,
     Commit,
@@ -27,10 +28,10 @@ from sidecar.haproxy.certificates import (
     New,
     Set,
     ShownEntry,
+    is_locked,
     parse_entries,
     parse_names,
     show_entries,
-    show_names,
 )
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Request
@@ -134,11 +135,12 @@ class CertificateClients(WebClients):
                 self.judge(question, f"({exc!r})", started, era, "named")
 
     def _may_be_passed(self, host: str, started: float) -> bool:
-        """Whether a pod may have it whose own is TLS."""
+        """Whether a Route may have it whose pods end its TLS, be it one that has none: its clients
+        are closed then."""
         with self.lock:
             promise = self.promises[Question(host, None)]
             since = self.quiet_at[max(0, bisect.bisect(self.quiet_at, started) - 1)]
-            return bool(promise.served.route) or max(promise.matched.values(), default=0.0) >= since
+            return promise.served.is_wanted or promise.last_wanted >= since
 
 
 # -- by hand -----------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ class CertificateClients(WebClients):
 
 def tamper(client: RuntimeClient, files: WebFiles, dice: random.Random) -> str:
     """Somebody else changes HAProxy's certificates; what he does."""
-    listed, names = client.ask_all([show_entries(str(files.certificate_list)), show_names("cert")])
+    listed, names = client.ask_all([show_entries(str(files.certificate_list)), SHOW_NAMES])
     entries: tuple[ShownEntry, ...] = parse_entries(listed) or ()
     ours = [name for name in parse_names(names).names if Path(name).parent == files.certificates]
     ours = [name for name in ours if Path(name) != files.default_certificate]
@@ -191,7 +193,11 @@ def problems_of(
     client: RuntimeClient, files: WebFiles, world: WebWorld, *, thorough: bool
 ) -> Iterator[str]:
     """What HAProxy's list and its files have that is not as ``world`` says."""
-    listed, names = client.ask_all([show_entries(str(files.certificate_list)), show_names("cert")])
+    listed, names = client.ask_all([show_entries(str(files.certificate_list)), SHOW_NAMES])
+    if is_locked(listed) or is_locked(names):
+        # The sidecar is in the middle of a command that HAProxy carries out bit by bit.
+        yield f"HAProxy is locked: {listed}, {names}"
+        return
     entries = [item.entry for item in parse_entries(listed) or ()]
     wanted = world.certificates()
     if sorted(name for entry in entries for name in entry.filters) != sorted(wanted):

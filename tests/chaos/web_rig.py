@@ -1,82 +1,36 @@
-"""Pods and clients of a chaos run of Routes by host; clients know what they were promised."""
+"""Clients of a chaos run of Routes by host, who know what they were promised."""
 
 import bisect
 import contextlib
 import random
-import re
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-from by_host import NamedServer, client_hello, is_tls
+from by_host import client_hello, is_tls
 from handshake import shake_hands
-from web_world import HOSTS, NOBODY, QUESTIONS, Question, Served, WebWorld
+from web_world import HOSTS, NOBODY, PORT_QUESTIONS, QUESTIONS, Question, Served, WebWorld
 
-from sidecar.model.pool import Address
-
-_TLS_HANDSHAKE = b"\x16"
-_PIECE_SECONDS = 0.05
 _PIECES_MAX = 50
 
 #: The part of requests that come over TLS.
 SECURED = 0.4
 
 
-class Pod:
-    """Answers HTTP with its name, in so many pieces as ``?pieces=`` asks for, with pauses; a TLS
-    client is told its name in clear, then gets an echo."""
-
-    def __init__(self, name: str, ip: str) -> None:
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    if self.request.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
-                        self.request.recv(65536)
-                        self.wfile.write(f"{name}\n".encode())
-                        while data := self.request.recv(4096):
-                            self.wfile.write(data)
-                    while head := NamedServer.read_head(self.rfile.readline):
-                        found = re.search(r"\?pieces=(\d+)", head)
-                        pieces, piece = int(found[1]) if found else 1, f"{name}\n".encode()
-                        length = pieces * len(piece)
-                        self.wfile.write(
-                            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, piece)
-                        )
-                        for _ in range(pieces - 1):
-                            time.sleep(_PIECE_SECONDS)
-                            self.wfile.write(piece)
-
-        class Server(socketserver.ThreadingTCPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-            request_queue_size = 1024
-
-        self._server = Server((ip, 9000), Handler)
-        self.address = Address(ip, 9000)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 @dataclass
 class WebPromise:
     """What clients of one question may rely on. ``right``: pod -> when it was last right;
-    ``matched``: when its Route would have been found by it, but for others.
+    ``matched``: when its Route would have been found by it, but for others. ``last_wanted``: when
+    any Route was, be it without pods.
     ``steady_since``: since when its Route, unchanged, has had a ready pod; None: it has not."""
 
     served: Served
     right: dict[str, float] = field(default_factory=dict)
     matched: dict[str, float] = field(default_factory=dict)
+    last_wanted: float = 0.0
     steady_since: float | None = None
     #: Since when there was always a ready pod of some Route; who changes hosts may leave a gap.
     fluent_since: float | None = None
@@ -89,7 +43,7 @@ class WebClients:
         self._http, self._tls = http, tls
         self._seed = seed
         self.lock = threading.Lock()
-        self.promises = {question: WebPromise(NOBODY) for question in QUESTIONS}
+        self.promises = {question: WebPromise(NOBODY) for question in (*QUESTIONS, *PORT_QUESTIONS)}
         #: When HAProxy was seen to be right; who asks later is never led to what was before.
         self.quiet_at = [0.0]
         #: Of HAProxy: odd while it is dead.
@@ -137,11 +91,15 @@ class WebClients:
             for question, promise in self.promises.items():
                 former, served = promise.served, world.served[question]
                 specs = [item.route and item.route.spec for item in (former, served)]
-                pods = {*former.pods, *served.pods}
+                # A thread of HAProxy may sleep between finding a request's Route and its server:
+                # where a Route changes both at once, that is one of the servers that it has then.
+                pods = {*former.pods, *served.pods, *world.pods_now(former.route)}
                 if specs[0] != specs[1] or not served.ready:
                     promise.steady_since = None
                 promise.right |= dict.fromkeys(pods, now)
                 promise.matched |= dict.fromkeys((*former.matching, *served.matching), now)
+                if former.is_wanted or served.is_wanted:
+                    promise.last_wanted = now
                 if not served.ready:
                     promise.fluent_since = None
                 promise.served = served

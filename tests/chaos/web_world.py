@@ -2,22 +2,23 @@
 
 Who owns a host and path, `HostIndex` says, made anew for each state; which Route a request is for,
 OpenShift's own patterns (`by_host`). Of HAProxy it knows nothing.
+
+A Route stands at the listeners, or at one of `PORTS`, which it claims for its host or as a whole.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import stand
 from by_host import OriginalRoute, host_app, originals_choice
 from parts import host_rules
-from shapes import KEYS
+from shapes import KEYS, PORT, ROUTER
 from whole_map import holders
 
 from sidecar.listeners.host_rules import WebClaim
 from sidecar.listeners.hosts import HostIndex
-from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, sni_entry, web_key
+from sidecar.listeners.web_keys import CLEAR, ENDED, WebKey, port_entry, sni_entry, web_key
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project
 
@@ -26,7 +27,9 @@ HOSTS = ("one.example", "two.example", "w.apps.example", "x.apps.example", "y.ap
 PATHS = ("", "", "/a", "/a/", "/b")
 TERMINATIONS = ("", "", "passthrough", "edge", "edge", "reencrypt")
 TARGETS = ("/", "/a", "/a/", "/a/x", "/ab", "/b", "/b/y")
-NAMES = tuple(f"r{number}" for number in range(8))
+NAMES = tuple(f"r{number}" for number in range(12))
+#: Those that may be shared by SNI.
+PORTS = ("30000", "30001")
 #: A Route leads to one of two Services, which have no pod in common.
 VERSIONS = ("a", "b")
 PODS_EACH = 3
@@ -37,11 +40,12 @@ RULES = host_rules(wildcards=True)
 
 class Question(NamedTuple):
     """What a client asks for. ``target``: None for a passthrough connection. ``secured``: over TLS
-    that HAProxy ends."""
+    that HAProxy ends. ``port``: "" for the listeners."""
 
     host: str
     target: str | None
     secured: bool = False
+    port: str = ""
 
 
 QUESTIONS = (
@@ -49,21 +53,22 @@ QUESTIONS = (
     *(Question(host, target, secured=True) for host in HOSTS for target in TARGETS),
 )
 
+#: What a client of a port says who is closed by HAProxy.
+NONE = "(none)"
+
+#: Also by a name that no Route has, unless as one of a wildcard, and, with "", by none.
+PORT_QUESTIONS = tuple(
+    Question(host, None, port=port) for port in PORTS for host in (*HOSTS, "zero.example", "")
+)
+
 #: Termination -> the class of its backends.
 CLASS_OF = {"http": "http", "edge": "http", "passthrough": "passthrough"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """A method of the run, with what it is given."""
-
-    action: str
-    arguments: tuple[Any, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class WebRoute:
-    """A Route, and which of its Services it leads to."""
+    """A Route, and which of its Services it leads to. ``host``: "" if it names none. ``port``: of
+    its annotation; "" without."""
 
     name: str
     namespace: str
@@ -75,6 +80,12 @@ class WebRoute:
     version: str
     #: Which of the certificates of its name it brings; 0: none.
     certificate: int
+    port: str
+
+    @property
+    def for_host(self) -> bool:
+        """Whether it would share its port."""
+        return self.termination == "passthrough" and self.host != ""
 
     @property
     def label(self) -> str:
@@ -89,7 +100,10 @@ class WebRoute:
     @property
     def spec(self) -> tuple[object, ...]:
         """What makes it another to its clients."""
-        return (self.name, self.namespace, self.host, self.path, self.wildcard, self.termination)
+        if self.port and not self.for_host:
+            return (self.name, self.namespace, self.port)
+        what = (self.host, self.path, self.wildcard, self.termination, self.port)
+        return (self.name, self.namespace, *what)
 
 
 def pods_of(service: str) -> tuple[str, ...]:
@@ -104,17 +118,18 @@ Ends = Mapping[str, str]
 
 class Served(NamedTuple):
     """Who serves a question: the Route, and its pods that are ready. ``pods``: all who may answer.
-    ``matching``: of all Routes that match, who may answer while it changes hands. ``otherwise``:
-    what HAProxy answers while no pod does."""
+    ``matching``: of all Routes that match, who may answer while it changes hands; ``is_wanted``:
+    whether any does. ``otherwise``: what HAProxy answers while no pod does."""
 
     route: WebRoute | None
     ready: frozenset[str]
     pods: frozenset[str]
     matching: frozenset[str]
+    is_wanted: bool
     otherwise: str = "(503)"
 
 
-NOBODY = Served(None, frozenset(), frozenset(), frozenset())
+NOBODY = Served(None, frozenset(), frozenset(), frozenset(), is_wanted=False)
 _MANY = 1000
 
 
@@ -129,7 +144,9 @@ class WebWorld:
     routes: dict[str, WebRoute] = field(default_factory=dict)
     ends: dict[str, Ends] = field(default_factory=dict)
     #: What is so now.
-    served: dict[Question, Served] = field(default_factory=lambda: dict.fromkeys(QUESTIONS, NOBODY))
+    served: dict[Question, Served] = field(
+        default_factory=lambda: dict.fromkeys((*QUESTIONS, *PORT_QUESTIONS), NOBODY)
+    )
 
     def manifests(
         self, routes: Mapping[str, WebRoute | None], ends: Mapping[str, Ends]
@@ -160,6 +177,7 @@ class WebWorld:
             wildcard=route.wildcard,
             tls=self.tls_of(route.label),
             created=f"2024-01-01T{route.born // 60:02d}:{route.born % 60:02d}:00Z",
+            annotations={PORT: route.port, ROUTER: stand.ROUTER} if route.port else {},
         )
         data["metadata"]["uid"] = f"{route.namespace}-{route.name}"
         data["spec"]["to"]["name"] = route.service
@@ -175,24 +193,58 @@ class WebWorld:
         yield stand.slice_manifest(service, ends, namespace=namespace)
 
     def claims(self, *, limited: bool = True) -> Mapping[str, dict[WebRoute, WebClaim]]:
-        """Class -> the Routes that have a host and path, with these; if ``limited``, the oldest of
-        them that there are backends for."""
-        objects = {name: project(self._route(route), KEYS) for name, route in self.routes.items()}
-        known = {item.key: item for item in objects.values() if isinstance(item, Route)}
-        index = HostIndex(RULES)
-        index.update(known)
-        found: dict[str, dict[WebRoute, WebClaim]] = {"http": {}, "passthrough": {}}
-        for name, route in sorted(self.routes.items(), key=lambda item: _age(item[1])):
-            claim = index.active(objects[name].key)
-            of = CLASS_OF.get(claim.termination) if claim else None
-            if claim is None or of is None:
-                continue
-            if len(found[of]) < (self.backends[of] if limited else _MANY):
-                found[of][route] = claim
+        """The Routes that have a host and path, with these: by class at the listeners, and by port;
+        if ``limited``, the oldest of them that there are backends for."""
+        found: dict[str, dict[WebRoute, WebClaim]] = {
+            place: {} for place in ("http", "passthrough", *PORTS)
+        }
+        left = dict(self.backends) if limited else dict.fromkeys(self.backends, _MANY)
+        active = self._active([route for route in self.routes.values() if not route.port])
+        for port in PORTS:
+            active |= self._active(self.sharing(port))
+        for route in sorted(active, key=_age):
+            claim = active[route]
+            of = CLASS_OF.get(claim.termination)
+            if of is not None and left[of]:
+                left[of] -= 1
+                found[route.port or of][route] = claim
         return found
 
+    def _active(self, routes: Iterable[WebRoute]) -> dict[WebRoute, WebClaim]:
+        """Of all Routes of one place, those who have a host and path there."""
+        objects = [(route, project(self._route(route), KEYS)) for route in routes]
+        index = HostIndex(RULES)
+        index.update({item.key: item for _, item in objects if isinstance(item, Route)})
+        return {route: claim for route, item in objects if (claim := index.active(item.key))}
+
+    def _queue(self, port: str) -> list[WebRoute]:
+        """Who claims it, in whichever way; the oldest says what it is for."""
+        claiming = [
+            route
+            for route in self.routes.values()
+            if route.port == port and route.termination in ("", "passthrough")
+        ]
+        return sorted(claiming, key=_age)
+
+    def whole(self, port: str) -> WebRoute | None:
+        """Who has all of it."""
+        first = next(iter(self._queue(port)), None)
+        return None if first is None or first.for_host else first
+
+    def sharing(self, port: str) -> list[WebRoute]:
+        """Who may share it, be their hosts another's."""
+        queue = self._queue(port)
+        return [item for item in queue if item.for_host] if queue and queue[0].for_host else []
+
     def entries(self, kind: str) -> Mapping[str, WebRoute]:
-        """The map of a class: entry -> whose it is."""
+        """The map of a class, or of ``ports``: entry -> whose it is."""
+        if kind == "ports":
+            return {
+                port_entry(key_of(claim), int(port)): route
+                for port, claims in self.claims().items()
+                if port in PORTS
+                for route, claim in claims.items()
+            }
         claims = self.claims()[kind]
         if kind == "passthrough":
             return {sni_entry(key_of(claim)): route for route, claim in claims.items()}
@@ -222,16 +274,25 @@ class WebWorld:
 
     def _think(self) -> None:
         limited, everybody = self.claims(), self.claims(limited=False)
-        for question in QUESTIONS:
-            route = _chosen(limited, question)
+        for question in (*QUESTIONS, *PORT_QUESTIONS):
+            whole = self.whole(question.port) if question.port else None
+            route = whole or _chosen(limited, question)
             ready = frozenset() if route is None else self.ready(route)
-            matching = self._pods(_matching(everybody, question))
-            # Where backends are few, another may wait for one still.
-            pods = self._pods([route] if route else []) if limited == everybody else matching
+            wanting = [whole] if whole else list(_matching(everybody, question))
+            matching = self._pods(wanting)
+            # Where backends are few, another may wait for one still; a whole port has its own.
+            waits = whole is None and limited != everybody
+            pods = matching if waits else self._pods([route] if route else [])
             # Who is passed through has no place where TLS ended.
-            misdirected = question.secured and route is None and _passes(limited, question.host)
-            otherwise = "(421)" if misdirected else "(503)"
-            self.served[question] = Served(route, ready, pods, matching, otherwise)
+            passed = question.secured and _passes(limited["passthrough"], question.host)
+            misdirected = bool(passed) and route is None
+            otherwise = NONE if question.port else "(421)" if misdirected else "(503)"
+            self.served[question] = Served(route, ready, pods, matching, bool(wanting), otherwise)
+
+    def pods_now(self, route: WebRoute | None) -> frozenset[str]:
+        """Those of what became of ``route``."""
+        now = self.routes.get(route.name) if route else None
+        return self._pods([now] if now and route and now.namespace == route.namespace else [])
 
     def _pods(self, routes: Iterable[WebRoute]) -> frozenset[str]:
         return frozenset(pod for route in routes for pod in self.ends.get(route.service, {}))
@@ -247,10 +308,11 @@ def _chosen(
     claims: Mapping[str, Mapping[WebRoute, WebClaim]], question: Question
 ) -> WebRoute | None:
     """Whose ``question`` is."""
-    host, target, secured = question
+    host, target, secured, port = question
     if target is None:
-        return _passes(claims, host)
-    if secured and (passed := _passes(claims, host)) and not passed.wildcard:
+        return _passes(claims[port or "passthrough"], host)
+    passed = _passes(claims.get("passthrough", {}), host) if secured else None
+    if passed and not passed.wildcard:
         return None
     originals = {
         _original(claim): route
@@ -261,9 +323,9 @@ def _chosen(
     return originals[choice] if choice else None
 
 
-def _passes(claims: Mapping[str, Mapping[WebRoute, WebClaim]], host: str) -> WebRoute | None:
-    """To whom TLS for ``host`` is passed through."""
-    names = {key_of(claim).name: route for route, claim in claims.get("passthrough", {}).items()}
+def _passes(claims: Mapping[WebRoute, WebClaim], host: str) -> WebRoute | None:
+    """To whom TLS for ``host`` is passed through, at one place."""
+    names = {key_of(claim).name: route for route, claim in claims.items()}
     return names.get(host) or names.get(f"*.{host.partition('.')[2]}")
 
 
@@ -271,7 +333,7 @@ def _matching(
     claims: Mapping[str, Mapping[WebRoute, WebClaim]], question: Question
 ) -> Iterator[WebRoute]:
     """Whose it could be, if others were not there."""
-    kind = "passthrough" if question.target is None else "http"
+    kind = question.port or ("passthrough" if question.target is None else "http")
     for route, claim in claims[kind].items():
         if _chosen({kind: {route: claim}}, question):
             yield route
@@ -287,88 +349,3 @@ def key_of(claim: WebClaim) -> WebKey:
 
 def _age(route: WebRoute) -> tuple[int, str]:
     return route.born, f"{route.namespace}-{route.name}"
-
-
-class WebDice(random.Random):
-    """What happens next."""
-
-    def route(self, world: WebWorld, name: str) -> WebRoute | None:
-        """Another state of a Route: gone, or with something changed."""
-        former = world.routes.get(name)
-        if former is None:
-            passthrough = self.random() < 0.2
-            return WebRoute(
-                name,
-                self.choice(NAMESPACES),
-                self.choice(HOSTS),
-                "" if passthrough else self.choice(PATHS),
-                self.random() < 0.2,
-                "passthrough" if passthrough else self.choice(("", "", "edge", "edge")),
-                self.randrange(600),
-                self.choice(VERSIONS),
-                self.choice(CERTIFICATES),
-            )
-        changes: dict[str, Any] = {}
-        if self.random() < 0.3:
-            return None
-        for what, values in (
-            ("host", HOSTS),
-            ("path", PATHS),
-            ("namespace", NAMESPACES),
-            ("termination", TERMINATIONS),
-            ("born", range(600)),
-            ("wildcard", (False, False, True)),
-            ("version", VERSIONS),
-            ("certificate", CERTIFICATES),
-        ):
-            if self.random() < 0.25:
-                changes[what] = self.choice(values)
-        changed = replace(former, **changes)
-        return replace(changed, path="") if changed.termination == "passthrough" else changed
-
-    def ends(self, world: WebWorld, service: str) -> Ends:
-        """Other endpoints of a Service: mostly some are ready."""
-        pods = pods_of(service)
-        match self.randrange(6):
-            case 0:
-                return {}
-            case 1:
-                return dict.fromkeys(pods, "leaving")
-            case 2 | 3:
-                # All that were there leave, others come.
-                old = world.ends.get(service, {})
-                return {pod: "ready" for pod in pods if pod not in old} or {pods[0]: "ready"}
-            case _:
-                states = {pod: self.choice(("ready", "ready", "leaving", "")) for pod in pods}
-                return {pod: state for pod, state in states.items() if state}
-
-    def step(self, world: WebWorld) -> Step:
-        """What happens next: a method of the run, and its arguments."""
-        names = self.sample(NAMES, self.choice((1, 1, 1, 2, 3)))
-        routes = {name: self.route(world, name) for name in names}
-        services = {
-            world.routes[name].service if name in world.routes else f"{name}a"
-            for name in self.sample(NAMES, self.choice((1, 1, 1, 2, 3)))
-        }
-        ends = {service: self.ends(world, service) for service in sorted(services)}
-        roll = self.random()
-        steps: dict[Step, float] = {
-            Step("tell", (routes, {})): 30,
-            Step("tell", ({}, ends)): 25,
-            Step("tell", (routes, ends)): 12,
-            Step("pause", (roll**2 * 0.3,)): 15,
-            Step("be_quiet", (False,)): 8,
-            Step("be_quiet", (True,)): 1,
-            Step("sidecar.kill_worker"): 3,
-            Step("sidecar.kill"): 2,
-            Step("sidecar.start"): 4,
-            Step("trip", (int(roll * 20) + 1, self.choice(("", "worker", "sidecar")))): 5,
-            Step("relay.fault", ("slow",)): 3,
-            Step("relay.fault", ("pass",)): 3,
-            Step("tamper", (roll, self.choice(({}, routes)))): 2,
-            Step("tamper_certificates", (roll, self.choice(({}, routes)))): 2,
-            Step("kill_haproxy"): 1,
-            Step("restart_alone"): 0.4,
-        }
-        (step,) = self.choices(list(steps), list(steps.values()))
-        return step

@@ -45,6 +45,7 @@ class ControlPlane:
         self.command = [str(self._binaries / "kubectl"), f"--kubeconfig={folder}/admin.kubeconfig"]
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._options: Sequence[str] = ()
         (folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT_POLICY))
         (folder / "tokens.csv").write_text(f'{_ADMIN_TOKEN},admin,admin,"system:masters"\n')
         subprocess.run(
@@ -53,7 +54,9 @@ class ControlPlane:
             capture_output=True,
         )
 
-    def start(self) -> "ControlPlane":
+    def start(self, *options: str) -> "ControlPlane":
+        """``options``: more of the API server's, which win."""
+        self._options = options
         self._etcd = self._spawn(
             "etcd",
             f"--data-dir={self.folder / 'etcd'}",
@@ -82,9 +85,11 @@ class ControlPlane:
             f"--audit-policy-file={self.folder / 'audit.yaml'}",
             f"--audit-log-path={self.folder / 'audit.log'}",
             "--audit-log-mode=blocking",
+            *self._options,
         )
-        certificate = self.folder / "certificates" / "apiserver.crt"
-        await_(certificate.exists, "the API server's certificate", 60)
+        # It is written after the certificate, which is whole by then.
+        key = self.folder / "certificates" / "apiserver.key"
+        await_(key.exists, "the API server's key", 60)
         self._write_kubeconfig(self.folder / "admin.kubeconfig", _ADMIN_TOKEN)
         await_(self._ready, "the API server is ready", 120, every_seconds=0.1)
 

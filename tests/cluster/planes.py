@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from plane import ControlPlane
-from pod import ACCOUNT, NAMESPACE, Pod
+from pod import ACCOUNT, NAMESPACE, Deployed, Pod
 from stand import EchoServer, await_
 
 #: The fixtures `make_pod` and `serve`.
@@ -70,8 +70,8 @@ def make_pod(plane: ControlPlane, tmp_path: Path) -> Iterator[MakePod]:
     settings' keys."""
     pods: list[Pod] = []
 
-    def make(name: str = "router-a", **settings: Any) -> Pod:
-        pods.append(Pod(plane, tmp_path / name, name, **settings))
+    def make(name: str = "router-a", deployed: Deployed | None = None, **settings: Any) -> Pod:
+        pods.append(Pod(plane, tmp_path / f"pod-{name}", name, deployed, **settings))
         return pods[-1].start()
 
     yield make

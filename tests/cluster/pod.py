@@ -1,8 +1,8 @@
 """A pod of the router, run as the kubelet would: the containers of the shipped Deployment.
 
-Its commands, arguments, environment and settings are those of manifests/base, with a folder for
-its shared volume and a loopback address for its network. It talks to the API server as the
-ServiceAccount that the manifests make.
+Its commands, arguments, environment and settings are those of manifests/base, or of other objects
+that deploy a router, with a folder for its shared volume and a loopback address for its network. It
+talks to the API server as the ServiceAccount that these make.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from plane import MANIFESTS, ControlPlane
 from stand import HAPROXY, Client, await_, fresh_ip, worker_of
 
 from sidecar.control.observer import Observer
+from sidecar.daemon.assembly import make_ports
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.listeners.tcp import unit_of
 from sidecar.settings.parsing import parse_settings
@@ -34,30 +36,72 @@ ACCOUNT = "haproxy-sidecar"
 PATIENCE_SECONDS = 60.0
 
 
-class Pod:
-    """One replica. ``settings``: top-level keys that differ from the shipped ones."""
+@dataclass(frozen=True)
+class Deployed:
+    """What a pod is made from: of a Deployment or DaemonSet, and the text of its settings file."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, name: str, **settings: Any) -> None:
+    namespace: str
+    pod_spec: Mapping[str, Any]
+    settings: str
+
+    @property
+    def account(self) -> str:
+        return str(self.pod_spec["serviceAccountName"])
+
+    @classmethod
+    def by(cls, objects: Sequence[Mapping[str, Any]]) -> "Deployed":
+        """As kustomize or helm made ``objects``, of one router."""
+        (workload,) = (item for item in objects if item["kind"] in ("Deployment", "DaemonSet"))
+        spec = workload["spec"]["template"]["spec"]
+        volumes = {item["name"]: item for item in spec["volumes"]}
+        mounted = volumes["settings"]["configMap"]["name"]
+        (settings,) = (
+            item["data"]["sidecar.yaml"]
+            for item in objects
+            if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", mounted)
+        )
+        return cls(workload["metadata"]["namespace"], spec, settings)
+
+    @classmethod
+    def base(cls) -> "Deployed":
+        """As manifests/base has it."""
+        (deployment,) = yaml.safe_load_all((MANIFESTS / "base/deployment.yaml").read_text())
+        spec = deployment["spec"]["template"]["spec"]
+        return cls(NAMESPACE, spec, (MANIFESTS / "base/sidecar.yaml").read_text())
+
+
+class Pod:
+    """One replica. ``settings``: top-level keys that differ from those of ``deployed``."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        folder: Path,
+        name: str,
+        deployed: Deployed | None = None,
+        **settings: Any,
+    ) -> None:
+        self._deployed = deployed = deployed or Deployed.base()
         self.name = name
         self.folder = folder
         self.ip = fresh_ip()
         self._uid = str(uuid.uuid4())
         self.log = folder / "sidecar.log"
         folder.mkdir()
-        (deployment,) = yaml.safe_load_all((MANIFESTS / "base/deployment.yaml").read_text())
-        spec = deployment["spec"]["template"]["spec"]
+        spec = deployed.pod_spec
         self._containers = {
             item["name"]: item for item in (*spec["initContainers"], *spec["containers"])
         }
-        shipped = (MANIFESTS / "base/sidecar.yaml").read_text()
-        here = shipped.replace("/run/haproxy", str(folder)).replace("0.0.0.0", self.ip)
+        here = deployed.settings.replace("/run/haproxy", str(folder)).replace("0.0.0.0", self.ip)
         data = {**yaml.safe_load(here), **settings}
         # A node lets a container have more open files than this machine may let us.
         data["haproxy"]["maxconn"] = 2000
         self._config = folder / "sidecar.yaml"
         self._config.write_text(yaml.safe_dump(data))
         self.settings: Settings = parse_settings(self._config.read_text(), {}, "test")
-        self._kubeconfig = plane.kubeconfig_of(ACCOUNT, NAMESPACE, folder / "kubeconfig")
+        self._kubeconfig = plane.kubeconfig_of(
+            deployed.account, deployed.namespace, folder / "kubeconfig"
+        )
         self._sidecar: subprocess.Popen[bytes] | None = None
         self._haproxy: subprocess.Popen[bytes] | None = None
 
@@ -117,7 +161,7 @@ class Pod:
         """The container's, with what the downward API says."""
         given = {
             "metadata.name": self.name,
-            "metadata.namespace": NAMESPACE,
+            "metadata.namespace": self._deployed.namespace,
             "metadata.uid": self._uid,
         }
         named = {
@@ -194,7 +238,7 @@ class Pod:
 
         def shown() -> list[str]:
             with RuntimeClient(self.settings.haproxy.socket, timeout_seconds=10) as client:
-                _, observed = Observer(client, self.settings.ports()).look([unit_of(port)])
+                _, observed = Observer(client, make_ports(self.settings)).look([unit_of(port)])
             servers = observed[unit_of(port)].servers.values()
             return sorted(server.address.ip for server in servers if server.state == "ready")
 

@@ -7,25 +7,33 @@ from pod import PATIENCE_SECONDS
 from stand import ROUTER, await_
 
 
-def admission(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]:
-    """Our condition on a Route; empty while there is none."""
+def admission(
+    plane: ControlPlane, namespace: str, name: str, router_name: str = ROUTER
+) -> dict[str, Any]:
+    """The router's condition on a Route; empty while there is none."""
     route = plane.get("route", name, "-n", namespace)
     for entry in route.get("status", {}).get("ingress", []):
-        if entry["routerName"] == ROUTER:
+        if entry["routerName"] == router_name:
             (condition,) = entry["conditions"]
             return dict(condition)
     return {}
 
 
 def await_admission(
-    plane: ControlPlane, namespace: str, name: str, reason: str, status: str = "True"
+    plane: ControlPlane,
+    namespace: str,
+    name: str,
+    reason: str,
+    status: str = "True",
+    *,
+    router_name: str = ROUTER,
 ) -> dict[str, Any]:
     """Until the condition has ``reason`` and ``status``."""
     seen: dict[str, Any] = {}
 
     def look() -> bool:
         nonlocal seen
-        seen = admission(plane, namespace, name)
+        seen = admission(plane, namespace, name, router_name)
         return (seen.get("reason"), seen.get("status")) == (reason, status)
 
     try:
@@ -57,6 +65,21 @@ def await_event(plane: ControlPlane, namespace: str, name: str, reason: str) -> 
         f"an Event {reason} on {namespace}/{name}, beside {reasons()}",
         PATIENCE_SECONDS,
         every_seconds=0.2,
+    )
+
+
+def await_published(plane: ControlPlane, namespace: str, service: str, *ports: int) -> None:
+    """Until that Service has just these ports."""
+
+    def look() -> set[int]:
+        spec = plane.get("service", service, "-n", namespace)["spec"]
+        return {entry["port"] for entry in spec["ports"]}
+
+    await_(
+        lambda: look() == set(ports),
+        f"{namespace}/{service} has {ports}, not {look()}",
+        PATIENCE_SECONDS,
+        every_seconds=0.5,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from plane import ControlPlane
 from planes import MakePod, Serve
 from pod import NAMESPACE, PATIENCE_SECONDS
-from reports import await_admission, holder
+from reports import await_admission, await_published, holder
 from stand import app, await_
 
 KEPT_PORT = "haproxy-sidecar/port"
@@ -86,16 +86,7 @@ def test_the_service_has_the_ports_that_are_open(
     make_pod().await_ready()
 
     def await_ports(*wanted: int) -> None:
-        def look() -> set[int]:
-            spec = plane.get("service", "haproxy-sidecar", "-n", NAMESPACE)["spec"]
-            return {entry["port"] for entry in spec["ports"]}
-
-        await_(
-            lambda: look() == set(wanted),
-            f"the Service has {wanted}, not {look()}",
-            PATIENCE_SECONDS,
-            every_seconds=0.5,
-        )
+        await_published(plane, NAMESPACE, "haproxy-sidecar", *wanted)
 
     await_ports(30032, 30033)
     # Applied again, the Service keeps what the router wrote into it, beside its own first port,

@@ -1,11 +1,10 @@
 """`sidecar.control.certificate_keeper` on a real HAProxy: what comes and goes in which order."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pki import CA, rsa_key
-from stand import Stand, await_
+from stand import await_
 from terminating import Terminating
 
 from sidecar.common.secret_text import SecretText
@@ -55,8 +54,8 @@ class Kept:
 
 
 @pytest.fixture
-def kept(make_stand: Callable[..., Stand]) -> Kept:
-    return Kept(Terminating(make_stand(pools=[{"ports": ["30000"], "slots": 1}])))
+def kept(tls: Terminating) -> Kept:
+    return Kept(tls)
 
 
 def test_a_certificate_stays_until_no_entry_of_its_host_leads_anywhere(kept: Kept) -> None:

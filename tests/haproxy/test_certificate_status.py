@@ -113,7 +113,7 @@ def test_each_host_has_its_own_or_the_default_one(
             assert "9d" in rows["own.example"]
             assert "default" in rows["none.example"]
             title = f"CN=own.example, signed by CN=root, valid until {end(own).date()}"
-            assert f"own.example: its certificate ends in 9 days: {title}" in one_line(screen)
+            assert f"own.example: certificate ends in 9 days: {title}" in one_line(screen)
             shown = one_line(run_cli("status", "*.example", "-c", web.stand.settings_file).out)
             assert f"own.example: {title} (9 days), spec.tls.certificate of demo/own; serv" in shown
             assert "none.example: CN=*.example, signed by CN=root, " in shown

@@ -6,17 +6,17 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from pki import Given, ed25519_key, issue, rsa_key
-from stand import Stand
 from terminating import Terminating, ask
 
 from sidecar.common.errors import CommandRefusedError, DisconnectedError, LocalProtocolError
 from sidecar.control.certificate_writer import CertificateWriter
 from sidecar.haproxy.certificates import (
+    SHOW_NAMES,
     AddListEntry,
     Commit,
     DeleteListEntry,
@@ -26,24 +26,11 @@ from sidecar.haproxy.certificates import (
     parse_entries,
     parse_names,
     show_entries,
-    show_names,
 )
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.planning.certificates import WantedEntry
 
 H2 = "alpn h2,http/1.1"
-
-
-@pytest.fixture
-def tls(make_stand: Callable[..., Stand]) -> Terminating:
-    return Terminating(make_stand(pools=[{"ports": ["30000"], "slots": 1}]))
-
-
-@pytest.fixture
-def other(tls: Terminating) -> Iterator[RuntimeClient]:
-    """Somebody else's connection."""
-    with RuntimeClient(tls.client.address) as client:
-        yield client
 
 
 def entries(tls: Terminating) -> list[tuple[str, str]]:
@@ -54,7 +41,7 @@ def entries(tls: Terminating) -> list[tuple[str, str]]:
 
 
 def stored(tls: Terminating) -> list[str]:
-    return sorted(parse_names(tls.client.ask(show_names("cert"))).names)
+    return sorted(parse_names(tls.client.ask(SHOW_NAMES)).names)
 
 
 def names(tls: Terminating, hosts: Mapping[str, Given]) -> dict[str, str]:
@@ -253,7 +240,7 @@ def test_a_filter_keeps_its_certificate_when_the_new_one_is_bad(
     assert tls.served("a.test") == good.fingerprint
     assert tls.served("b.test") == beside.fingerprint
     assert not Path(bad).exists()
-    assert parse_names(tls.client.ask(show_names("cert"))).open is None
+    assert parse_names(tls.client.ask(SHOW_NAMES)).open is None
     for line in {line for line in pem.split(b"\n") if len(line) > 20 and b"--" not in line}:
         assert line.decode() not in f"{written!r} {caplog.text}"
 
@@ -346,7 +333,7 @@ def test_it_is_aborted_also_where_nothing_else_is_to_do(
 ) -> None:
     other.apply([Set("cert", str(tls.default), issue("evil.test").pem)])
     tls.write(tls.writer(), {})
-    assert parse_names(tls.client.ask(show_names("cert"))).open is None
+    assert parse_names(tls.client.ask(SHOW_NAMES)).open is None
 
 
 def test_another_client_in_the_middle_of_all(tls: Terminating, other: RuntimeClient) -> None:

@@ -18,8 +18,8 @@ from sidecar.model.objects import RouteTLS
 from sidecar.planning.schedule import Timing
 from sidecar.reporting.collector import Collector
 from sidecar.reporting.outcome import Outcome
+from sidecar.routing.claimed import Changed
 from sidecar.routing.host_certificates import Shown
-from sidecar.routing.table import Changed
 
 WEB = route().key
 

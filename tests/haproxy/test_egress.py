@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import yaml
 from cli import ROOT, Start, command, run_cli
 from core import DENIED
 from nameserver import SERVFAIL, NameServer
@@ -22,6 +23,7 @@ from stand import (
     changes,
     converged,
     external,
+    free_port,
     held,
     route,
     route_manifest,
@@ -225,6 +227,97 @@ def test_a_restart_without_dns_changes_nothing(
     check = run_cli("check", "-c", stand.settings_file, stand.manifests)
     assert check.code == 0
     assert "NameNotResolved" in check.out
+
+
+def test_what_import_egress_writes_leads_there(
+    stand: Stand,
+    dns_server: NameServer,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+) -> None:
+    """All of OpenShift's ways at once: what comes out of it is accepted, and connections arrive."""
+    one, two, six, named = (
+        make_server("one"),
+        make_server("two"),
+        make_server("six", ip="::1", port=free_port("::1")),
+        make_server("named"),
+    )
+    dns_server.zone["db.example"] = [a(named)]
+    redirect = f"""
+        # Egress routes
+        30000 tcp {one.address.ip} 9000
+        30001 tcp ::1 {six.address.port}
+        30009 udp {one.address.ip}
+        {one.address.ip}
+    """
+    by_name = f"30002 db.example 9000\n30003 {two.address.ip} 9000\n30003 x.example"
+    source = {
+        "kind": "Pod",
+        "metadata": {"name": "out", "namespace": "demo"},
+        "spec": {
+            "initContainers": [
+                {
+                    "env": [
+                        {
+                            "name": "EGRESS_DESTINATION",
+                            "valueFrom": {
+                                "configMapKeyRef": {"name": "routes", "key": "destination"}
+                            },
+                        }
+                    ]
+                }
+            ],
+            "containers": [
+                {"env": [{"name": "EGRESS_DNS_PROXY_DESTINATION", "value": by_name}]},
+                {
+                    "env": [
+                        {"name": "SERVICE_TCP_PORT", "value": "30004"},
+                        {"name": "SERVICE_DEST", "value": f"{one.address.ip};db.example"},
+                        {"name": "SERVICE_DEST_PORT", "value": "9000"},
+                    ]
+                },
+            ],
+        },
+    }
+    config_map = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "routes", "namespace": "demo"},
+        "data": {"destination": redirect},
+    }
+    egress_router = {
+        "apiVersion": "network.operator.openshift.io/v1",
+        "kind": "EgressRouter",
+        "metadata": {"name": "redirects", "namespace": "demo"},
+        "spec": {
+            "redirect": {
+                "redirectRules": [
+                    {"destinationIP": two.address.ip, "port": 30005, "targetPort": 9000}
+                ]
+            }
+        },
+    }
+    path = stand.folder / "egress.yaml"
+    path.write_text(yaml.safe_dump_all([source, config_map, egress_router]))
+    done = run_cli("import", "egress", path, "-c", stand.settings_file)
+    assert done.code == 1, "udp, the fallback and a second 30003 are not carried over"
+    routes = stand.manifests / "egress.yaml"
+    routes.write_text(done.out)
+    check = run_cli("check", "-c", stand.settings_file, stand.manifests)
+    assert (check.code, check.out.count("NameNotResolved")) == (0, 1), check.out
+
+    converged(files.enter_context(running(stand.daemon())))
+    wanted = {30000: one, 30001: six, 30002: named, 30003: two, 30005: two}
+    for port, server in wanted.items():
+        await_leads_to(stand, port, server)
+    await_ready(stand, 30004, one, named)
+    await_refused(stand, 30009)
+
+    # Once more says the same, in the same order; in a folder it is a file for each port.
+    assert run_cli("import", "egress", path, "-c", stand.settings_file) == done
+    folder = stand.folder / "written"
+    run_cli("import", "egress", path, "-c", stand.settings_file, "-o", folder)
+    assert len(list(folder.iterdir())) == 6
+    assert run_cli("check", "-c", stand.settings_file, folder).out == check.out
 
 
 def test_the_example(stand: Stand, make_server: MakeServer, start: Start) -> None:

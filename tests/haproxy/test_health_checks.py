@@ -123,9 +123,9 @@ def test_a_dead_server_stays_down_and_is_not_fought_over(
     b.close()
     await_up(checked, b, up=False)
     sent, done = len(relay.changing), operations(daemon)
-    resyncs = relay.commands.count("show servers state")
+    resyncs = relay.commands.count("show stat -1 1 -1")
     await_(
-        lambda: relay.commands.count("show servers state") >= resyncs + 3, "it is compared thrice"
+        lambda: relay.commands.count("show stat -1 1 -1") >= resyncs + 3, "it is compared thrice"
     )
     assert relay.changing[sent:] == []
     assert operations(daemon) == done

@@ -276,10 +276,11 @@ HARMLESS = {
 #: Every command that the sidecar may ever send.
 _SERVER = r"be_tcp-3\d{4}/[sx]\d+"
 ALLOWED = re.compile(
-    rf"prompt|show info|show servers state( be_tcp-3\d{{4}})?|show stat (1?be_tcp-3\d{{4}}|"
+    rf"prompt|show info|show servers state be_tcp-3\d{{4}}|show stat (1?be_tcp-3\d{{4}}|"
     rf"(be_)?tcp-3\d{{4}}|-1) [1346] -1|set server {_SERVER} (addr [0-9a-f.:]+ port \d+|weight \d+|"
     rf"state (ready|drain|maint))|add server {_SERVER} [0-9a-f.:\[\]]+ weight \d+|"
-    rf"del server {_SERVER}|(enable|disable) frontend tcp-3\d{{4}}"
+    rf"del server {_SERVER}|(enable|disable) frontend tcp-3\d{{4}}|"
+    r"show map [A-Za-z0-9_/.-]+/maps/port_(allowed_sources|guards|limits)\.map"
 )
 
 
@@ -328,7 +329,8 @@ def test_no_evil_value_reaches_haproxy(spied: tuple[Stand, Relay], evil: str) ->
     }
     assert untold <= HARMLESS, f"nothing is said of {untold - HARMLESS}"
     # Nothing of it is in a command, whatever it was called.
-    assert not [line for line in relay.commands if "evil" in line.lower()]
+    told_haproxy = [line.replace(str(stand.folder), "").lower() for line in relay.commands]
+    assert not [line for line in told_haproxy if "evil" in line]
     # What is said of it is said in one line.
     for text in (*problems, *told.values(), *waiting.values()):
         assert text.isprintable(), repr(text)

@@ -7,14 +7,12 @@ import contextlib
 import logging
 import re
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from drive import Intercept
 from relay import Relay
 from stand import (
     Client,
@@ -552,32 +550,3 @@ def test_the_pools_of_one_router_differ(
 
 def _server(stand: Stand, port: int, address: Address) -> ObservedServer:
     return next(s for s in stand.port(port).servers.values() if s.address == address)
-
-
-def test_a_haproxy_that_ends_while_its_state_is_saved_is_noticed(
-    make_stand: MakeStand,
-    make_server: MakeServer,
-    files: contextlib.ExitStack,
-    tmp_path: Path,
-) -> None:
-    stand, a = make_stand(), make_server("a")
-    stand.write("web.yaml", *app("web", 30000, [a]))
-    died = threading.Event()
-
-    def die(line: str) -> None:
-        # A look at everything ends with this, and there are two: one before and one after all ports
-        # are as desired. What is asked then is to be saved.
-        looks = relay.commands.count("show stat -1 1 -1")
-        if line == "show servers state" and looks == 2 and not died.is_set():
-            stand.stop_haproxy()
-            died.set()
-
-    relay = Intercept(tmp_path / "relay.sock", stand.settings.haproxy.socket, die)
-    files.callback(relay.close)
-    daemon = stand.daemon(socket=relay.path)
-    with running(daemon):
-        assert died.wait(5)
-        await_(lambda: "Runtime API" in daemon.ready(), f"unready, not {daemon.ready()!r}", 3)
-        stand.start_haproxy()
-        await_leads_to(stand, 30000, a, seconds=2)
-        converged(daemon)

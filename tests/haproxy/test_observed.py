@@ -9,10 +9,11 @@ import pytest
 from core import PORTS
 from hypothesis import given
 from hypothesis import strategies as st
-from stand import EchoServer, Stand, await_
+from stand import EchoServer, MakeStand, Stand, await_
 
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.common.hostport import canonical_ip
+from sidecar.control.observer import Observer
 from sidecar.haproxy.operations import AddServer, EnableHealth, SetAddress, SetState, SetWeight
 from sidecar.haproxy.state import (
     ObservedServer,
@@ -24,6 +25,25 @@ from sidecar.haproxy.state import (
 )
 from sidecar.listeners.tcp import port_of, unit_of
 from sidecar.model.pool import PARKED, WEIGHT_MAX, Address
+
+
+@pytest.mark.parametrize(("ports", "slots"), [(100, 8), (3, 70)])
+def test_a_look_whose_answer_nobody_reads_kills_no_haproxy(
+    make_stand: MakeStand, ports: int, slots: int
+) -> None:
+    """As when the sidecar is killed, or has waited for too long. HAProxy 3.2 dies of it where all
+    servers are asked for at once, or those of a backend with more than some 70."""
+    stand = make_stand(pools=[{"ports": [f"30000-{29999 + ports}"], "slots": slots}])
+    lines = Observer(stand.client, stand.ports).look_at(stand.ports.classes).lines
+    asked = "".join(f"{line}\n" for line in ("prompt", *lines)).encode()
+    pid = stand.info().pid
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(stand.settings.haproxy.socket)
+            connection.sendall(asked)
+        assert stand.info().pid == pid
+        assert len(stand.observed()) == ports
+
 
 # -- show servers state ------------------------------------------------------------------------
 

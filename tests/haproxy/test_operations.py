@@ -14,6 +14,7 @@ from sidecar.common.errors import CommandRefusedError, LocalProtocolError
 from sidecar.haproxy.operations import (
     Operation,
     SetAddress,
+    SetMaxconn,
     SetState,
     SetWeight,
     State,
@@ -145,6 +146,12 @@ def test_no_weight_beyond_haproxys_is_sent(weight: int) -> None:
         SetWeight(unit_of(30000), "s1", weight).command()
 
 
+@pytest.mark.parametrize("maxconn", [-1, 2**31])
+def test_no_maxconn_that_haproxy_would_silently_fold_is_sent(maxconn: int) -> None:
+    with pytest.raises(LocalProtocolError, match="not a valid maxconn"):
+        SetMaxconn(unit_of(30000), "s1", maxconn).command()
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -216,6 +223,8 @@ def test_the_same_again_is_success(make_stand: Callable[..., Stand]) -> None:
         opening(30000),
         SetWeight(unit_of(30000), "s1", 0),
         SetWeight(unit_of(30000), "s1", WEIGHT_MAX),
+        SetMaxconn(unit_of(30000), "s1", 2**31 - 1),
+        SetMaxconn(unit_of(30000), "s1", 0),
         SetState(unit_of(30000), "s1", "ready"),
         SetState(unit_of(30000), "s1", "drain"),
         SetState(unit_of(30000), "s1", "maint"),
@@ -231,6 +240,7 @@ def test_what_haproxy_refuses(make_stand: Callable[..., Stand]) -> None:
         SetAddress(unit_of(31000), "s1", PARKED): "No such backend.",
         SetAddress(unit_of(30000), "s1", Address("nonsense", 80)): "Invalid addr 'nonsense'",
         SetWeight(unit_of(30000), "s9", 1): "No such server.",
+        SetMaxconn(unit_of(30000), "s9", 1): "No such server.",
         SetState(unit_of(30000), "s9", "ready"): "No such server.",
         opening(31000): "No such frontend.",
         closing(31000): "No such frontend.",

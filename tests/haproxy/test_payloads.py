@@ -9,7 +9,7 @@ from core import PORTS
 from stand import Stand
 
 from sidecar.common.errors import CommandRefusedError, LocalProtocolError, RuntimeAPIError
-from sidecar.control.history import History, history_json
+from sidecar.control.history import History
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.operations import Operation
 from sidecar.haproxy.protocol import WITH_PAYLOAD_MAX_BYTES, Command
@@ -94,7 +94,7 @@ def test_a_key_is_in_no_error_no_history_and_no_log(
     assert kinds == [CommandRefusedError] * 2 + [LocalProtocolError] * 2
     history = History(PORTS, lambda: 1.0)
     history.record(operations, outcomes, 0.1)
-    shown = [*map(str, outcomes), *map(repr, outcomes), str(history_json(history, None))]
+    shown = [*map(str, outcomes), *map(repr, outcomes), str(history.entries())]
 
     mapped.stop_haproxy()
     with (

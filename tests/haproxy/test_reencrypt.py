@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from by_host import Asking, NamedServer, WebStand, answer, host_app
+from handshake import shake_hands
 from pki import CA, Issued
 from stand import MakeStand, await_, converged, running
 
@@ -28,8 +29,8 @@ HOST = "a.example"
 def secured(files: contextlib.ExitStack) -> MakeTLS:
     """``secured(name, issued)``: a server that speaks TLS; in clear without ``issued``."""
 
-    def make(name: str, issued: Issued | None, ip: str | None = None) -> NamedServer:
-        server = NamedServer(name, ip, issued=issued)
+    def make(name: str, issued: Issued | None, ip: str | None = None, **rest: Any) -> NamedServer:
+        server = NamedServer(name, ip, issued=issued, **rest)
         files.callback(server.close)
         return server
 
@@ -77,6 +78,44 @@ def test_servers_are_verified_by_the_routes_own_ca(make_stand: MakeStand, secure
         converged(daemon)
         assert daemon.reconciler.history.total == 0 < total
         assert web.ended(HOST) == "good"
+
+
+def test_servers_are_spoken_to_in_http_2_where_they_have_it(
+    make_stand: MakeStand, secured: MakeTLS
+) -> None:
+    web = WebStand.make(make_stand, backends={"http": 1, "reencrypt": 1, "passthrough": 1})
+    issued = ONE.leaf("x.test")
+    one, two = (secured(name, issued, alpn=["h2", "http/1.1"]) for name in ("one", "two"))
+    old = secured("old", issued, alpn=["http/1.1"])
+    web.stand.write("web.yaml", *app("web", HOST, [one], ONE))
+    with running(web.stand.daemon()) as daemon:
+        await_(lambda: web.ended(HOST) == "one", "it is served")
+        assert set(one.protos) == {"h2"}
+        for servers in ([two, one], [old], [one]) * 3:
+            with Asking(web, HOST) as asking:
+                web.stand.write("web.yaml", *app("web", HOST, servers, ONE))
+                names = {server.name for server in servers}
+                await_(
+                    lambda: set(asking.answers[-4:]) == names,  # noqa: B023
+                    f"{names} answer",
+                )
+            assert set(asking.answers) <= {"one", "two", "old"}
+            converged(daemon)
+        assert {*one.protos, *two.protos} == {"h2"}
+        assert set(old.protos) == {"h1"}
+        # A WebSocket asks for HTTP/1.1.
+        head = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade"
+        with shake_hands(web.tls, HOST) as connection:
+            connection.sendall(
+                f"{head}\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+            await_(lambda: one.heads, "it is passed on in HTTP/1.1")
+        assert "upgrade: websocket" in one.heads[-1].lower()
+        # The backend is the next Route's.
+        web.stand.write("web.yaml", *app("other", "b.example", [two], ONE))
+        await_(lambda: web.ended("b.example") == "two", "it is the other's")
+        assert {web.ended("b.example") for _ in range(20)} == {"two"}
 
 
 def test_haproxy_restarts_alone_with_the_cas_that_it_had(

@@ -527,7 +527,7 @@ def test_a_sidecar_that_is_killed_leaves_haproxy_as_it_is(
         sent = len(process.relay.changing)
         seen = len(process.relay.commands)
         process.start()
-        await_(lambda n=seen: "show servers state" in process.relay.commands[n:], "it has looked")
+        await_(lambda n=seen: "show stat -1 1 -1" in process.relay.commands[n:], "it has looked")
         assert process.relay.changing[sent:] == []
 
 

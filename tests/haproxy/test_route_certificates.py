@@ -20,7 +20,6 @@ from pki import CA, Issued, ecdsa_key, ed25519_key, rsa_key
 from stand import MakeStand, await_, converged, running
 
 from sidecar.cli.render import write_files
-from sidecar.control.history import history_json
 
 ROOT = CA.root()
 
@@ -428,8 +427,8 @@ def test_plan_tells_of_certificates(make_stand: MakeStand, named: MakeNamed) -> 
         converged(daemon)
         assert plan() == (0, "", "nothing to do: HAProxy has converged\n")
         # Why its entries came.
-        entries = history_json(daemon.reconciler.history, None)["entries"]
-        causes = {item["causes"] for item in entries if "1a.example" in item["command"]}
+        entries = daemon.reconciler.history.entries()
+        causes = {item.causes for item in entries if "1a.example" in item.command}
         assert causes == {("HAProxy serves the certificate of a.example",)}
         for subject in ("a.example", "demo/web"):
             listed = run_cli("history", subject, *ours).out

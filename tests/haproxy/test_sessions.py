@@ -25,6 +25,8 @@ from stand import (
     running,
 )
 
+from sidecar.cli.top.work import Work
+from sidecar.cli.whom import find_sidecar
 from sidecar.common.errors import RemoteProtocolError
 from sidecar.haproxy.sessions import Session, parse_port_sessions, parse_sessions, parse_span
 
@@ -273,6 +275,11 @@ def test_a_port_has_a_number_even_if_nobody_knows_its_name(make_stand: MakeStand
     assert (done.code, done.out) == (0, "port 30000: 0 sessions\n")
     assert done.err.startswith("names of Routes and pods are missing: ")
     assert run_cli("sessions", "demo/web", "-c", stand.settings_file).code == 3
+    # In `top`, too, which has them while the sidecar is away.
+    work = Work(stand.settings_file, find_sidecar(stand.settings_file, None))
+    text = work.sessions("30000", 80)
+    assert text.title == "port 30000: 0 sessions"
+    assert text.lines == [done.err.rstrip()]
 
 
 def test_no_haproxy_no_sessions(make_stand: MakeStand) -> None:
@@ -294,7 +301,12 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
 
     unasked = run_cli("kick", "30000", "-c", stand.settings_file)
     assert (unasked.code, unasked.out) == (2, "")
-    assert "end 5 sessions on port 30000 (demo/web), at most 100 per second? " in unasked.err
+    slot = stand.slots(30000)[a.address]
+    question = (
+        f"end 5 sessions on port 30000 (demo/web): 5 on {slot} {a.address} pod-a;"
+        " at most 100 per second? "
+    )
+    assert question in unasked.err
     assert alive(*ours) == 5
 
     process = subprocess.Popen(
@@ -311,7 +323,6 @@ def test_kick_ends_the_sessions_of_one_port_in_steps(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert err.splitlines() == ["ended 2 of 5", "ended 4 of 5"]
-    slot = stand.slots(30000)[a.address]
     assert out == f"ended 5 sessions on port 30000 (demo/web)\n  5 on {slot} {a.address} pod-a\n"
     await_(lambda: alive(*ours) == 0, "all five are ended")
     assert alive(*back) == 3

@@ -24,6 +24,7 @@ from stand import (
     await_leads_to,
     await_refused,
     converged,
+    held,
     leads_to,
     running,
 )
@@ -363,7 +364,8 @@ def test_what_is_left_over_waits_for_a_backend(make_stand: MakeStand, make_tls: 
 def test_ports_that_are_not_shared_are_configured_as_ever(make_stand: MakeStand) -> None:
     def cfg(shared: bool) -> str:
         pools = [{"ports": ["30000-30001"]}, {"ports": ["31000"], "shared_by_sni": shared}]
-        text = haproxy_cfg(make_stand(start=False, pools=pools).settings)
+        stand = make_stand(start=False, pools=pools)
+        text = haproxy_cfg(stand.settings).replace(str(stand.folder), "")
         _, start, rest = text.partition("# Pool p0:")
         return start + rest.partition("# Pool p1:")[0]
 
@@ -467,3 +469,26 @@ def test_a_probe_of_a_shared_port_asks_for_nobody(make_stand: MakeStand, make_tl
         assert "no name was asked for" in done.out
         done = run_cli("why", "demo/one", "--probe", "-c", str(stand.settings_file))
         assert f"one.example at {stand.ip}:{SHARED}: certificate " in done.out
+
+
+def test_a_shared_port_has_its_pools_limit(
+    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+) -> None:
+    """On HAProxy 2.6 too, which skips rules of defaults where a frontend has none of that kind."""
+    pools = [{"ports": [str(SHARED)], "slots": 1, "shared_by_sni": True, "maxconn": 2}]
+    stand, server = make_stand(pools=pools), make_server()
+    stand.write("web.yaml", *app("web", SHARED, [server]))
+    with running(stand.daemon()) as daemon:
+        await_leads_to(stand, SHARED, server)
+        converged(daemon)
+
+        def room() -> bool:
+            """HAProxy has noticed that the client before is gone."""
+            rows = stand.client.ask(f"show stat tcp-{SHARED} 1 -1").splitlines()
+            return rows[1].split(",")[4] == "0"
+
+        await_(room, "nobody is connected")
+        for _ in range(2):
+            held(files, stand, SHARED)
+        with pytest.raises(OSError):  # noqa: PT011  in which way is HAProxy's
+            stand.connect(SHARED)

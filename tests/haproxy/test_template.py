@@ -30,7 +30,7 @@ from stand import (
 from sidecar.cli.render import haproxy_cfg as render
 from sidecar.common.errors import SettingsError
 from sidecar.haproxy.config import quote, template_path, unavailable_page_path
-from sidecar.haproxy.naming import port_of_backend, web_backend_name
+from sidecar.haproxy.naming import backends_of, port_of_backend
 from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
 from sidecar.haproxy.state import parse_servers_state
 from sidecar.haproxy.web_files import WebFiles
@@ -61,6 +61,8 @@ POOLS: dict[str, list[dict[str, Any]]] = {
     "accept_proxy": [{"ports": ["30000"], "accept_proxy": True}],
     "send_proxy v1": [{"ports": ["30000"], "send_proxy": "v1"}],
     "send_proxy v2": [{"ports": ["30000"], "send_proxy": "v2"}],
+    "source": [{"ports": ["30000"], "source": "127.0.0.9", "check": {"enabled": True}}],
+    "source, IPv6": [{"ports": ["30000"], "source": "::1"}],
     "shared by SNI": [
         {"ports": ["30000-30001"], "shared_by_sni": True, "check": {"enabled": True}},
         {"ports": ["30002"], "shared_by_sni": True, "accept_proxy": True},
@@ -319,7 +321,7 @@ def test_it_says_what_it_is_of() -> None:
             "test",
         )
     )
-    assert "; 7 backends for Routes by host.\n" in text
+    assert "; 37 backends for Routes by host.\n" in text
 
 
 @pytest.mark.parametrize(
@@ -387,9 +389,9 @@ def test_listeners_and_their_backends(
     pool = stand.pool.web
     assert pool is not None
     shown = parse_servers_state(stand.client.ask("show servers state"))
-    for item in pool.classes:
-        for number in range(1, item.count + 1):
-            servers = shown.pop(web_backend_name(item.name, number))
+    for item in pool.all_classes:
+        for backend in backends_of(item):
+            servers = shown.pop(backend)
             assert tuple(servers) == item.slot_names
             weight = 1 if item.balance in ("random", "source") else 256
             assert {(seen.state, seen.weight) for seen in servers.values()} == {("maint", weight)}
@@ -397,6 +399,15 @@ def test_listeners_and_their_backends(
     for each in pool.listeners:
         for address in each.bind:
             socket.create_connection(address, 5).close()
+
+
+def test_who_waits_for_a_server_has_longer_than_who_connects_to_one(make_stand: MakeStand) -> None:
+    """Where nothing is said, HAProxy takes the time to connect for it."""
+    text = render(make_stand(start=False, listeners=both_listeners()).settings)
+    found = {part.split()[0]: part for part in re.split(r"^defaults ", text, flags=re.MULTILINE)}
+    queues = {name for name, part in found.items() if "\n    timeout queue 5s\n" in part}
+    assert queues == {name for name in found if name.startswith("route")}
+    assert queues >= {"route", "route-reencrypt", "route-passthrough"}
 
 
 def test_two_listeners_of_a_kind_and_addresses_of_both_families(make_stand: MakeStand) -> None:
@@ -419,9 +430,12 @@ def test_without_listeners_nothing_of_them_is_there(make_stand: MakeStand) -> No
     text = stand.settings.haproxy.config.read_text()
     without_web = stand.settings.model_copy(update={"web": WebSettings()})
     assert render(stand.settings) == render(without_web)
-    for word in ("map_", "be_http", "be_pass", "503", "no-memory-trimming"):
+    for word in ("be_http", "be_pass", "503", "no-memory-trimming"):
         assert word not in text
     files = WebFiles.beside(stand.settings.haproxy.state_file)
+    named = set(re.findall(r"map_\w+\(([^)]*)\)", text))
+    assert named == {str(path) for path in files.port_maps if path.exists()}
+    assert len(named) == 3
     assert not [path for path in (*files.maps, files.unavailable_page) if path.exists()]
 
 
@@ -513,7 +527,7 @@ def test_a_template_has_what_the_documentation_says(tmp_path: Path) -> None:
     given = with_template(file).model_copy(update={"listeners": listeners})
     first, second, third, fourth = render(given).splitlines()
     assert first.endswith(" 20000 None")
-    assert second.startswith("default 6620, 13306, 18080, 30000-30099 16 init-addr last,127.0.0.1")
+    assert second.startswith("default 6620, 13306, 18080, 30000-30099 6 init-addr last,127.0.0.1")
     assert second.endswith(" 2000 of 19968")
     assert fourth == (
         "web-l [::1]:80 be_http_2 init-addr last,127.0.0.1 weight 256 hosts.map sni.map 503.http"
@@ -581,7 +595,7 @@ def test_the_wheel_renders_without_the_source_tree(tmp_path: Path) -> None:
         file.extractall(installed)
     assert "sidecar/haproxy.cfg.j2" in names
     assert "sidecar/503.http" in names
-    assert "sidecar/cli/app.py" in names
+    assert "sidecar/cli/app/__init__.py" in names
     assert not [name for name in names if name.startswith(("tests/", "haproxy/", "bench/"))]
     code = (
         "import sidecar.haproxy.config as t; from sidecar.cli.render import haproxy_cfg;"

@@ -42,9 +42,24 @@ class Browser:
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, in the page."""
-        result = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """One key, by its name in JavaScript."""
+        codes = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9, "/": 191}
+        event = {"key": key, "windowsVirtualKeyCode": codes[key]}
+        text = {"Enter": "\r", "/": "/"}.get(key)
+        typed = {"text": text} if text else {}
+        self.command("Input.dispatchKeyEvent", type="keyDown", **event, **typed)
+        self.command("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def write(self, text: str) -> None:
+        """Into what has the focus."""
+        self.command("Input.insertText", text=text)
 
     def text(self) -> str:
         """What a person reads."""
@@ -71,8 +86,9 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser_in(folder: Path) -> Iterator[Browser]:
-    """A browser with its profile in ``folder``, until the end."""
+def browser_in(folder: Path, *options: str) -> Iterator[Browser]:
+    """A browser with its profile in ``folder``, until the end. ``options``: further ones of its
+    command line."""
     program = shutil.which("chromium")
     assert program, "there is no chromium; haproxy/install chromium installs it"
     process = subprocess.Popen(
@@ -83,6 +99,7 @@ def browser_in(folder: Path) -> Iterator[Browser]:
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--no-first-run",
+            *options,
             "--remote-debugging-address=127.0.0.1",
             "--remote-debugging-port=0",
             f"--user-data-dir={folder}",

@@ -19,14 +19,15 @@ from stand import Stand, await_, fresh_ip, service_manifest, slice_manifest
 
 from sidecar.haproxy.operations import SetAddress, SetState
 from sidecar.haproxy.web_files import WebFiles
-from sidecar.listeners.mapped import NO_FLAGS
 from sidecar.model.desired import BackendName
 from sidecar.model.pool import Address
+from sidecar.routing.web_places import NO_FLAGS
 
 
 class NamedServer:
     """An HTTP server that answers every request with ``name``, in HTTP/1.1 or in HTTP/2 without
-    TLS, as it is asked; or over TLS with the certificate ``issued``. ``heads``: what was asked in
+    TLS, as it is asked; or over TLS with the certificate ``issued``, in one of ``alpn``. ``heads``:
+    what was asked in
     HTTP/1.1; ``protos``: ``h1`` or ``h2``, of each request in order. ``names``: the SNI of each
     handshake that was completed. ``status``: of its answers in HTTP/1.1, with further lines."""
 
@@ -37,9 +38,10 @@ class NamedServer:
         port: int = 9000,
         issued: Issued | None = None,
         status: str = "200 OK",
+        alpn: Sequence[str] = (),
     ) -> None:
         self.names: list[str | None] = []
-        self._context = None if issued is None else self._secured(issued)
+        self._context = None if issued is None else self._secured(issued, alpn)
         self.name = name
         self.heads: list[str] = []
         self.protos: list[str] = []
@@ -79,8 +81,9 @@ class NamedServer:
         )
         self._thread.start()
 
-    def _secured(self, issued: Issued) -> ssl.SSLContext:
+    def _secured(self, issued: Issued, alpn: Sequence[str]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(alpn)
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(issued.pem + issued.key_pem)
             file.flush()
@@ -148,10 +151,22 @@ def ask_over(connection: socket.socket, head: str) -> Reply:
     connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1"))
     with connection.makefile("rb") as stream:
         text = stream.read().decode("latin-1")
+    if not text:
+        raise ConnectionResetError("closed instead of an answer")
     top, _, body = text.partition("\r\n\r\n")
     if "\r\ntransfer-encoding: chunked" in top.lower():
         body = _unchunked(body)
     return Reply(int(top.split(" ", 2)[1]), top, body)
+
+
+def fields(head: str) -> dict[str, list[str]]:
+    """Name in lower case -> the values of its lines, of a request or an answer."""
+    found: dict[str, list[str]] = {}
+    for line in head.split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.lower(), []).append(value.strip().encode("latin-1").decode())
+    return found
 
 
 def _unchunked(text: str) -> str:
@@ -273,13 +288,14 @@ def host_app(
     wildcard: bool = False,
     created: str | None = None,
     annotations: Mapping[str, str] = {},
+    further: Mapping[str, Any] = {},
 ) -> tuple[dict[str, Any], ...]:
-    """A Route by host with its Service and EndpointSlice."""
+    """A Route by host with its Service and EndpointSlice. ``further``: fields of its spec."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     metadata |= {"annotations": dict(annotations)} if annotations else {}
     if created:
         metadata["creationTimestamp"] = created
-    spec: dict[str, Any] = {"host": host, "to": {"kind": "Service", "name": name}}
+    spec: dict[str, Any] = {"host": host, "to": {"kind": "Service", "name": name}, **further}
     spec |= {"path": path} if path else {}
     if termination:
         policy = {"insecureEdgeTerminationPolicy": insecure} if insecure else {}
@@ -308,6 +324,13 @@ def secret_manifest(
     }
 
 
+#: No backends for Routes that want another balance: most tests have none.
+NO_FURTHER = {
+    kind: dict.fromkeys(("roundrobin", "leastconn", "random", "source"), 0)
+    for kind in ("http", "reencrypt", "passthrough")
+}
+
+
 class WebStand(NamedTuple):
     """A stand with both kinds of listeners, and where these are."""
 
@@ -317,16 +340,22 @@ class WebStand(NamedTuple):
 
     @classmethod
     def make(
-        cls, make_stand: Callable[..., Stand], settings: Mapping[str, Any] = {}, **web: Any
+        cls,
+        make_stand: Callable[..., Stand],
+        settings: Mapping[str, Any] = {},
+        *,
+        listener: Mapping[str, Any] = {},
+        **web: Any,
     ) -> "WebStand":
-        """``web``: of that section of the settings; ``settings``: further ones."""
+        """``web``: of that section of the settings; ``settings``: further ones; ``listener``: of
+        both listeners."""
         ip = fresh_ip()
         listeners = [
-            {"name": "http", "kind": "http", "bind": [f"{ip}:8081"]},
-            {"name": "tls", "kind": "tls", "bind": [f"{ip}:8443"]},
+            {"name": "http", "kind": "http", "bind": [f"{ip}:8081"], **listener},
+            {"name": "tls", "kind": "tls", "bind": [f"{ip}:8443"], **listener},
         ]
         backends = {"http": 6, "reencrypt": 3, "passthrough": 3}
-        section = {"backends": backends, "slots": 3, **web}
+        section = {"backends": backends, "further_backends": NO_FURTHER, "slots": 3, **web}
         settings = {"timing": {"resync": "1s"}, **settings}
         stand = make_stand(listeners=listeners, web=section, **settings)
         return cls(stand, (ip, 8081), (ip, 8443))

@@ -126,7 +126,25 @@ def spawn_cli(*arguments: object, cwd: Path = ROOT, **environment: str) -> Resul
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+def run_lines(lines: str, cwd: Path, **environment: str) -> Result:
+    """Lines that a document has a reader type, in a shell that finds haproxy-sidecar; until one
+    fails."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-euc", lines],
+        capture_output=True,
+        check=False,
+        cwd=cwd,
+        env={**clean_environment(), "PATH": path, **environment},
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=60,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 def clean_environment() -> Mapping[str, str]:
     """Ours, without what would change the settings."""
-    ours = ("SIDECAR_CONFIG", "WZH_ROUTER_NAME", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    sidecar = ("SIDECAR_CONFIG", "SIDECAR_URL", "SIDECAR_TOKEN_FILE", "WZH_ROUTER_NAME")
+    ours = (*sidecar, "COLUMNS", "NO_COLOR", "FORCE_COLOR")
     return {name: value for name, value in os.environ.items() if name not in ours}

@@ -37,7 +37,8 @@ class MutualClient:
                 self._context.load_cert_chain(file.name)
 
     def ask(self, host: str, sni: str | None = None, lines: str = "") -> str:
-        """Who answers, the status where that is not 200, or `REFUSED`, if it says so in TLS.
+        """Who answers, the status where that is not 200, or `REFUSED`, if it says so in TLS, or
+        closes: what it says in TLS is lost where our request meets a connection that is closed.
         ``lines``: further ones of the request, each after a CRLF."""
         secured = self._context.wrap_socket(
             socket.socket(), server_hostname=sni or host, session=self.session
@@ -50,6 +51,8 @@ class MutualClient:
             except ssl.SSLError as exc:
                 if "ALERT" not in str(exc.reason):
                     raise
+                return REFUSED
+            except ConnectionResetError:
                 return REFUSED
             self.session, self.resumed = secured.session, secured.session_reused or False
         return reply.body if reply.status == 200 else str(reply.status)

@@ -11,6 +11,7 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import Unit
 from sidecar.model.pool import ListenerProtocol, WebClassName
+from sidecar.routing.balanced_leases import Backends
 from sidecar.routing.own_addresses import NOWHERE, Listening
 from sidecar.routing.table import Routing
 from sidecar.routing.web import Web, WebRoutes
@@ -22,7 +23,7 @@ def host_rules(**others: Any) -> HostRules:
 
 
 def web_for(
-    classes: Mapping[WebClassName, Sequence[Unit]],
+    classes: Mapping[WebClassName, Sequence[Unit] | Backends],
     rules: HostRules | None = None,
     listeners: Collection[ListenerProtocol] = ("http", "tls"),
     service_ca: CertificateAuthority | None = None,
@@ -30,7 +31,18 @@ def web_for(
     reads_secrets: bool = True,
 ) -> Web:
     found = rules or host_rules()
-    return Web(found, classes, listeners, service_ca, reads_secrets=reads_secrets)
+    pools = {
+        name: units if isinstance(units, Backends) else Backends(units, "roundrobin")
+        for name, units in classes.items()
+    }
+    return Web(
+        found,
+        pools,
+        listeners,
+        service_ca,
+        reads_secrets=reads_secrets,
+        cookie_name=WebSettings().cookie_name,
+    )
 
 
 def routing_for(

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import itertools
 import os
+import random
 import signal
 import socket
 import socketserver
@@ -24,6 +25,7 @@ import yaml
 
 from sidecar.cli.render import write_files
 from sidecar.control.observer import Observer
+from sidecar.daemon.assembly import make_ports
 from sidecar.daemon.loop import Daemon
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.process import answering, find_haproxy
@@ -69,9 +71,15 @@ def fresh_ip() -> str:
 def free_port(ip: str) -> int:
     """A port of ``ip``, which other tests share, that nobody has."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.create_server((ip, 0), family=family) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    for _ in range(100):
+        # Of those that the kernel gives to nobody who connects, as it does with a port 0.
+        port = random.randrange(14_000, 20_000)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server((ip, port), family=family, dualstack_ipv6=ip == "::"),
+        ):
+            return port
+    raise AssertionError(f"no port of {ip} is free")
 
 
 @functools.cache
@@ -219,7 +227,7 @@ class Stand:
         self.settings_file = folder / "sidecar.yaml"
         self.settings_file.write_text(yaml.safe_dump(self.settings_data))
         self.settings: Settings = parse_settings(self.settings_file.read_text(), {}, "test")
-        self.ports = self.settings.ports()
+        self.ports = make_ports(self.settings)
         self.pool = self.ports.pool
         self.client = RuntimeClient(self.settings.haproxy.socket, timeout_seconds=5.0)
         self._process: subprocess.Popen[bytes] | None = None

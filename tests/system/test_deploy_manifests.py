@@ -17,6 +17,7 @@ from stand import HAPROXY, MakeStand
 from sidecar.common import supervisor
 from sidecar.common.hostport import split_host_port
 from sidecar.common.metrics import Metrics
+from sidecar.haproxy.web_files import WebFiles
 from sidecar.reporting.gauges import Gauges
 from sidecar.reporting.reports import SourceReport
 from sidecar.reporting.status import Facts, build_report
@@ -80,7 +81,11 @@ def test_the_settings_are_ours_and_haproxy_starts_on_them(path: Path, tmp_path: 
     rendered = run_cli("render", "-c", path, "-o", "-")
     assert rendered.code == 0, rendered.err
     config = tmp_path / "haproxy.cfg"
-    config.write_text(rendered.out)
+    (tmp_path / "maps").mkdir()
+    # Its maps, which `render` writes beside a file, are in a folder that is not here.
+    for path_of_map in WebFiles.beside(found.haproxy.state_file).port_maps:
+        (tmp_path / "maps" / path_of_map.name).touch()
+    config.write_text(rendered.out.replace(str(shared / "maps"), str(tmp_path / "maps")))
     checked = subprocess.run(
         [HAPROXY, "-c", "-f", config], capture_output=True, text=True, check=False
     )

@@ -123,6 +123,7 @@ def test_unready_while_haproxy_is_away(
     files.enter_context(running(stand.daemon()))
     await_ready(stand, 503)
     await_(lambda: "Runtime API at" in get(stand, "/readyz").body, "it says what is wrong")
+    assert get(stand, "/healthz/ready").body == get(stand, "/readyz").body
     assert get(stand, "/healthz").status == 200, "a restart of the sidecar would not help"
 
     stand.start()
@@ -212,7 +213,9 @@ def test_other_requests(make_stand: MakeStand) -> None:
         await_ready(stand)
         missing = get(stand, "/nothing")
         assert missing.status == 404
-        assert missing.body.startswith("not found; available: /healthz, /readyz, /metrics, /, ")
+        known = "/healthz, /readyz, /healthz/ready, /metrics, /, "
+        assert missing.body.startswith(f"not found; available: {known}")
+        assert get(stand, "/healthz/ready") == get(stand, "/readyz")
         assert get(stand, "/readyz?verbose=1").status == 200
         assert get(stand, "/metrics").content_type.startswith("text/plain; version=")
         assert get(stand, "/readyz", method="POST").status == 405

@@ -38,7 +38,8 @@ def opened(browser: Browser, stand: Stand) -> None:
 
 
 def row(browser: Browser, port: int) -> str:
-    return str(browser.run(f"document.querySelector('[data-port=\"{port}\"]')?.innerText") or "")
+    found = browser.run(f"document.querySelector('[data-key=\"port:{port}\"]')?.innerText")
+    return str(found or "")
 
 
 def test_it_follows_what_happens(
@@ -62,15 +63,19 @@ def test_it_follows_what_happens(
     assert "ready 1" in row(browser, 30000)
 
     # What is opened stays open while the figures change, without a reload.
-    browser.run("document.querySelector('[data-port=\"30000\"] summary').click()")
+    browser.run("document.querySelector('[data-key=\"port:30000\"] .name').click()")
     await_(lambda: str(a.address) in row(browser, 30000), "its servers are shown")
     held(files, stand, 30000)
     held(files, stand, 30000)
-    count = "document.querySelector('[data-port=\"30000\"] .row').children[4].textContent"
+    count = "document.querySelector('[data-key=\"port:30000\"] .of-sessions').textContent"
     await_(lambda: browser.run(count) == "2", "the sessions are counted", 30)
     stand.write("web.yaml", *app("web", 30000, [a, b]))
     await_(lambda: str(b.address) in row(browser, 30000), "the new server comes by itself", 30)
-    assert browser.run("document.querySelector('[data-port=\"30000\"]').open") is True
+    expanded = "document.querySelector('[data-key=\"port:30000\"] .name').ariaExpanded"
+    assert browser.run(expanded) == "true"
+    # Why it works, and what was done to it.
+    browser.await_text("it works")
+    await_(lambda: "state ready" in row(browser, 30000), "its operations are shown", 30)
     await_(
         lambda: browser.run("document.querySelectorAll('#changes-chart .column').length") > 0,
         "the changes have columns",
@@ -123,7 +128,7 @@ def test_users_text_is_text(browser: Browser, make_stand: MakeStand) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [320, 390, 800, 1200])
+@pytest.mark.parametrize("width", [320, 390, 800, 1200, 1400])
 def test_it_fits(
     browser: Browser,
     make_stand: MakeStand,
@@ -140,7 +145,9 @@ def test_it_fits(
         opened(browser, stand)
         browser.await_text(name)
         browser.look(width=width, dark=dark)
-        browser.run("document.querySelectorAll('details').forEach((item) => item.open = true)")
+        browser.run("document.querySelector('.name').click()")
+        browser.await_text("it works")
+        browser.await_text("set server be_tcp-30000/s1 state ready")
         wide = "document.documentElement.scrollWidth"
         await_(lambda: browser.run(wide) <= width, "nothing is wider than the screen")
         colour = browser.run("getComputedStyle(document.body).backgroundColor")
@@ -161,8 +168,16 @@ def test_nothing_but_itself_may_be_loaded(make_stand: MakeStand) -> None:
         assert "unsafe" not in policy
         assert page.headers["X-Content-Type-Options"] == "nosniff"
         assert "http" not in page.body.replace("http-equiv", "")
-        for path, kind in {"/page.css": "text/css", "/page.js": "text/javascript"}.items():
-            assert get(stand, path).headers["Content-Type"].startswith(kind)
+        script = "text/javascript"
+        kinds = {"/page.css": "text/css", "/page.js": script, "/model.js": script}
+        for path, kind in {**kinds, "/favicon.svg": "image/svg+xml"}.items():
+            found = get(stand, path)
+            assert found.headers["Content-Type"].startswith(kind)
+            # A browser has it already, and asks whether that is still so.
+            assert found.headers["Cache-Control"] == "no-cache"
+            again = get(stand, path, **{"If-None-Match": found.headers["ETag"]})
+            assert (again.status, again.body) == (304, "")
+        assert get(stand, "/api/status").headers["Cache-Control"] == "no-store"
         assert get(stand, "/../settings.py").status == 404
         assert get(stand, "/", Host="evil.example").status == 403
         host, port = (stand.settings.http.listen or "").split(":")
@@ -210,19 +225,22 @@ def test_it_shows_the_certificates_of_hosts(
     daemon = files.enter_context(running(web.stand.daemon()))
     converged(daemon)
     opened(browser, web.stand)
-    browser.await_text("certificate 9d")
+    browser.await_text("certificate ends in 9 days")
 
-    def line(host: str) -> str:
-        lines = [text for text in browser.text().splitlines() if text.startswith(f"{host} ")]
-        return lines[0] if lines else ""
+    def shown_of(host: str) -> str:
+        selector = f"[data-key$=':{host}'] .of-certificate"
+        found = browser.run(f"document.querySelector({json.dumps(selector)})?.textContent")
+        return str(found)
 
-    await_(lambda: "default certificate" in line("none.example"), "it has the default one")
-    assert "certificate" not in line("clear.example")
-    browser.run("document.querySelectorAll('.host').forEach((item) => item.open = true)")
+    await_(lambda: shown_of("none.example") == "default", "it has the default one")
+    assert shown_of("shop.example") == "9d"
+    assert shown_of("clear.example") == ""
+    browser.run("document.querySelector('[data-key=\"edge:shop.example\"] .name').click()")
     browser.await_text(
         f"CN=shop.example, signed by {by}, valid until {end} (9 days),"
         " spec.tls.certificate of demo/shop; served for "
     )
+    browser.run("document.querySelector('[data-key=\"reencrypt:none.example\"] .name').click()")
     browser.await_text(
         f"servers need a certificate by {by} (spec.tls.destinationCACertificate), for any name"
     )
@@ -248,7 +266,7 @@ def test_it_shows_routes_by_host(
     opened(browser, web.stand)
     browser.await_text("shop.example/cart")
     browser.await_text("demo/shop")
-    browser.run("document.querySelector('.host').open = true")
+    browser.run("document.querySelector('.name').click()")
     browser.await_text(str(server.address))
     browser.await_text("0 requests in")
     web.await_served("shop.example", "a", "/cart")

@@ -20,7 +20,8 @@ from stand import EchoServer, MakeServer, MakeStand, app, await_, await_leads_to
 
 from sidecar.admin.answers import Answer, Health, Request, Site, text
 from sidecar.admin.auth import Access, host_name
-from sidecar.admin.server import WORKERS, Limits, serving
+from sidecar.admin.server import Limits, serving
+from sidecar.admin.workers import WORKERS
 
 pytestmark = pytest.mark.serial
 

@@ -22,6 +22,7 @@ import pytest
 from cli import run_cli
 from prompt_toolkit.completion import CompleteEvent, Completer
 from prompt_toolkit.document import Document
+from relay import Relay
 from stand import MakeStand, app, await_, converged, fresh_ip, running
 
 from sidecar.cli.shell.completion import Asker, completer
@@ -249,7 +250,9 @@ def test_tables_in_a_pipe_are_whole_and_only_on_demand(haproxy: LittleHAProxy) -
     assert (refused.returncode, refused.stdout) == (1, "Can't find backend.\n")
 
 
-def test_tables_name_the_pods(make_stand: MakeStand) -> None:
+def test_tables_name_the_pods(
+    make_stand: MakeStand, tmp_path: Path, files: contextlib.ExitStack
+) -> None:
     stand = make_stand(pools=[{"ports": ["30000"], "slots": 2}])
     pod = {"addresses": ["127.1.2.3"], "targetRef": {"kind": "Pod", "name": "web-0"}}
     stand.write("web.yaml", *app("web", 30000, [pod]))
@@ -259,6 +262,13 @@ def test_tables_name_the_pods(make_stand: MakeStand) -> None:
             shown = run_cli("shell", "-c", stand.settings_file, "--table", "-e", command).out
             (row,) = (line.split() for line in shown.splitlines() if " s1 " in line)
             assert row[:3] == ["be_tcp-30000", "s1", "web-0"]
+        # Who is impatient must not ask for those of all backends at once.
+        relay = Relay(tmp_path / "relay.sock", stand.settings.haproxy.socket)
+        files.callback(relay.close)
+        own = ("-c", stand.settings_file, "--socket", relay.path)
+        assert "web-0" in run_cli("shell", *own, "--table", "-e", "show stat").out
+        assert "show servers state be_tcp-30000" in relay.commands
+        assert "show servers state" not in relay.commands
 
 
 @pytest.mark.parametrize("command", ["add map #0 <<", "prompt", "show env \u00e9"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from book import to_type
 from cli import ROOT, clean_environment, command, run_cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,8 @@ from stand import (
 )
 
 from sidecar.common.errors import ObjectError
-from sidecar.importers.tcp_services import Line, Router, convert, parse_line
+from sidecar.importers.annotated import Router
+from sidecar.importers.tcp_services import Line, convert, parse_line
 from sidecar.model.objects import Key, Service, ServicePort
 from sidecar.settings.schema import Settings
 
@@ -301,7 +303,7 @@ GUIDE = (ROOT / "docs" / "migrate.md").read_text()
 
 def _block(start: str) -> str:
     """The block of the guide that begins with ``start``."""
-    blocks = re.findall(r"^   ```\w*\n(.*?)^   ```", GUIDE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^    ```\w*\n(.*?)^    ```", GUIDE, re.MULTILINE | re.DOTALL)
     (found,) = (item for block in blocks if (item := dedent(block)).lstrip().startswith(start))
     return found
 
@@ -335,11 +337,11 @@ def test_the_guide_from_tcp_services_is_true(
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
     Path("cluster.yaml").write_text(yaml.safe_dump(listed))
     Path("sidecar.yaml").write_text("pools: [{name: default, ports: ['9000-9001']}]\n")
-    convert_line = _block("haproxy-sidecar import").split()[1:]
-    assert run_cli(*convert_line) == (1, "", _block("wrote 3 Routes"))
+    convert = to_type("docs/migrate.md", "haproxy-sidecar import tcp-services").text.split()[1:]
+    assert run_cli(*convert) == (1, "", _block("wrote 3 Routes"))
     Path("sidecar.yaml").write_text(_block("# sidecar.yaml"))
-    assert run_cli(*convert_line) == (0, "", "wrote 0 Routes to routes\n")
-    check_line = _block("haproxy-sidecar check -c sidecar.yaml routes/").splitlines()[0]
+    assert run_cli(*convert) == (0, "", "wrote 0 Routes to routes\n")
+    check_line = to_type("docs/migrate.md", "haproxy-sidecar check -c sidecar.yaml routes/").text
     assert run_cli(*check_line.split()[1:]) == (0, _block("PORT  ROUTE                    V"), "")
 
 
@@ -355,7 +357,7 @@ def test_the_guide_from_the_annotated_route_router_is_true(
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
     Path("cluster.yaml").write_text(yaml.safe_dump(listed))
     Path("sidecar.yaml").write_text("pools: [{ports: [13306, 6620]}]\nendpoints: {deny: []}\n")
-    check_line = _block("haproxy-sidecar check -c sidecar.yaml cluster.yaml")
-    done = run_cli(*check_line.split()[1:])
+    check = to_type("docs/migrate.md", "haproxy-sidecar check -c sidecar.yaml cluster.yaml")
+    done = run_cli(*check.text.split()[1:])
     assert (done.code, done.err) == (1, "")
     assert done.out.strip() == _block("PORT  ROUTE              V").strip()

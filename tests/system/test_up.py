@@ -3,8 +3,10 @@ say, what they start, and that nothing of it is left behind.
 """
 
 import os
+import shutil
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -286,7 +288,7 @@ def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
     ip = moved.ips[0]
     (tmp_path / "examples").mkdir()
     for path in (ROOT / "examples").iterdir():
-        if path.is_file():
+        if path.is_file() and path.stem != "made-tls":
             (tmp_path / "examples" / path.name).write_text(moved(path))
     listen = f"http: {{listen: '{ip}:8405'}}\n"
     (tmp_path / "sidecar.yaml").write_text(moved(ROOT / "manifests/laptop/sidecar.yaml") + listen)
@@ -307,6 +309,25 @@ def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
     await_(lambda: "hello from web-" in page(18080), "the web server answers on 18080")
     await_(lambda: "hello from web-" in page(18081), "it does by its host")
     await_(lambda: "hello from cart-0" in page(18081, "/cart"), "another one has a path")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "run/demo-ca.pem"))
+
+    def secured(host: str, port: int = 18443) -> str:
+        try:
+            with (
+                socket.create_connection((ip, port), 5) as plain,
+                trusting.wrap_socket(plain, server_hostname=host) as client,
+            ):
+                client.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+                return client.makefile().read()
+        except OSError:
+            return ""
+
+    await_(lambda: "hello from web-" in secured("pay.example"), "edge")
+    await_(lambda: "hello from secure-0" in secured("api.example"), "reencrypt")
+    await_(lambda: "hello from secure-0" in secured("secure.example"), "passthrough")
+    for host in ("www.partner.example", "api.partner.example"):
+        await_(lambda: f"hello from {host}" in secured(host, 30443), f"{host} by a shared port")  # noqa: B023
+    assert secured("evil.example", 30443) == "", "no Route allows it"
     with socket.create_connection((ip, 13306), 5) as client, client.makefile("rw") as lines:
         assert lines.readline() == "mysql-0: say something, it comes back\n"
         lines.write("hello\n")
@@ -324,10 +345,12 @@ def test_the_demo_of_make_run(tmp_path: Path, start: Start) -> None:
     assert process.said.endswith("stopped HAProxy; nothing is left running\n")
     assert "Traceback" not in process.said
     assert is_gone(info.pid)
+    assert not (tmp_path / "examples/made-tls.yaml").exists()
 
 
 def test_the_demo_servers_end_with_their_command(tmp_path: Path, start: Start) -> None:
     (tmp_path / "servers.py").write_text(Moved()(ROOT / "examples" / "servers.py"))
+    shutil.copy(ROOT / "examples" / "demo_certificates.py", tmp_path)
     assert start([sys.executable, "servers.py", "false"], cwd=tmp_path).wait() == 1
     missing = start([sys.executable, "servers.py", "/nonexistent"], cwd=tmp_path)
     assert missing.wait() == 2

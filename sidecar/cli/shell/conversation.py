@@ -1,5 +1,7 @@
 """The shell's connection to HAProxy's CLI at an address, of a worker or a master."""
 
+from collections.abc import Sequence
+
 from sidecar.cli.shell.lines import split_target
 from sidecar.common.errors import MasterSocketError
 from sidecar.haproxy.client import MasterClient, RuntimeClient, readable
@@ -56,11 +58,15 @@ class Conversation:
     def aside(self, command: str) -> str:
         """Ask on a connection of its own, which is not held, since HAProxy has only ten; a target
         has to be named."""
+        return self.aside_all([command])[0]
+
+    def aside_all(self, commands: Sequence[str]) -> list[str]:
+        """The same, of several."""
         patience = min(self._timeout_seconds, _ASIDE_PATIENCE_SECONDS)
         if self._is_master:
-            return MasterClient(self.address, patience).ask(command)
+            return [MasterClient(self.address, patience).ask(command) for command in commands]
         with RuntimeClient(self.address, patience) as client:
-            return client.ask(command)
+            return client.ask_all(commands)
 
     def close(self) -> None:
         """Drop the connection; the next question opens another."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from typer import Exit
 
-from sidecar.cli.context import load_settings
+from sidecar.cli.config import load_settings
 from sidecar.cli.grid import lay_out
 from sidecar.cli.screen import terminal_width
 from sidecar.cli.shell.completion import Asker, completer
@@ -26,7 +26,7 @@ from sidecar.cli.shell.tables import Pods, read_table
 from sidecar.common.durations import format_span
 from sidecar.common.errors import RemoteProtocolError, SidecarError, UsageError
 from sidecar.control.holds import holds_file, read_holds
-from sidecar.haproxy.naming import port_of_backend
+from sidecar.haproxy.naming import backend_name
 from sidecar.haproxy.state import parse_info, parse_servers_state
 from sidecar.settings.schema import Settings
 
@@ -152,14 +152,15 @@ class Printer:
         names = all_pods(self._settings)
         if not names:
             return {}
-        state = parse_servers_state(
-            self._conversation.aside(f"{target} show servers state".lstrip())
-        )
+        # Not those of all backends at once: see `Observer.readback_of`.
+        ports = sorted({port for port, _ in names})
+        lines = [f"{target} show servers state {backend_name(port)}".lstrip() for port in ports]
+        tables = self._conversation.aside_all(lines)
         return {
             (port, server.name): names[port, str(server.address)]
-            for unit, servers in state.items()
-            if (port := port_of_backend(unit)) is not None
-            for server in servers.values()
+            for port, table in zip(ports, tables, strict=True)
+            if table.startswith("1\n")
+            for server in parse_servers_state(table).get(backend_name(port), {}).values()
             if (port, str(server.address)) in names
         }
 
@@ -253,7 +254,7 @@ def _may_change(command: str, settings: Settings, modes: Modes, told: set[int | 
         # A file of held ports that cannot be read must not keep anybody from HAProxy.
         held: frozenset[int] = frozenset()
         with contextlib.suppress(OSError, ValueError):
-            held = read_holds(holds_file(settings.haproxy.state_file))
+            held = frozenset(read_holds(holds_file(settings.haproxy.state_file)))
         if text := prospect(command, held, settings.timing.resync):
             _say("ansiyellow", text)
     if modes.write:

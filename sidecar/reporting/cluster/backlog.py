@@ -74,7 +74,7 @@ class Backlog:
     ) -> None:
         """See `Reporter.tell`; what is new is due."""
         with self._changed:
-            dirty = set(outcomes)
+            dirty: set[Key] = set()
             ports_changed = False
             for key, new in changes:
                 route = Key("Route", key.namespace, key.name)
@@ -93,6 +93,11 @@ class Backlog:
                         memory.pop(route, None)
                     dirty.add(route)
             for route, outcome in outcomes.items():
+                if route in self._outcomes and self._outcomes[route] == outcome:
+                    # As with most changes of endpoints. To wake the writer costs the loop more than
+                    # all else that it does here.
+                    continue
+                dirty.add(route)
                 ports_changed |= self._keep(route, outcome)
             if proposed_ports is not self._proposed:
                 known = self._proposed

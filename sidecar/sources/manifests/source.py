@@ -80,7 +80,7 @@ class ManifestSource:
     hidden entries are left out and links to folders are not followed, so that a mounted ConfigMap
     (``web.yaml -> ..data/web.yaml``) is read once. ``poll_seconds``: how often to look.
     ``refers``: of Secrets only those are handed over, or kept, that it names for some Route; None:
-    never any.
+    never any. ``load_max_bytes``: of a file that `load` reads.
     """
 
     def __init__(
@@ -89,8 +89,10 @@ class ManifestSource:
         keys: AnnotationKeys,
         poll_seconds: float = 1.0,
         refers: Refers | None = None,
+        load_max_bytes: int = MAX_BYTES,
     ) -> None:
         self._refers = refers
+        self._load_max_bytes = load_max_bytes
         self._paths = tuple(paths)
         self._keys = keys
         self._poll_seconds = poll_seconds
@@ -100,7 +102,7 @@ class ManifestSource:
         return (ORIGIN,)
 
     def load(self, sink: Sink) -> None:
-        found = Reader(self._paths, self._keys).look()
+        found = Reader(self._paths, self._keys, max_bytes=self._load_max_bytes).look()
         if found.failed:
             raise SourceError("\n".join(found.failed))
         view = merge(found.files, NOTHING)
@@ -181,8 +183,13 @@ class Reader:
     """
 
     def __init__(
-        self, paths: Sequence[Path], keys: AnnotationKeys, apart: Apart | None = None
+        self,
+        paths: Sequence[Path],
+        keys: AnnotationKeys,
+        apart: Apart | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
+        self._max_bytes = max_bytes
         self._paths = paths
         self._keys = keys
         self._apart = apart
@@ -243,7 +250,7 @@ class Reader:
             if apart and apart.is_full:
                 return self._unread(name)
             with path.open("rb") as file:
-                raw = file.read(MAX_BYTES + 1)
+                raw = file.read(self._max_bytes + 1)
             settled = abs(now_ns - status.st_mtime_ns) > _UNSETTLED_NS
             seen, digest = signature if settled else None, hash(raw)
             if known and known.digest == digest:
@@ -256,7 +263,7 @@ class Reader:
             return None
         except OSError as exc:
             return _unreadable(name, exc)
-        parsed = parse_file(name, raw, self._keys, signature)
+        parsed = parse_file(name, raw, self._keys, signature, self._max_bytes)
         return self._remember(name, seen, digest, parsed)
 
     def _remember(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sidecar.common.documents import DocumentError, read_entries
+from sidecar.common.documents import MAX_BYTES, DocumentError, read_entries
 from sidecar.common.errors import ObjectError
 from sidecar.common.text import counted
 from sidecar.model.change import Change, Problem
@@ -93,12 +93,16 @@ NOTHING = View({}, {}, ())
 
 
 def parse_file(
-    name: str, raw: bytes, keys: AnnotationKeys, version: tuple[int, ...] = ()
+    name: str,
+    raw: bytes,
+    keys: AnnotationKeys,
+    version: tuple[int, ...] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> Parsed:
     """The objects in a file's bytes; ``name`` tells JSON (``.json``) from YAML. Never raises."""
     title = printable(name)
     try:
-        entries = read_entries(raw, is_json=name.endswith(".json"))
+        entries = read_entries(raw, is_json=name.endswith(".json"), max_bytes=max_bytes)
     except DocumentError as exc:
         where = title if exc.line is None else f"{title}, line {exc.line}"
         return Parsed((), (Problem(where, None, "", exc.problem),), version)

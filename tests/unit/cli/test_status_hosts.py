@@ -151,10 +151,10 @@ def test_what_does_not_go_without_saying() -> None:
     )
     title = "CN=shop.example, signed by CN=root, valid until 2027-02-24"
     assert list(host_notes(found)) == [
-        f"soon.example: its certificate ends in 13 days: {title}",
-        "lost.example: its clients are not shown its certificate: HAProxy refuses it",
+        f"soon.example: certificate ends in 13 days: {title}",
+        "lost.example: certificate not served: HAProxy refuses it",
         "told.example demo/shop: HAProxy refuses it",
-        "new.example: its clients are not shown its certificate: it is being loaded",
+        "new.example: certificate not served: it is being loaded",
         f"the default certificate ends in 1 day: {title}",
     ]
 

@@ -4,9 +4,9 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
 from pki import CA, Issued
 
-from sidecar.common.errors import RemoteProtocolError
+from sidecar.common.errors import LocalProtocolError, RemoteProtocolError
 from sidecar.haproxy.authorities import SetAuthority, change_authority, parse_mark
-from sidecar.haproxy.certificates import show, show_names
+from sidecar.haproxy.certificates import ask_begun, show
 from sidecar.listeners.trust import TrustFiles
 from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import BackendName, ClaimKey
@@ -81,9 +81,9 @@ def test_a_backend_trusts_nobody_or_whom_its_route_wants() -> None:
     nobody = authority(TWO)
     trust = TrustFiles("authority", {UNIT: FILE, OTHER: "/run/authorities/be_re_2.pem"}, nobody)
     ask = show("ca-file", FILE)
-    assert trust.questions([KEY]) == [show_names("ca-file"), ask]
+    assert trust.questions([KEY]) == [ask_begun("ca-file"), ask]
     assert trust.questions([]) == []
-    trust.parse({show_names("ca-file"): "# filename\n", ask: shown(TWO.own)})
+    trust.parse({ask_begun("ca-file"): "No ongoing transaction!", ask: shown(TWO.own)})
     assert trust.values == {}
     assert trust.shown == {FILE: nobody}
     trust.wanted = {UNIT: authority(ONE)}.get
@@ -92,9 +92,42 @@ def test_a_backend_trusts_nobody_or_whom_its_route_wants() -> None:
     trust.parse({ask: shown(ONE.own)})
     assert trust.values == {UNIT: authority(ONE).mark}
     assert trust.shown == {FILE: authority(ONE)}
+    # Of one that HAProxy does not show nothing is known.
+    trust.parse({ask: "Can't display the CA file : Not found!\n"})
+    assert (trust.values, trust.shown) == ({}, {})
+    trust.parse({ask: shown(ONE.own)})
     # Of one that nobody of ours wants there is nothing to be saved.
     trust.wanted = lambda _: None
     assert trust.shown == {}
     (first, *_) = trust.remove(UNIT)
     assert isinstance(first, SetAuthority)
     assert first.authority == nobody
+
+
+def test_a_transaction_that_is_in_the_way_is_aborted_unless_it_must_not_be_touched() -> None:
+    trust = TrustFiles("authority", {UNIT: FILE}, authority(TWO))
+    met: list[str | None] = []
+    problem = ""
+
+    def meet(begun: str | None) -> str:
+        met.append(begun)
+        return problem
+
+    trust.meets = meet
+    ask, none = ask_begun("ca-file"), "No ongoing transaction!"
+    begun = (
+        "The ongoing transaction is about '/x' but you are trying to abort a transaction for"
+        f" '{ask.rpartition(' ')[2]}'"
+    )
+    locked = "x\nOperations on certificates are currently locked!"
+    # Nobody knows what there is while HAProxy carries out another connection's, so nobody is told.
+    for reply in (none, begun, locked):
+        trust.parse({ask: reply})
+        first = str(trust.remove(UNIT)[0].command())
+        assert first.startswith("abort ssl ca-file /x" if reply == begun else "set ssl ca-file")
+    assert met == [None, "/x"]
+    problem = "it would end HAProxy"
+    trust.parse({ask: begun})
+    (refused,) = trust.remove(UNIT)
+    with pytest.raises(LocalProtocolError, match=r"^CA file /x: it would end HAProxy$"):
+        refused.command()

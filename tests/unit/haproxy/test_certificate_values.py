@@ -197,11 +197,6 @@ def test_what_the_stores_show() -> None:
     assert (found.open, found.names) == (N, ("/b.pem", N))
     found = parse_names("")
     assert (found.open, found.names) == (None, ())
-    found = parse_names(
-        f"# transaction\n*{C} - 2 certificate(s)\n# filename\n{C} - 0 certificate(s)\n"
-        "@system-ca - 145 certificate(s)"
-    )
-    assert (found.open, found.names) == (C, (C, "@system-ca"))
 
 
 def test_what_a_certificate_shows() -> None:

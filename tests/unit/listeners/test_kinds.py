@@ -1,12 +1,17 @@
 """`sidecar.listeners.kinds`: each unit and each key is answered for by its own kind."""
 
 from core import PORTS
+from pki import CA
 
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.state import ObservedUnit
+from sidecar.listeners.attributes import AttributeMap
 from sidecar.listeners.kinds import Kinds
 from sidecar.listeners.mapped import EntryMap, MappedBackends
-from sidecar.listeners.tcp import key_of, unit_of
+from sidecar.listeners.port_maps import PORT_GUARDS, PORT_LIMITS, PORT_SOURCES, PortMaps
+from sidecar.listeners.tcp import TCPPorts, key_of, unit_of
+from sidecar.listeners.trust import TrustFiles
+from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import WebClass
 
@@ -77,3 +82,19 @@ def test_problems_are_said_by_kind() -> None:
     assert list(KINDS.problems(all_seen)) == of_ports
     del all_seen[PASS]
     assert list(KINDS.problems(all_seen)) == [*of_ports, *SNI.problems({})]
+
+
+def test_of_an_attribute_they_know_what_its_own_kind_does() -> None:
+    flags = AttributeMap("flags", "flags.map", needed=True)
+    flags.exists = False
+    nobody = CertificateAuthority.of([CA.root("nobody").own.certificate])
+    ports = TCPPorts(PORTS.pool, maps=PortMaps([PORT], "s.map", "g.map", "l.map", is_known=True))
+    hosts = MappedBackends(HOSTS.maps, HOSTS.classes, [flags], TrustFiles("trust", {}, nobody))
+    kinds = Kinds(ports, hosts, SNI)
+    names = (PORT_SOURCES, PORT_GUARDS, PORT_LIMITS, "flags", "trust", "unknown")
+    assert [name for name in names if kinds.judges(name)] == [PORT_SOURCES, PORT_GUARDS]
+    assert [name for name in names if kinds.guards(name)] == ["trust"]
+    assert [name for name in names if kinds.takes(name, "x")] == list(names[:-1])
+    assert [name for name in names if kinds.lacks(name, "x")] == ["flags"]
+    assert kinds.judged_by({"flags": "x", PORT_GUARDS: "a"}) == "a"
+    assert kinds.judged_by({"flags": "x"}) == ""

@@ -99,6 +99,13 @@ def test_one_entry(*, reply: str, one: set[str], two: set[str]) -> None:
     assert leading(kind, {get("0a/"): reply}) == {ONE: one, TWO: two}
 
 
+def test_one_that_led_to_somebody_else_and_has_gone_is_known_no_more() -> None:
+    kind = new()
+    (stray,) = leading(kind, {SHOW: table(("0a/", "be_other"))})[ONE]
+    assert stray.startswith("0a/")
+    assert leading(kind, {get("0a/"): NOT_FOUND}) == {ONE: set(), TWO: set()}
+
+
 ADD, SET = (made(ONE, key("0a/"), FILE, "0a/", ONE) for made in (AddEntry, SetEntry))
 
 

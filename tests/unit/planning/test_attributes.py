@@ -4,7 +4,8 @@ from sidecar.haproxy.maps import AddEntry, DeleteEntry, SetEntry
 from sidecar.haproxy.naming import web_backend_name
 from sidecar.haproxy.operations import Operation
 from sidecar.haproxy.state import ObservedUnit
-from sidecar.listeners.mapped import AttributeMap, EntryMap, MappedBackends, PartsMap
+from sidecar.listeners.attributes import AttributeMap, PartsMap
+from sidecar.listeners.mapped import EntryMap, MappedBackends
 from sidecar.model.desired import ClaimKey
 from sidecar.model.pool import WebClass
 from sidecar.planning.diff import after, difference
@@ -19,7 +20,7 @@ SOURCES = "/run/maps/allowed_sources.map"
 
 def kind(told: dict[str, str], *, exists: bool = True, needed: bool = True) -> MappedBackends:
     """Of a HAProxy that shows ``told``, if it has such a map."""
-    flags = AttributeMap("flags", FLAGS, needed=needed)
+    flags = AttributeMap("flags", FLAGS, needed=needed, otherwise="-")
     flags.exists = exists
     flags.values = dict.fromkeys([UNIT] if told else [], told.get("flags", ""))
     classes = {UNIT: WebClass("http", 1, 2, 1.0, 1.0, "roundrobin")}

@@ -65,7 +65,7 @@ def after(observed: Observed, steps: Steps) -> Observed:
 
 def done_one_by_one(observed: Observed, steps: Steps) -> Iterator[Observed]:
     """As HAProxy is after each step: it refuses to delete what is in use."""
-    number = max((item.number for item in observed.entries), default=0)
+    number = max((item.number or 0 for item in observed.entries), default=0)
     for name in steps.load:
         observed = replace(observed, stored={**observed.stored, name: stored(name, "Unused")})
         yield settled(observed)

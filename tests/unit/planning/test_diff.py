@@ -16,6 +16,7 @@ from sidecar.haproxy.operations import (
     Operation,
     SetAddress,
     SetHealth,
+    SetMaxconn,
     SetState,
     SetWeight,
 )
@@ -47,6 +48,10 @@ OPERATIONS: dict[Operation, list[str]] = {
     SetWeight(unit_of(30000), "s1", 7): [
         "- s1 10.0.0.1:9000 ready, weight 256",
         "+ s1 10.0.0.1:9000 ready, weight 7",
+    ],
+    SetMaxconn(unit_of(30000), "s1", 7): [
+        "- s1 10.0.0.1:9000 ready, weight 256",
+        "+ s1 10.0.0.1:9000 ready, weight 256, maxconn 7",
     ],
     SetState(unit_of(30000), "s1", "drain"): [
         "- s1 10.0.0.1:9000 ready, weight 256",

@@ -420,6 +420,14 @@ def test_an_endpoint_that_comes_back_gets_its_slot_back() -> None:
     assert model.log == [SetState(UNIT, "s1", "ready")]
 
 
+def test_a_slot_has_its_new_weight_before_anybody_gets_to_it() -> None:
+    model = Model.fresh(2)
+    model.slots["s1"] = model.slots["s1"]._replace(weight=7)
+    first = plan(desired(server(1, weight=256)), model.look())
+    assert first.prepare == (SetAddress(UNIT, "s1", address(1)), SetWeight(UNIT, "s1", 256))
+    assert first.activate == (SetState(UNIT, "s1", "ready"),)
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_all_servers_of_a_full_backend_are_replaced(slots: int) -> None:
     model = Model.fresh(slots)
@@ -634,6 +642,17 @@ def test_those_that_wait_for_a_check_are_trusted_when_the_last_that_is_up_leaves
     assert one_down_leaves.operations == (SetState(UNIT, "s1", "maint"),)
     new_one_comes = plan(desired(server(1), server(4)), model.look(), can_add=True, check=CHECK)
     assert not any(isinstance(op, SetHealth) for op in new_one_comes.activate)
+
+
+def test_no_server_is_trusted_while_another_one_that_is_up_stays_or_none_leaves() -> None:
+    model = Model.fresh(3, "on")
+    model.converge(desired(server(1), server(2), server(3)))
+    model.slots["s1"] = model.slots["s1"]._replace(up=False)
+    one_up_leaves = plan(desired(server(1), server(2)), model.look(), check=CHECK)
+    assert one_up_leaves.operations == (SetState(UNIT, "s3", "maint"),)
+    for name, slot in model.slots.items():
+        model.slots[name] = slot._replace(up=False)
+    assert not plan(desired(server(1), server(2), server(3)), model.look(), check=CHECK)
 
 
 def test_a_unit_whose_key_is_handed_on_serves_until_it_leads_elsewhere() -> None:

@@ -16,10 +16,10 @@ from sidecar.planning.schedule import (
     Schedule,
     Timing,
 )
+from sidecar.routing.claimed import Claimed
 from sidecar.routing.endpoints import resolve
 from sidecar.routing.own_addresses import Denied, denier
 from sidecar.routing.store import Store
-from sidecar.routing.table import Claimed
 
 PORTS = range(30000, 30005)
 

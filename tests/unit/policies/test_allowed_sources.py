@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import shapes
 from core import DENIED, POOL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +13,19 @@ from parts import routing_for, web_for
 from stand import changes, route, service, slice_
 
 from sidecar.haproxy.naming import web_backend_name
-from sidecar.listeners.tcp import TCPPorts
+from sidecar.listeners.port_maps import PORT_SOURCES, judged_by
+from sidecar.listeners.tcp import TCPPorts, unit_of
+from sidecar.model.header_actions import HeaderNames
 from sidecar.model.objects import Route
+from sidecar.model.parsing import project
 from sidecar.model.verdicts import Reason
-from sidecar.policies.allowed_sources import ALLOWED_SOURCES, IP_ALLOWLIST, IP_WHITELIST, refusal
-from sidecar.policies.registry import read
+from sidecar.policies.allowed_sources import (
+    ALLOWED_SOURCES,
+    IP_ALLOWLIST,
+    IP_WHITELIST,
+    refusal,
+)
+from sidecar.policies.registry import policies_of, read
 from sidecar.routing.table import Routing
 
 UNITS = [web_backend_name("http", number) for number in (1, 2)]
@@ -48,6 +57,15 @@ def looked_up(address: str) -> str:
 
 def admits(text: str, address: str) -> bool:
     return any(map(looked_up(address).startswith, allowed(text)))
+
+
+def test_of_two_lists_one_counts_and_nobody_else_may_come() -> None:
+    lists = {IP_ALLOWLIST.annotation: "10.0.0.1", IP_WHITELIST.annotation: "10.0.0.2"}
+    for written in (lists, dict(reversed(lists.items()))):
+        item = project(shapes.route({"host": "a.test"}, written), shapes.KEYS)
+        assert isinstance(item, Route)
+        told = policies_of(item, "http", HeaderNames()).told
+        assert set(told[ALLOWED_SOURCES].split(",")) == allowed("10.0.0.1")
 
 
 def test_a_network_is_what_its_addresses_begin_with() -> None:
@@ -144,11 +162,38 @@ def test_who_is_refused_by_it_keeps_the_host() -> None:
     assert routing.owned(first.key) is None
 
 
-def test_a_route_with_a_port_is_served_as_ever_and_told() -> None:
+def test_a_route_with_a_port_has_it_too() -> None:
     item = replace(route("web", 30000), wishes=(("ip_whitelist", "10.0.0.1"),))
     routing = fed(item, service("web"), slice_("web", ["10.0.0.1"]))
     found = routing.verdict(item.key)
     assert found is not None
-    assert (found.reason, found.port) == (Reason.ADMITTED, 30000)
-    assert found.message == f"without effect here: {IP_WHITELIST.annotation}"
-    assert IP_ALLOWLIST.annotation not in found.message
+    assert (found.reason, found.port, found.message) == (Reason.ADMITTED, 30000, "")
+    claimed = routing.claim(unit_of(30000))
+    assert claimed is not None
+    mark = judged_by(claimed.attributes)
+    assert set(claimed.attributes[PORT_SOURCES].split(",")) == {
+        f"{mark}/{part}" for part in allowed("10.0.0.1")
+    }
+
+
+@pytest.mark.parametrize("port", [30000, "auto"])
+def test_who_is_refused_by_it_keeps_the_port(port: object) -> None:
+    first = replace(
+        route("web", port, created_seconds=1), wishes=(("ip_allowlist", "x"),), uid="first"
+    )
+    routing = fed(first, service("web"), slice_("web", ["10.0.0.1"]))
+    found = routing.verdict(first.key)
+    assert found is not None
+    assert (found.reason, found.port) == (Reason.INVALID_ANNOTATION, 30000)
+    assert routing.owned(first.key) is None
+    assert routing.claim(unit_of(30000)) is None
+    other = route("other", 30000, created_seconds=2)
+    routing.apply(changes(other))
+    waiting = routing.verdict(other.key)
+    assert waiting is not None
+    assert waiting.reason == Reason.PORT_ALREADY_CLAIMED
+    # Served as soon as it can be used, and no more when it cannot.
+    routing.apply(changes(replace(first, wishes=(("ip_allowlist", "::1"),))))
+    assert routing.owned(first.key) == unit_of(30000)
+    routing.apply(changes(first))
+    assert routing.owned(first.key) is None

@@ -51,6 +51,29 @@ CASES: list[tuple[str, str, dict[str, str] | None]] = [
     ("cookie-same-site", "Strict", {"policies": "t"}),
     ("cookie-same-site", "None", {}),
     ("cookie-same-site", "lax", None),
+    ("disable_cookies", "true", {"policies": "c"}),
+    ("disable_cookies", "1", {"policies": "c"}),
+    ("disable_cookies", "F", {}),
+    ("disable_cookies", "yes", None),
+    ("disable_cookies", "", None),
+    ("cookie_name", "shop_A-1", {"cookies": "shop_A-1", "policies": "k"}),
+    ("cookie_name", "x" * 128, {"cookies": "x" * 128, "policies": "k"}),
+    ("cookie_name", "x" * 129, None),
+    ("cookie_name", "", None),
+    ("cookie_name", "a b", None),
+    ("cookie_name", "a=b", None),
+    ("cookie_name", "ä", None),
+    ("cookie_name", "a\n", None),
+    ("pod-concurrent-connections", "10", {"pod_connections": "10"}),
+    ("pod-concurrent-connections", "+010", {"pod_connections": "10"}),
+    ("pod-concurrent-connections", LONGEST, {"pod_connections": LONGEST}),
+    ("pod-concurrent-connections", "2147483648", None),
+    ("pod-concurrent-connections", "9" * 5000, None),
+    ("pod-concurrent-connections", "0", None),
+    ("pod-concurrent-connections", "-1", None),
+    ("pod-concurrent-connections", "1.5", None),
+    ("pod-concurrent-connections", "\u0661", None),
+    ("pod-concurrent-connections", "", None),
 ]
 
 
@@ -75,16 +98,39 @@ def test_what_a_text_means(name: str, text: str, told: dict[str, str] | None) ->
         ("hsts_header", "edge reencrypt"),
         ("set-forwarded-headers", "http edge reencrypt"),
         ("cookie-same-site", "edge reencrypt"),
+        ("disable_cookies", "http edge reencrypt"),
+        ("cookie_name", "http edge reencrypt"),
+        ("pod-concurrent-connections", "http edge reencrypt passthrough"),
+        ("rewrite-target", "http edge reencrypt"),
     ],
 )
 def test_which_routes_have_it(name: str, ways: str) -> None:
     every: tuple[Way, ...] = ("port", "http", "edge", "reencrypt", "passthrough")
     key = next(policy.annotation for policy in POLICIES if policy.name == name)
     for way in every:
-        notes = read([(name, "nonsense")], way, ["spec.httpHeaders"]).notes
+        notes = read([(name, "no sense")], way, ["spec.httpHeaders"]).notes
         heeded = way in ways.split()
-        assert (f"without effect here: spec.httpHeaders, {key}" in notes) is not heeded
+        told = any(
+            item.startswith(f"without effect here: spec.httpHeaders, {key}") for item in notes
+        )
+        assert told is not heeded
         assert any("until fixed" in note for note in notes) is heeded
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("timeout", "pools[].timeouts.server"), ("timeout-tunnel", "pools[].timeouts")],
+)
+def test_what_a_port_has_of_its_pool_is_said(name: str, setting: str) -> None:
+    key = f"haproxy.router.openshift.io/{name}"
+    (note,) = read([(name, "5s")], "port").notes
+    assert note == f"without effect here: {key} (the router's setting {setting} says it)"
+
+
+def test_balance_of_a_port_is_its_pools() -> None:
+    key = "haproxy.router.openshift.io/balance"
+    (note,) = read([], "port", [key]).notes
+    assert note == f"without effect here: {key} (the router's setting pools[].balance says it)"
 
 
 def test_letters_come_together() -> None:

@@ -14,7 +14,7 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.objects import Route
 from sidecar.model.parsing import project
 from sidecar.model.verdicts import Reason, Verdict
-from sidecar.policies.unsupported import WITHOUT_EFFECT, unsupported_keys
+from sidecar.policies.unsupported import WITHOUT_EFFECT, unsupported_keys, with_reason
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_parts import World
 from sidecar.routing.table import Routing
@@ -49,20 +49,31 @@ def verdict(*objects: Any) -> Verdict:
     return found
 
 
+CASE, INTERVAL = f"{H}h1-adjust-case", f"{R}haproxy.health.check.interval"
+
+
 @pytest.mark.parametrize(
     ("annotations", "spec", "message"),
     [
         ({}, {}, ""),
-        ({f"{H}rewrite-target": None}, {}, ""),
-        ({"example.com/rewrite-target": "/", f"{H}Rewrite-target": "/"}, {}, ""),
-        ({}, {"httpHeaders": {}}, ""),
-        ({f"{H}rewrite-target": "/x"}, {}, f"without effect here: {H}rewrite-target"),
+        ({f"{H}h1-adjust-case": None}, {}, ""),
         (
-            {f"{R}cookie_name": "x", f"{H}balance": 5},
-            {"httpHeaders": {"actions": {}}},
-            f"without effect here: {H}balance, {R}cookie_name, spec.httpHeaders",
+            {"example.com/h1-adjust-case": "/", f"{H}H1-adjust-case": "/"},
+            {},
+            "",
         ),
-        *(({key: "1"}, {}, f"without effect here: {key}") for key in WITHOUT_EFFECT),
+        ({}, {"httpHeaders": {}}, ""),
+        (
+            {f"{H}h1-adjust-case": "/x"},
+            {},
+            f"without effect here: {with_reason(CASE)}",
+        ),
+        (
+            {f"{R}haproxy.health.check.interval": "x", f"{H}h1-adjust-case": 5},
+            {"httpHeaders": {"actions": {}}},
+            f"without effect here: {with_reason(CASE)}, {with_reason(INTERVAL)}",
+        ),
+        *(({key: "1"}, {}, f"without effect here: {with_reason(key)}") for key in WITHOUT_EFFECT),
     ],
 )
 def test_what_has_no_effect_is_told(
@@ -73,17 +84,17 @@ def test_what_has_no_effect_is_told(
 
 
 def test_it_is_told_beside_what_else_there_is_to_say() -> None:
-    item = by_host({f"{H}balance": "5s", f"{H}drain-deadline": "soon"})
+    item = by_host({f"{H}h1-adjust-case": "5s", f"{H}drain-deadline": "soon"})
     routing = fed(item)
     found = routing.verdict(item.key)
     assert found is not None
     assert found.reason == Reason.SERVICE_NOT_FOUND
     assert "drain deadline 'soon'" in found.message
-    assert found.message.endswith(f"; without effect here: {H}balance")
+    assert found.message.endswith(f"; without effect here: {with_reason(CASE)}")
     why = explain("a.test", World(ROUTER, POOL, routing, {}))
     told = [link.text for link in why.links if link.name == "annotations"]
-    assert f"without effect here: {H}balance" in told
+    assert f"without effect here: {with_reason(CASE)}" in told
 
 
 def test_what_a_setting_gives_a_meaning_has_one() -> None:
-    assert f"{H}balance" not in unsupported_keys({f"{H}balance"})
+    assert f"{H}h1-adjust-case" not in unsupported_keys({f"{H}h1-adjust-case"})

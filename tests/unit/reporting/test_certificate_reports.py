@@ -9,7 +9,8 @@ import pytest
 from sidecar.haproxy.own_certificates import placeholder_authority, self_signed
 from sidecar.listeners.host_rules import Termination, WebClaim
 from sidecar.model.objects import Key
-from sidecar.reporting.certificate_reports import AuthorityReport, CertificateReport, TLSFacts
+from sidecar.reporting.certificate_reports import AuthorityReport, CertificateReport
+from sidecar.reporting.tls_facts import TLSFacts
 from sidecar.routing.host_certificates import HostFacts
 from sidecar.routing.web_places import Trust
 

@@ -1,5 +1,6 @@
 """What the writer has before it: which keys are due, and what is known of them then."""
 
+import itertools
 from dataclasses import replace
 
 from replica import open_on, refused
@@ -38,6 +39,24 @@ def test_what_is_told_is_due_once_and_the_service_after_the_ports() -> None:
     backlog.tell(seen(status(WEB, version="2")), open_on("web"), {}, LATER)
     # The ports are what they were.
     assert due(backlog, LATER + PUBLISH_AFTER_SECONDS) == [WEB]
+
+
+def test_what_became_of_a_route_is_due_when_it_is_another() -> None:
+    backlog = Backlog(None)
+    told = [open_on("web"), refused("web"), {WEB: None}, open_on("web")]
+    backlog.tell(seen(status(WEB)), told[0], {}, NOW)
+    assert due(backlog, NOW) == [WEB]
+    for former, new in itertools.pairwise(told):
+        again = {key: item and replace(item) for key, item in former.items()}
+        backlog.tell([], again, {}, NOW)
+        assert due(backlog, LATER) == []
+        backlog.tell([], new, {}, NOW)
+        assert due(backlog, NOW) == [WEB]
+    # None for one that was never told is new, too.
+    backlog.tell(seen(status(DB)), {}, {}, NOW)
+    due(backlog, NOW)
+    backlog.tell([], {DB: None}, {}, NOW)
+    assert due(backlog, NOW) == [DB]
 
 
 def test_ports_are_known_once_all_routes_are() -> None:

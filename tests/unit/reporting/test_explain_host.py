@@ -18,13 +18,14 @@ from sidecar.listeners.tcp import TCPPorts
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.objects import TLS_SECRET, Route, RouteTLS, Secret
 from sidecar.model.pool import Address, WebClassName
-from sidecar.reporting.certificate_reports import TLSFacts
 from sidecar.reporting.explain import explain
 from sidecar.reporting.explain_host import route_by_url
 from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Link, Why
+from sidecar.reporting.reading import narrowed, report_json
 from sidecar.reporting.reports import HostReport, Report, SourceReport
-from sidecar.reporting.status import Facts, build_report, narrowed, report_json
+from sidecar.reporting.status import Facts, build_report
+from sidecar.reporting.tls_facts import TLSFacts
 from sidecar.routing.host_certificates import Shown
 from sidecar.routing.table import Routing
 from sidecar.routing.web_places import HOSTS
@@ -298,6 +299,7 @@ def test_hosts_in_the_status() -> None:
         "reason": "Admitted",
         "message": "",
         "left_out": 2,
+        "balance": None,
         "failure": "",
         "changed_seconds_ago": None,
         "port": None,
@@ -398,3 +400,18 @@ def test_which_certificate_clients_are_shown() -> None:
     routing.serve(Shown({"a.test": made.name}))
     assert (link("a.test").mark, link("a.test").text) == ("ok", title)
     assert (link("b.test").mark, link("b.test").text) == ("ok", "the default one")
+
+
+def test_who_is_refused_by_an_annotation_finds_it() -> None:
+    wishes = (("ip_allowlist", "192.0.2.0/24"), ("timeout", "5 s"), ("balance", "leastconn"))
+    routing = routing_of(
+        replace(by_host("web"), wishes=wishes), replace(route("db", 30000), wishes=wishes[:2])
+    )
+    for subject, held in (
+        ("a.test", ["ip_allowlist: '192.0.2.0/24'", "balance: 'leastconn'"]),
+        ("30000", ["ip_allowlist: '192.0.2.0/24'"]),
+    ):
+        links = explain(subject, World(ROUTER, POOL, routing, None)).links
+        warned, named = (link for link in links if link.name == "annotations")
+        assert "not a duration" in warned.text or "without effect" in warned.text
+        assert [line.text for line in named.lines] == held

@@ -1,13 +1,17 @@
 """A port that Routes share by SNI, as people and programs are shown it."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from parts import routing_for, web_for
+from rich.console import Console
 from stand import ROUTER, changes, pool_of, route, service, slice_
 
+from sidecar.cli.look import Look
+from sidecar.cli.status import screen
 from sidecar.common.errors import UsageError
 from sidecar.haproxy.naming import web_backend_names
 from sidecar.haproxy.state import ObservedServer, ObservedUnit
@@ -20,8 +24,9 @@ from sidecar.reporting.explain_parts import World
 from sidecar.reporting.explanation import Why
 from sidecar.reporting.gauges import Gauges
 from sidecar.reporting.port_usage import ClaimedPort, build_register
+from sidecar.reporting.reading import narrowed, report_json
 from sidecar.reporting.reports import SourceReport
-from sidecar.reporting.status import Facts, build_report, narrowed, report_json
+from sidecar.reporting.status import Facts, build_report
 from sidecar.routing.table import Routing
 from sidecar.routing.web_places import PORTS
 
@@ -109,6 +114,12 @@ def test_status() -> None:
         "other/rival": "HostAlreadyClaimed",
     }
     assert report_json(report)["ports"][0]["shared"] is True
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(screen(Look(report, ""), console))
+    (row,) = (line for line in capture.get().splitlines() if line.startswith("30000"))
+    assert row.split()[:4] == ["30000", "open", "by", "SNI"]
+    assert "none" not in row
     few = narrowed(report, None, ["30000"])
     assert len(few.hosts) == 2
     assert [item.port for item in few.ports] == [30000]

@@ -19,9 +19,10 @@ from sidecar.model.objects import DNSAnswer, Key, LocalAddresses, Object, Servic
 from sidecar.model.parsing import project_addresses
 from sidecar.model.pool import Address
 from sidecar.model.verdicts import Reason
+from sidecar.routing.claimed import Changed
 from sidecar.routing.own_addresses import Listener, Listening, OwnAddresses, own_addresses
 from sidecar.routing.store import Store
-from sidecar.routing.table import Changed, Routing
+from sidecar.routing.table import Routing
 from sidecar.settings.parsing import parse_settings
 from sidecar.sources.inbox import Inbox
 from sidecar.sources.interfaces import Interfaces, local_addresses

@@ -25,8 +25,9 @@ from sidecar.model.objects import (
 )
 from sidecar.model.pool import Pool
 from sidecar.model.verdicts import Reason, Verdict
+from sidecar.routing.claimed import Changed
 from sidecar.routing.own_addresses import Listener, Listening
-from sidecar.routing.table import Changed, Routing
+from sidecar.routing.table import Routing
 
 POOL = pool_of({"ports": ["30000-30002"]})
 LISTENING = Listening((Listener("0.0.0.0", frozenset({9000})),), published=("ingress", "edge"))

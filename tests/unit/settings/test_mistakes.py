@@ -79,6 +79,12 @@ TYPES: list[tuple[str, str, list[str]]] = [
     (pool("check: {enabled: 1}"), "pools[0].check.enabled", ["1", "true or false"]),
     (pool("shared_by_sni: 1"), "pools[0].shared_by_sni", ["1", "true or false"]),
     (pool("balance: fastest"), "pools[0].balance", ["'fastest'", "'leastconn'", "'source'"]),
+    (pool("source: eth1"), "pools[0].source", ["'eth1'", "an IP address of this machine"]),
+    (pool("source: 192.0.2.7:0"), "pools[0].source", ["'192.0.2.7:0'", "like 192.0.2.7"]),
+    (pool("source: 10"), "pools[0].source", ["10", "write a string"]),
+    (pool("source: '::'"), "pools[0].source", ["'::'", "the unspecified address"]),
+    (pool("source: 224.0.0.1"), "pools[0].source", ["'224.0.0.1'", "a multicast address"]),
+    (pool("source: 'fe80::1%eth0'"), "pools[0].source", ["scope IDs"]),
     (pool("maxconn: 0"), "pools[0].maxconn", ["0", "at least 1"]),
     (pool("maxconn: '5'"), "pools[0].maxconn", ["'5'", "write a whole number"]),
     (pool("send_proxy: v3"), "pools[0].send_proxy", ["'v3'", "'none', 'v1' or 'v2'"]),
@@ -117,6 +123,11 @@ RANGES = [
         pool("shared_by_sni: true, send_proxy: v2"),
         "pools[0].shared_by_sni",
         ["true", "send_proxy: v2", "use send_proxy: none"],
+    ),
+    (
+        pool("shared_by_sni: true, source: 192.0.2.7"),
+        "pools[0].source",
+        ["'192.0.2.7'", "shared_by_sni: true", "into a pool of their own"],
     ),
     (
         "dns: {servers: [dns.example.com:53]}",
@@ -330,12 +341,12 @@ def test_a_mistake_is_told_with_key_value_and_remedy(text: str, key: str, words:
         ),
         (
             listener("kind: tls") + "\nweb: {backends: {passthrough: 100000}, slots: 16}",
-            ["pools, web: 1610448 slots", "fewer ports, backends or slots, 1048576 at most"],
+            ["pools, web: 1610618 slots", "fewer ports, backends or slots, 1048576 at most"],
         ),
         # A slot whose server speaks TLS takes HAProxy 18 to 23 kB.
         (
             listener("kind: tls") + "\nweb: {backends: {reencrypt: 30000}}",
-            ["pools, web: 246448 slots", "4 GB", "of reencrypt counts as 5"],
+            ["pools, web: 246018 slots", "4 GB", "of reencrypt counts as 5"],
         ),
         (
             "{http: {listen: null}, pools: [{ports: 1-65535, slots: 17}]}",

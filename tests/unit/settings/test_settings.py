@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand import route
 
+from sidecar.model.header_actions import HeaderNames
 from sidecar.model.objects import RouteTLS, secret_key
 from sidecar.model.pool import (
     Address,
     ClientCertificates,
     HealthCheck,
+    RouterHeaders,
+    TLSOptions,
     WebClass,
     WebListener,
     WebPool,
@@ -42,7 +45,7 @@ pools:
   - name: default
     ports: ["13306", "18080", "6620", "30000-30099"]
     bind: ["127.0.0.1"]
-    slots: 16
+    slots: 6
     balance: leastconn
     namespaces: ["*"]
     timeouts: {connect: 500ms, client: 1h, server: 1h}
@@ -95,17 +98,22 @@ pools:
     check: {enabled: true, interval: 250ms, rise: 2, fall: 5}
     accept_proxy: true
     send_proxy: v2
+    source: "2001:DB8::0:7"
     maxconn: 300
   # Not where the PROXY protocol is sent.
   - {name: brokers-tls, ports: [8883], shared_by_sni: true}
 listeners:
   - {name: clear, kind: http, bind: ["0.0.0.0:80", "[::0]:80"]}
-  - {name: sni, kind: tls, bind: ["127.0.0.1:443"]}
+  - {name: sni, kind: tls, bind: ["127.0.0.1:443"], accept_proxy: true}
 web:
   routes: annotated
   backends: {http: 5, reencrypt: 6, passthrough: 7}
   slots: 3
   balance: {http: leastconn, reencrypt: source, passthrough: random}
+  further_backends:
+    http: {roundrobin: 1, leastconn: 2, random: 0, source: 3}
+    reencrypt: {roundrobin: 0, leastconn: 4, random: 0, source: 5}
+    passthrough: {roundrobin: 6, leastconn: 0, random: 7, source: 0}
   cookie_name: SRV
   domain: apps.example.com
   hostname_template: "${name}-${namespace}.apps.example.com"
@@ -114,6 +122,20 @@ web:
   wildcards: true
   unmatched_status: 404
   forwarded_headers: if-none
+  route_headers: {request: [X-One], response: [X-Two, x_three]}
+  headers:
+    request: {set: {X-Four: "%[req.hdr(X-Five)]"}, delete: [X-Six]}
+    response: {set: {X-Seven: a b}, delete: [X-Eight]}
+  compression: {types: [text/html]}
+  error_pages: {503: 503.http, "404": pages/404.http}
+  tls:
+    min_version: TLSv1.3
+    max_version: TLSv1.3
+    ciphers: HIGH
+    ciphersuites: TLS_AES_256_GCM_SHA384
+    curves: X25519:P-256
+    strict_sni: true
+    http2: false
   default_certificate: tls
   client_certificates: {mode: optional, ca: ca.pem, crl: run/crl.pem, subject_filter: "CN=.*"}
   namespace_ownership: false
@@ -142,7 +164,7 @@ def test_the_settings_of_the_design_are_the_defaults() -> None:
     (only,) = designed.pool().classes
     assert only.ports == (6620, 13306, 18080, *range(30000, 30100))
     assert (only.name, only.bind, only.slots, only.balance) == (
-        *("default", ("127.0.0.1",), 16, "leastconn"),
+        *("default", ("127.0.0.1",), 6, "leastconn"),
     )
     assert (only.namespaces, only.check) == (("*",), None)
     assert only.connect_timeout_seconds == 0.5
@@ -190,6 +212,7 @@ def test_every_key_means_what_it_says() -> None:
                 "check": {"enabled": True, "interval": 0.25, "rise": 2, "fall": 5},
                 "accept_proxy": True,
                 "send_proxy": "v2",
+                "source": "2001:db8::7",
                 "maxconn": 300,
                 "shared_by_sni": False,
             },
@@ -200,14 +223,24 @@ def test_every_key_means_what_it_says() -> None:
             },
         ),
         "listeners": (
-            {"name": "clear", "kind": "http", "bind": ("0.0.0.0:80", "[::]:80")},
-            {"name": "sni", "kind": "tls", "bind": ("127.0.0.1:443",)},
+            {
+                "name": "clear",
+                "kind": "http",
+                "bind": ("0.0.0.0:80", "[::]:80"),
+                "accept_proxy": False,
+            },
+            {"name": "sni", "kind": "tls", "bind": ("127.0.0.1:443",), "accept_proxy": True},
         ),
         "web": {
             "routes": "annotated",
             "backends": {"http": 5, "reencrypt": 6, "passthrough": 7},
             "slots": 3,
             "balance": {"http": "leastconn", "reencrypt": "source", "passthrough": "random"},
+            "further_backends": {
+                "http": {"roundrobin": 1, "leastconn": 2, "random": 0, "source": 3},
+                "reencrypt": {"roundrobin": 0, "leastconn": 4, "random": 0, "source": 5},
+                "passthrough": {"roundrobin": 6, "leastconn": 0, "random": 7, "source": 0},
+            },
             "cookie_name": "SRV",
             "domain": "apps.example.com",
             "hostname_template": "${name}-${namespace}.apps.example.com",
@@ -216,6 +249,22 @@ def test_every_key_means_what_it_says() -> None:
             "wildcards": True,
             "unmatched_status": 404,
             "forwarded_headers": "if-none",
+            "route_headers": {"request": ("X-One",), "response": ("X-Two", "x_three")},
+            "headers": {
+                "request": {"set": {"X-Four": "%[req.hdr(X-Five)]"}, "delete": ("X-Six",)},
+                "response": {"set": {"X-Seven": "a b"}, "delete": ("X-Eight",)},
+            },
+            "compression": {"types": ("text/html",)},
+            "error_pages": {503: Path("503.http"), 404: Path("pages/404.http")},
+            "tls": {
+                "min_version": "TLSv1.3",
+                "max_version": "TLSv1.3",
+                "ciphers": "HIGH",
+                "ciphersuites": "TLS_AES_256_GCM_SHA384",
+                "curves": "X25519:P-256",
+                "strict_sni": True,
+                "http2": False,
+            },
             "default_certificate": Path("tls"),
             "client_certificates": {
                 "mode": "optional",
@@ -257,12 +306,18 @@ def test_every_key_means_what_it_says() -> None:
     assert settings.pool().web == WebPool(
         listeners=(
             WebListener("clear", "http", (Address("0.0.0.0", 80), Address("::", 80))),
-            WebListener("sni", "tls", (Address("127.0.0.1", 443),)),
+            WebListener("sni", "tls", (Address("127.0.0.1", 443),), accept_proxy=True),
         ),
         classes=(
             WebClass("http", 5, 3, 2.0, 3.0, "leastconn"),
             WebClass("reencrypt", 6, 3, 2.0, 3.0, "source"),
             WebClass("passthrough", 7, 3, 2.0, 3.0, "random"),
+        ),
+        further=(
+            WebClass("http", 1, 3, 2.0, 3.0, "roundrobin", further=True),
+            WebClass("http", 3, 3, 2.0, 3.0, "source", further=True),
+            WebClass("reencrypt", 4, 3, 2.0, 3.0, "leastconn", further=True),
+            WebClass("passthrough", 6, 3, 2.0, 3.0, "roundrobin", further=True),
         ),
         cookie_name="SRV",
         client_timeout_seconds=1.0,
@@ -272,6 +327,18 @@ def test_every_key_means_what_it_says() -> None:
         forwarded_headers="if-none",
         inspect_timeout_seconds=6.0,
         client_certificates=ClientCertificates("optional", True, "CN=.*"),
+        route_headers=HeaderNames(("X-One",), ("X-Two", "x_three")),
+        headers=RouterHeaders(
+            (("X-Four", "%[req.hdr(X-Five)]"),),
+            ("X-Six",),
+            (("X-Seven", "%[str(a%20b),url_dec]"),),
+            ("X-Eight",),
+        ),
+        compression_types=("text/html",),
+        pages=(404, 503),
+        tls=TLSOptions(
+            "TLSv1.3", "TLSv1.3", "HIGH", "TLS_AES_256_GCM_SHA384", "X25519:P-256", strict_sni=True
+        ),
     )
 
 

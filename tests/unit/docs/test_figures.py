@@ -1,0 +1,35 @@
+"""docs/figures.md: each table has the script that measures it above, which a test runs."""
+
+import re
+import runpy
+
+from book import COMMANDS, literal_calls, page
+from cli import ROOT
+
+FIGURES = page("docs/figures.md")
+BENCHES = runpy.run_path(str(ROOT / "bench/all.py"))["BENCHES"]
+
+_MARK = re.compile(r"<!-- bench: (\w+) -->")
+
+
+def scripts() -> dict[str, str]:
+    """The command above each mark, by the mark's name."""
+    found = {}
+    marks = [(number, mark[1]) for number, line in FIGURES.prose if (mark := _MARK.match(line))]
+    blocks = [block for block in FIGURES.blocks if block.language in COMMANDS]
+    for block, below in zip(blocks, [*blocks[1:], None], strict=True):
+        end = below.line if below else FIGURES.prose[-1][0]
+        (name,) = (name for number, name in marks if block.line < number <= end)
+        found[name] = block.text.strip()
+    return found
+
+
+def test_each_table_is_below_the_command_that_measures_it() -> None:
+    ours = {name: f"python bench/{name}.py" for name in BENCHES if name != "cluster"}
+    assert scripts() == {**ours, "cluster": "make bench-cluster"}
+
+
+def test_each_bench_is_run_by_a_test() -> None:
+    here = {call[0] for call in literal_calls(ROOT / "tests/system/test_bench.py", "rows_of")}
+    assert here | {"cluster"} == set(BENCHES)
+    assert '"--only", "cluster"' in (ROOT / "tests/cluster/test_writes_measured.py").read_text()
