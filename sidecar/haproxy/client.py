@@ -5,12 +5,12 @@ slots or plans. Not thread-safe: each thread that talks to HAProxy has a client 
 """
 
 import itertools
+import os
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -204,7 +204,7 @@ class RuntimeClient:
     def _identity(self) -> tuple[int, int] | None:
         """Which file the socket is; None where there is none, or it is no file."""
         try:
-            status = Path(self.address).stat()
+            status = os.stat(self.address)  # noqa: PTH116 - a third of the time, at each step
         except OSError:
             return None
         return (status.st_ino, status.st_ctime_ns)

@@ -47,6 +47,11 @@ _REST_COLUMNS = (
 #: Whether a server's health is checked: it has no checks, or they are off or on.
 Checks = Literal["none", "off", "on"]
 
+# Reads six of some eighty lines and skips the rest: it is asked for with each look.
+_INFO = re.compile(
+    r"^(Version|Pid|Start_time_sec|Uptime_sec|CurrConns|Stopping): (.*)$", re.MULTILINE
+)
+
 #: Port, state, weight, up, seconds since its last change, checks.
 _Rest = tuple[int, State, int, bool, int, Checks]
 
@@ -138,7 +143,7 @@ class ProcessInfo:
 
 def parse_info(text: str) -> ProcessInfo:
     """``show info``. Raises RemoteProtocolError if it is something else."""
-    fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    fields = dict(_INFO.findall(text))
     try:
         return ProcessInfo(
             version=fields["Version"],
@@ -243,14 +248,15 @@ def parse_server_sessions(text: str) -> dict[BackendName, dict[str, int]]:
     kept for others once the client has read it: there it counts for as long as it is used.
     """
     found: dict[BackendName, dict[str, int]] = {}
-    for row in stat_rows(text, ("pxname", "svname", "scur", "used_conn_cur", "mode")):
-        own = own_backend(row["pxname"])
-        if own is not None and row["svname"] not in ("FRONTEND", "BACKEND"):
+    for row in stat_tuples(text, ("pxname", "svname", "scur", "used_conn_cur", "mode")):
+        proxy, name, current, used_connections, mode = row
+        own = own_backend(proxy)
+        if own is not None and name not in ("FRONTEND", "BACKEND"):
             try:
-                sessions = int(row["scur"] or 0)
-                if row["mode"] == "http":
-                    sessions = max(sessions, int(row["used_conn_cur"] or 0))
-                found.setdefault(own, {})[row["svname"]] = sessions
+                sessions = int(current or 0)
+                if mode == "http":
+                    sessions = max(sessions, int(used_connections or 0))
+                found.setdefault(own, {})[name] = sessions
             except ValueError as exc:
                 raise RemoteProtocolError(f"a row of 'show stat' is broken: {shown(row)}") from exc
     return found

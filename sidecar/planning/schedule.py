@@ -34,6 +34,9 @@ COSTLY_SERVERS = 500
 #: units, for which all others wait.
 CALM_MAX = 32
 
+#: Those that are due so soon are looked at with the first of them: a few cost hardly more than one.
+CALM_SECONDS = 0.25
+
 #: How soon idle slots are looked for after an endpoint left, doubling up to the resync; and how
 #: often overdue sessions are ended.
 TIDY_SECONDS = 1.0
@@ -108,8 +111,13 @@ class Schedule:
     def take_due(self, now: float) -> tuple[set[Unit], set[Unit]]:
         """The units to compare now, and after them one that is costly, if any is due. Other costly
         ones stay due, as do all but a few of those that nobody waits for: what comes meanwhile
-        goes first."""
+        goes first. With the first of the latter come those that are due soon."""
         due = sorted((at, unit) for unit, at in self._due.items() if at <= now)
+        if any(unit in self._calm for _, unit in due):
+            soon = now + CALM_SECONDS
+            due += sorted(
+                (at, unit) for unit in self._calm if now < (at := self._due.get(unit, now)) <= soon
+            )
         costly = [unit for _, unit in due if self._servers.get(unit, 0) >= COSTLY_SERVERS][:1]
         cheap = [unit for _, unit in due if self._servers.get(unit, 0) < COSTLY_SERVERS]
         later = [unit for unit in cheap if unit in self._calm][CALM_MAX:]

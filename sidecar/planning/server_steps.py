@@ -3,7 +3,7 @@
 Must not know in which order plans do it (`sidecar.planning.planner`). Pure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sidecar.haproxy.operations import Operation, SetAddress, SetState, SetWeight
 from sidecar.haproxy.state import ObservedServer
@@ -22,8 +22,17 @@ def readdress(unit: Unit, slot: ObservedServer, server: DesiredServer) -> Iterat
 
 def keep_ready(
     unit: Unit, slot: ObservedServer, server: DesiredServer, *, waits: bool
-) -> Iterator[Operation]:
+) -> Iterable[Operation]:
     """A slot that leads to ``server`` already takes connections, too."""
+    is_fit = slot.state == "ready" and slot.up and slot.checks != "off"
+    if is_fit and server.weight in (None, slot.weight):
+        return ()  # as nearly all are, each time
+    return _mend(unit, slot, server, waits=waits)
+
+
+def _mend(
+    unit: Unit, slot: ObservedServer, server: DesiredServer, *, waits: bool
+) -> Iterator[Operation]:
     if server.weight is not None and slot.weight != server.weight:
         yield SetWeight(unit, slot.name, server.weight)
     if slot.state == "maint":

@@ -19,12 +19,13 @@ _KEEPS = {"ready": 0, "drain": 1, "maint": 2}
 
 # What a server speaks -> how the names of those begin that are added for it. HAProxy shows nowhere
 # which protocol a server was given, which never changes: the name says it to who comes later.
-_ADDED: Mapping[Proto, str] = {"": "x", "h2": "h2-"}
+_H2 = "h2-"
+_ADDED: Mapping[Proto, str] = {"": "x", "h2": _H2}
 
 
 def proto_of(name: str) -> Proto:
     """What a server of this name speaks."""
-    return "h2" if name.startswith(_ADDED["h2"]) else ""
+    return "h2" if name.startswith(_H2) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sidecar.model.desired import Unit
 from sidecar.model.pool import PARKED, Address
 from sidecar.planning.schedule import (
     CALM_MAX,
+    CALM_SECONDS,
     COSTLY_SERVERS,
     REST_SECONDS_PER_SERVER,
     TIDY_SECONDS,
@@ -111,3 +112,19 @@ def test_what_nobody_waits_for_comes_a_few_at_a_time_and_what_changed_at_once() 
     assert schedule.next_at() <= 300.0
     assert schedule.take_due(300.0) == (units(*ports[CALM_MAX + 1 : -3]), set())
     assert schedule.next_at() == float("inf")
+
+
+def test_those_that_nobody_waits_for_come_with_the_first_of_them() -> None:
+    ports = range(30000, 30004)
+    schedule = Schedule(TCPPorts(pool_of({"ports": [f"{ports[0]}-{ports[-1]}"]})), Timing())
+    soon = (0.0, CALM_SECONDS, CALM_SECONDS + 0.01)
+    for port, later in zip(ports, soon, strict=False):
+        seen = ObservedUnit(unit_of(port), frozenset({key_of(port)}), {"s1": LEFT})
+        schedule.settled(None, seen, 100.0 - TIDY_SECONDS + later)
+    # What somebody waits for has its time.
+    schedule.look_at(unit_of(ports[3]), 100.1)
+    assert schedule.take_due(99.9) == (set(), set())
+    assert schedule.take_due(100.0) == (units(*ports[:2]), set())
+    assert schedule.next_at() == 100.1
+    assert schedule.take_due(100.1) == (units(ports[3]), set())
+    assert schedule.next_at() == pytest.approx(100.0 + soon[2])
