@@ -94,7 +94,7 @@ bench: $(VENV)/dev haproxy ## measure and write the tables of docs/figures.md (h
 
 bench-cluster: $(VENV)/dev ## the same on a real API server, built once with Go (takes minutes)
 	@haproxy/install haproxy ip openssl
-	@tests/cluster/within $(VENV)/bin/python bench/all.py --write docs/figures.md --only cluster $(ARGS)
+	@tests/cluster/within $(VENV)/bin/python bench/all.py --write docs/figures.md --only cluster against $(ARGS)
 
 # The warning is about a mkdocs that is not the pinned one.
 docs: $(VENV)/docs/made    ## render the documents as a site in run/docs, which fetches nothing from elsewhere

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from handshake import shake_hands
 
@@ -20,6 +21,9 @@ PIPELINED = 50
 
 #: Between two requests of who waits for an answer: HAProxy and the sidecar have work to do.
 _PAUSE_SECONDS = 0.0003
+
+#: Who did not answer for so long will not answer again.
+_SURE_SECONDS = 0.1
 
 
 class Asker:
@@ -67,12 +71,42 @@ class Asker:
         if not self._pipe.recv():
             raise SystemExit("bench: not every request was answered by 200")
 
+    def follow(self, host: str, new: str, seconds: float) -> None:
+        """Begin to ask for ``host``, each time on a connection of its own, until only ``new``
+        answers. Returns after the first time."""
+        self._pipe.send(("follow", host, new, seconds))
+        if self._pipe.recv():
+            raise SystemExit(f"bench: {host} is answered by {new} too early")
+
+    def followed(self) -> "Followed":
+        """Raises SystemExit if it did not come in time."""
+        found: Followed | None = self._pipe.recv()
+        if found is None:
+            raise SystemExit("bench: an answer did not come in time")
+        return found
+
+    def served(self, hosts: Sequence[str]) -> int:
+        """How many of ``hosts``, from the first one on, are answered by 200."""
+        self._pipe.send(("served", hosts))
+        count: int = self._pipe.recv()
+        return count
+
     def flood(self, hosts: Sequence[str], count: int) -> int:
         """Ask pipelined, over a connection for each of ``hosts``, ``count`` times in all; how
         often the answer was 200."""
         self._pipe.send(("flood", hosts, count))
         answered: int = self._pipe.recv()
         return answered
+
+
+class Followed(NamedTuple):
+    """When the new server answered first, and the last time that another one did (0.0: never).
+    ``failed`` of ``asked`` got no 200."""
+
+    first_new: float
+    last_old: float
+    asked: int
+    failed: int
 
 
 def _serve(pipe: Connection, address: tuple[str, int]) -> None:
@@ -87,6 +121,10 @@ def _serve(pipe: Connection, address: tuple[str, int]) -> None:
                 pipe.send(_flood(address, *order))
             case "handshakes":
                 pipe.send(_handshakes(address, *order))
+            case "follow":
+                _follow(pipe, address, *order)
+            case "served":
+                pipe.send(_served(address, *order))
             case "certificate":
                 _expect_certificate(pipe, address, *order)
             case _:
@@ -104,6 +142,44 @@ def _expect(
     requests = _request(host) * servers
     wanted = b"HTTP/1.1 200 " if body is None else f"\r\n\r\n{body}".encode()
     _wait(pipe, lambda: wanted in _answers(address, requests), seconds)
+
+
+def _follow(
+    pipe: Connection, address: tuple[str, int], host: str, new: str, seconds: float
+) -> None:
+    ends = time.perf_counter() + seconds
+    first_new = last_old = 0.0
+    asked = failed = 0
+    request, wanted = _request(host), f"\r\n\r\n{new}".encode()
+    while True:
+        answer, now = _answers(address, request), time.perf_counter()
+        asked += 1
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            failed += 1
+        elif answer.endswith(wanted):
+            first_new = first_new or now
+        else:
+            last_old = now
+        if asked == 1:
+            pipe.send(bool(first_new))
+        if first_new and now > max(first_new, last_old) + _SURE_SECONDS:
+            pipe.send(Followed(first_new, last_old, asked, failed))
+            return
+        if now > ends:
+            pipe.send(None)
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _served(address: tuple[str, int], hosts: Sequence[str]) -> int:
+    for done in range(0, len(hosts), PIPELINED):
+        some = hosts[done : done + PIPELINED]
+        # What comes after one that is not served yet may be, but nobody asks for it.
+        answers = _answers(address, b"".join(map(_request, some))).split(b"HTTP/1.1 ")[1:]
+        good = itertools.takewhile(lambda answer: answer.startswith(b"200 "), answers)
+        if (count := len(list(good))) < len(some):
+            return done + count
+    return len(hosts)
 
 
 def _expect_certificate(

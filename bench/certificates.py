@@ -31,7 +31,7 @@ from proc import cpu_seconds, resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import WAIT_SECONDS, Reloading, Servers, host_of
+from static import WAIT_SECONDS, Reloading, Servers, fresh_ips, host_of
 from ways import SERVER_PORT, clock_of
 
 from sidecar.common.secret_text import SecretText
@@ -219,7 +219,7 @@ def measure(hosts: int, args: argparse.Namespace) -> Figures:
     asked = list(issued)[:ASKED]
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
-        servers = ending.enter_context(contextlib.closing(Servers(folder, 1)))
+        servers = ending.enter_context(contextlib.closing(Servers(folder, fresh_ips(1))))
         bench = ending.enter_context(live(issued, servers.ips[0]))
         renewed, cpu = bench.renew(renewals)
         static = StaticTLS(folder, issued, servers.ips[0])

@@ -11,22 +11,20 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import random
-import signal
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/cluster"))
 
+from applications import NAMESPACE, SLICES, Applications, control_plane, name_of
 from figures import haproxy_version, machine, percentile, show
 from plane import ControlPlane
 from pod import Pod
@@ -44,10 +42,6 @@ from sidecar.haproxy.state import parse_servers_state
 from sidecar.kube.client import KubeClient
 
 FIRST_PORT = 20000
-NAMESPACE = "bench"
-ROUTES = f"/apis/route.openshift.io/v1/namespaces/{NAMESPACE}/routes"
-SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
-SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 
 #: What anything may take on a busy machine.
 PATIENCE_SECONDS = 300.0
@@ -57,46 +51,6 @@ _PAUSE_SECONDS = 0.05
 
 #: The sidecar has told all that it has to tell when it wrote nothing for so long.
 _QUIET_SECONDS = 3.0
-
-_WRITERS = 8
-
-
-class Cluster:
-    """What is in the API server: Routes with their Services and EndpointSlices."""
-
-    def __init__(self, plane: ControlPlane, endpoints: int) -> None:
-        self.client = KubeClient.from_environment(plane.folder / "admin.kubeconfig")
-        #: port -> how often one of its endpoints was replaced.
-        self.generations: dict[int, int] = {}
-        self._endpoints = endpoints
-        body = {"metadata": {"name": NAMESPACE}}
-        self.client.request("POST", "/api/v1/namespaces", body=body)
-
-    def grow(self, count: int) -> None:
-        """Until there are ``count`` Routes."""
-        ports = range(FIRST_PORT + len(self.generations), FIRST_PORT + count)
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            list(writers.map(self._create, ports))
-        self.generations |= dict.fromkeys(ports, 0)
-
-    def replace(self, port: int) -> tuple[Sequence[str], str]:
-        """Replace one endpoint of ``port``; all that it has now, and the version it is."""
-        self.generations[port] += 1
-        ips = ips_of(port, self._endpoints, self.generations[port])
-        answer = self.client.request(
-            "PATCH",
-            f"{SLICES}/web-{port}-1",
-            body={"endpoints": [{"addresses": [ip]} for ip in ips]},
-            content_type="application/merge-patch+json",
-        )
-        return ips, answer["metadata"]["resourceVersion"]
-
-    def _create(self, port: int) -> None:
-        name = f"web-{port}"
-        ips = ips_of(port, self._endpoints)
-        objects = app(name, port, ips, namespace=NAMESPACE)
-        for path, body in zip((ROUTES, SERVICES, SLICES), objects, strict=True):
-            self.client.request("POST", path, body=body)
 
 
 class Hearing:
@@ -147,7 +101,7 @@ class Figures(NamedTuple):
 
 
 def events(
-    cluster: Cluster, pod: Pod, hearing: Hearing, count: int
+    cluster: Applications, pod: Pod, hearing: Hearing, count: int
 ) -> tuple[list[float], list[float], list[float]]:
     """`Figures.sent`, ``answered`` and ``heard`` of so many events, one after another."""
     sent, answered, heard = [], [], []
@@ -220,7 +174,7 @@ def load_while(pod: Pod, haproxy_pid: int, action: Callable[[], object]) -> Load
     return Load(sidecar, haproxy, resident_bytes(pod.sidecar_pid))
 
 
-def write_steadily(cluster: Cluster, rate: float, seconds: float) -> float:
+def write_steadily(cluster: Applications, rate: float, seconds: float) -> float:
     """As many as can be written, and ``rate`` a second at most; how many a second there were."""
     shuffled = random.Random(2).sample(list(cluster.generations), len(cluster.generations))
     ports = itertools.cycle(shuffled)
@@ -233,7 +187,9 @@ def write_steadily(cluster: Cluster, rate: float, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def measure(plane: ControlPlane, cluster: Cluster, count: int, args: argparse.Namespace) -> Figures:
+def measure(
+    plane: ControlPlane, cluster: Applications, count: int, args: argparse.Namespace
+) -> Figures:
     cluster.grow(count)
     pool = {
         "name": "bench",
@@ -306,28 +262,23 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()
-    if "CLUSTER_BINARIES" not in os.environ:
-        raise SystemExit("no API server: run this by tests/cluster/within, or make bench-cluster")
     if args.smoke:
         args.routes, args.endpoints, args.events = [1, 3], 3, 5
         args.rate, args.seconds = 20.0, 1.0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end what was started, too
     where = machine()
     args.routes.sort()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(ControlPlane(Path(folder))) as plane,
-    ):
-        plane.start()
-        plane.apply(*plane.overlay("kubernetes"))
-        established = "--for=condition=Established"
-        plane.kubectl("wait", established, "crd/routes.route.openshift.io", "--timeout=60s")
-        cluster = Cluster(plane, args.endpoints)
+    with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane:
+        cluster = Applications(
+            plane,
+            lambda port, ips: app(name_of(port), port, ips, namespace=NAMESPACE),
+            lambda port, generation: ips_of(port, args.endpoints, generation),
+            FIRST_PORT,
+        )
         found = [
             measure(plane, cluster, count, args)
             for count in track(args.routes, "Routes", console=Console(stderr=True))
         ]
-        server = json.loads(plane.kubectl("get", "--raw", "/version"))["gitVersion"]
+        server = plane.version()
     show(
         f"Kubernetes {server}, HAProxy {haproxy_version()}; {where}; {args.endpoints} endpoints a"
         f" Route, {args.events} events, idle and under load for {args.seconds:g} s each",

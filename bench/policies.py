@@ -26,7 +26,7 @@ from proc import cpu_seconds
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, converged, fresh_ip, running
-from static import HEAD, LISTENER_PORT, Reloading, Servers, host_of
+from static import HEAD, LISTENER_PORT, Reloading, Servers, fresh_ips, host_of
 from ways import SERVER_PORT
 
 PREFIX = "haproxy.router.openshift.io/"
@@ -146,7 +146,7 @@ def measure(requests: int, repeats: int) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {name: {"ours": [], "static": []} for name in CASES}
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
-        servers = ending.enter_context(contextlib.closing(Servers(folder, 1)))
+        servers = ending.enter_context(contextlib.closing(Servers(folder, fresh_ips(1))))
         address = (fresh_ip(), LISTENER_PORT)
         listener = {"name": "http", "kind": "http", "bind": [f"{address[0]}:{address[1]}"]}
         pools = [{"ports": ["30000"], "slots": 1}]

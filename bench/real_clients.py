@@ -30,7 +30,7 @@ from probe import Feed
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import WAIT_SECONDS, Servers, host_of
+from static import WAIT_SECONDS, Servers, fresh_ips, host_of
 from ways import SERVER_PORT
 
 from sidecar.common.secret_text import SecretText
@@ -166,7 +166,9 @@ def measure(seconds: int, rate: float) -> tuple[list[Figures], int]:
     """What became of the requests of both, and how many changes there were meanwhile."""
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
-        servers = ending.enter_context(contextlib.closing(Servers(folder, 3 * ENDPOINTS)))
+        servers = ending.enter_context(
+            contextlib.closing(Servers(folder, fresh_ips(3 * ENDPOINTS)))
+        )
         world = World(servers)
         feed = Feed(world.first)
         ip = ending.enter_context(started(folder, feed))

@@ -39,11 +39,16 @@ def host_of(number: int) -> str:
     return f"r{number}.apps.example"
 
 
-class Servers:
-    """``ips``, all of one HAProxy, at which each answers with its own."""
+def fresh_ips(count: int) -> list[str]:
+    """Loopback addresses that nobody else has."""
+    return [fresh_ip() for _ in range(count)]
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.ips = tuple(fresh_ip() for _ in range(count))
+
+class Servers:
+    """``ips``, all of one HAProxy, which answers with the one that was asked."""
+
+    def __init__(self, folder: Path, ips: Sequence[str]) -> None:
+        self.ips = tuple(ips)
         binds = "".join(f"    bind {ip}:{SERVER_PORT}\n" for ip in self.ips)
         config = folder / "servers.cfg"
         config.write_text(
@@ -66,6 +71,9 @@ class Servers:
 class Reloading:
     """A HAProxy that is reloaded for every change."""
 
+    #: How often a new one is asked whether it answers.
+    asked_every_seconds = 0.005
+
     def __init__(self, folder: Path) -> None:
         self.socket, self._config = folder / "static.sock", folder / "static.cfg"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -83,11 +91,18 @@ class Reloading:
         """Returns when a process that runs on `config` answers."""
         self._config.write_text(self.config())
         command = [HAPROXY, "-db", "-f", str(self._config)]
+        # Waits for none, but takes leave of those that have ended.
+        self._processes = [process for process in self._processes if process.poll() is None]
         if self._processes:
             command += ["-x", str(self.socket), "-sf", str(self.pid)]
         process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         self._processes.append(process)
-        await_(lambda: self._answers(process.pid), "the new HAProxy answers", WAIT_SECONDS)
+        await_(
+            lambda: self._answers(process.pid),
+            "the new HAProxy answers",
+            WAIT_SECONDS,
+            every_seconds=self.asked_every_seconds,
+        )
 
     def settle(self) -> None:
         """Wait until only the newest process is left."""
@@ -109,11 +124,13 @@ class Reloading:
 class Static(Reloading):
     """A haproxy.cfg with a backend for each Route and plain servers. ``routes``: host -> IPs of the
     servers. One is found by an ACL; several by a map from the host, as is usual where there are
-    many."""
+    many. ``ip``: where it listens, or a loopback address of its own."""
 
-    def __init__(self, folder: Path, routes: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, folder: Path, routes: Mapping[str, Sequence[str]], ip: str | None = None
+    ) -> None:
         super().__init__(folder)
-        self.address = (fresh_ip(), LISTENER_PORT)
+        self.address = (ip or fresh_ip(), LISTENER_PORT)
         self.routes = dict(routes)
         self._map = folder / "static.map"
         self.load()

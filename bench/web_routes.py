@@ -30,7 +30,7 @@ from proc import cpu_seconds, resident_bytes
 from rich.console import Console
 from rich.progress import track
 from stand import Stand, await_, changes, fresh_ip, route, running, service, slice_
-from static import LISTENER_PORT, WAIT_SECONDS, Servers, Static, host_of
+from static import LISTENER_PORT, WAIT_SECONDS, Servers, Static, fresh_ips, host_of
 from ways import SERVER_PORT, clock_of
 
 from sidecar.daemon.loop import Daemon
@@ -78,7 +78,7 @@ def per_request(counts: Iterable[int], requests: int, repeats: int) -> dict[int,
     found: dict[int, list[float]] = {}
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
-        servers = ending.enter_context(contextlib.closing(Servers(folder, 1)))
+        servers = ending.enter_context(contextlib.closing(Servers(folder, fresh_ips(1))))
         static = Static(folder, {host_of(0): servers.ips})
         ending.callback(static.close)
         asked = {0: (static.pid, static.address, [host_of(0)])}
@@ -258,7 +258,9 @@ def reloads(
 def measure(routes: int, args: argparse.Namespace) -> Figures:
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
-        servers = ending.enter_context(contextlib.closing(Servers(folder, 2 * args.endpoints)))
+        servers = ending.enter_context(
+            contextlib.closing(Servers(folder, fresh_ips(2 * args.endpoints)))
+        )
         figures = live(routes, args, servers)
         new, replaced = reloads(routes, args, servers)
         return figures._replace(new_by_reload=new, replaced_by_reload=replaced)

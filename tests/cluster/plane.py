@@ -173,6 +173,11 @@ class ControlPlane:
         (self.folder / "kustomize/kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return list(yaml.safe_load_all(self.kubectl("kustomize", str(self.folder / "kustomize"))))
 
+    def version(self) -> str:
+        """Of the API server."""
+        version: str = json.loads(self.kubectl("get", "--raw", "/version"))["gitVersion"]
+        return version
+
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", "-o", "json", *arguments))
 

@@ -1,4 +1,4 @@
-"""The bench of a whole cluster runs, in a network of its own beside this one."""
+"""The benches of a whole cluster run, in a network of their own beside this one."""
 
 import subprocess
 import sys
@@ -13,10 +13,17 @@ _SMOKE_SECONDS = 400
 
 
 @pytest.mark.timeout(_SMOKE_SECONDS + 30)
-def test_every_write_shows_in_haproxy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("cluster", "| Routes | 1 | 3 |"),
+        ("against", "|  | haproxy-sidecar | reloads, 0.5 s apart |"),
+    ],
+)
+def test_every_write_shows_in_haproxy(tmp_path: Path, name: str, row: str) -> None:
     figures = tmp_path / "figures.md"
-    figures.write_text("# Before\n<!-- bench: cluster -->\n<!-- end -->\nafter\n")
-    bench = ["bench/all.py", "--smoke", "--only", "cluster", "--write", str(figures)]
+    figures.write_text(f"# Before\n<!-- bench: {name} -->\n<!-- end -->\nafter\n")
+    bench = ["bench/all.py", "--smoke", "--only", name, "--write", str(figures)]
     done = subprocess.run(
         [HERE / "within", sys.executable, *bench],
         cwd=ROOT,
@@ -28,6 +35,6 @@ def test_every_write_shows_in_haproxy(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     text = figures.read_text()
-    assert text.startswith("# Before\n<!-- bench: cluster -->\nKubernetes v")
+    assert text.startswith(f"# Before\n<!-- bench: {name} -->\nKubernetes v")
     assert text.endswith("|\n<!-- end -->\nafter\n")
-    assert "| Routes | 1 | 3 |" in text
+    assert row in text
