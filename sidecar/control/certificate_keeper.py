@@ -183,7 +183,7 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset()
         if not first:
             kept = self._keep(entries, pems, entries.keys() | self._entries.keys())
-        entries = with_exclusions(entries)
+        entries = with_exclusions(entries, self._apart(entries, kept))
         fixed = self._fixed_default()
         if self._default and (certificate := self._default[1].value) and fixed is None:
             pems[str(self._default[0])] = certificate.pem
@@ -303,6 +303,20 @@ class CertificateKeeper:
             else:
                 del entries[pattern]
         return kept
+
+    def _apart(
+        self, entries: Mapping[str, WantedEntry], kept: AbstractSet[str]
+    ) -> Mapping[str, list[str]]:
+        """Wildcard -> the hosts below it whose Routes bring no certificate; of wildcards that no
+        Route has any more: theirs is not for the hosts of others while it waits to go."""
+        hosts = self._certificates.hosts
+        found: dict[str, list[str]] = {
+            pattern: [] for pattern in kept - hosts if pattern.startswith("*.")
+        }
+        for host in hosts - entries.keys() if found else ():
+            if (domain := f"*.{host.partition('.')[2]}") in found:
+                found[domain].append(host)
+        return found
 
     def _plan_next(self, now: float, *, fails: bool) -> None:
         if fails:

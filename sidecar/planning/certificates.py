@@ -17,6 +17,7 @@ another serial number or fingerprint than its own, are replaced under their name
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored, is_name
@@ -25,6 +26,9 @@ from sidecar.model.certificates import outranks
 
 #: Of a certificate, as HAProxy shows it.
 USED, UNUSED = "Used", "Unused"
+
+
+NONE_APART: Mapping[str, Iterable[str]] = MappingProxyType({})
 
 
 class WantedEntry(NamedTuple):
@@ -87,9 +91,12 @@ class Steps:
         return bool(self.load or self.add or self.remove or self.delete)
 
 
-def with_exclusions(entries: Mapping[str, WantedEntry]) -> dict[str, WantedEntry]:
-    """The same, each wildcard without the hosts whose own HAProxy would not show beside it."""
-    found: dict[str, list[str]] = {}
+def with_exclusions(
+    entries: Mapping[str, WantedEntry], apart: Mapping[str, Iterable[str]] = NONE_APART
+) -> dict[str, WantedEntry]:
+    """The same, each wildcard without the hosts whose own HAProxy would not show beside it.
+    ``apart``: wildcard -> hosts without an entry that it is not for either."""
+    found: dict[str, list[str]] = {domain: list(hosts) for domain, hosts in apart.items()}
     for host in sorted(entries):
         domain = f"*.{host.partition('.')[2]}"
         if host != domain and domain in entries:
@@ -97,7 +104,8 @@ def with_exclusions(entries: Mapping[str, WantedEntry]) -> dict[str, WantedEntry
             if outranks(other.algorithm, own.algorithm):
                 found.setdefault(domain, []).append(host)
     return {
-        name: entry._replace(excluded=tuple(found.get(name, ()))) for name, entry in entries.items()
+        name: entry._replace(excluded=tuple(sorted(found.get(name, ()))))
+        for name, entry in entries.items()
     }
 
 

@@ -155,3 +155,27 @@ def test_a_certificate_that_stays_is_not_hidden_by_its_wildcards(kept: Kept) -> 
     kept.strays.clear()
     kept.step()
     await_(lambda: kept.tls.served(host) == latter.sha1_fingerprint, "it is the new one's")
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_wildcard_that_waits_to_go_is_not_shown_for_hosts_of_others(
+    kept: Kept, *, had: bool
+) -> None:
+    former, host = certificate("*.b.test"), "a.b.test"
+    kept.hosts.put(claim("wide"), "*.b.test", former)
+    if had:
+        kept.hosts.put(claim("one"), host, certificate(host))
+    kept.step()
+    await_(lambda: kept.tls.served("x.b.test") == former.sha1_fingerprint, "it is served")
+    kept.strays.add("*.b.test")
+    kept.hosts.remove(claim("wide").route)
+    kept.hosts.remove(claim("one").route)
+    kept.hosts.put(claim("two"), host, None)
+    for _ in range(2):
+        kept.step()
+        assert kept.tls.served(host) == kept.tls.first.fingerprint
+        assert kept.tls.served("x.b.test") == former.sha1_fingerprint
+    kept.strays.clear()
+    kept.step()
+    await_(lambda: kept.tls.served("x.b.test") == kept.tls.first.fingerprint, "it is gone")
+    assert kept.tls.served(host) == kept.tls.first.fingerprint
