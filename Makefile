@@ -41,7 +41,7 @@ check: $(VENV)/dev         ## run ruff, mypy --strict and the import rules; chec
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/python -P charts/settings-schema --check
+	@$(VENV)/bin/python -P charts/generate --check
 	@$(VENV)/bin/python -P docs/tables.py --check
 	@$(VENV)/bin/python -m pytest --quiet tests/unit/common/test_lock.py tests/unit/docs
 
@@ -58,7 +58,7 @@ lock: $(VENV)/dev          ## pin new dependencies in requirements/ (ARGS=--upgr
 format: $(VENV)/dev        ## let ruff format the code and fix what it can; write the chart's schema and the tables of docs/
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
-	@$(VENV)/bin/python -P charts/settings-schema
+	@$(VENV)/bin/python -P charts/generate
 	@$(VENV)/bin/python -P docs/tables.py
 
 shell:                     ## open a Runtime API shell for `make run`, or for POD=name in kubectl's cluster
