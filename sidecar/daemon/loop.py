@@ -328,6 +328,8 @@ class Daemon:
         web = self._routing.web
         self.reconciler.known.lacking = sorted(web.certificates.missing) if web else ()
         self.reconciler.prepared(changed.units, dict(self._routing.certified(changed.units)))
+        if web:
+            web.certificates.noted()
         self._change_log.mark(changed, ())
         if self._reporter:
             self._collector.mark(changed, ())

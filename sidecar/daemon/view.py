@@ -88,6 +88,8 @@ class View:
             return f"not synced yet: {', '.join(sorted(missing))}"
         if error := known.connection_error:
             return str(error)
+        # First: once it is so, what waits for certificates is not converged.
+        has_shown = self._routing.has_shown_certificates
         if not known.converged:
             units = sorted(known.failures)
             ports = [port for unit in units if (port := port_of_backend(unit)) is not None]
@@ -97,7 +99,7 @@ class View:
             text += f"; failing backends: {others}" if others else ""
             lacking = few(list(known.lacking), _HOSTS_SAID)
             return text + (f"; hosts without their certificate: {lacking}" if lacking else "")
-        if not self._routing.has_shown_certificates:
+        if not has_shown:
             return "not converged: certificates are being loaded"
         return ""
 

@@ -143,7 +143,6 @@ class HostCertificates:
         if not self.is_known:
             self._mark(self._routes)
         before, self._shown, self.is_known = self._shown, shown, True
-        self._shown_changes = self.changes
         pairs = (before.served, shown.served), (before.failures, shown.failures)
         changed = {
             pattern
@@ -159,6 +158,11 @@ class HostCertificates:
                 for claim in self._routes.get(pattern, ()):
                     self._former.pop(claim.route, None)
         return {claim.route for pattern in changed for claim in self._routes.get(pattern, ())}
+
+    def noted(self) -> None:
+        """All that `show` returned is on its way to be looked at again: before, another thread
+        would take hosts that wait for their certificate for ready."""
+        self._shown_changes = self.changes
 
     def forget(self) -> None:
         """Another HAProxy is there, which was not looked at yet."""
@@ -242,7 +246,8 @@ class HostCertificates:
 
     @property
     def is_shown(self) -> bool:
-        """Whether HAProxy was looked at since what is wanted changed last; for any thread."""
+        """Whether HAProxy was looked at since what is wanted changed last, and that was noted; for
+        any thread."""
         return self._shown_changes == self.changes
 
     @property

@@ -47,7 +47,7 @@ def test_connections_of_each_client(
     def served(source: str, count: int) -> int:
         found = 0
         for _ in range(count):
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, TimeoutError):
                 found += connect(source) == "web"
         return found
 

@@ -234,8 +234,12 @@ def test_of_another_haproxy_nothing_is_known() -> None:
 
     hosts.put(one, HOST, certificate("x"))
     hosts.show(Shown({HOST: x}, {OTHER: "it is bad"}))
+    # Who asks now would not know yet of the Routes that were waiting for it.
+    assert known() == (True, False, True)
+    hosts.noted()
     assert known() == (True, True, True)
     hosts.forget()
     assert known() == (False, False, False)
     assert hosts.show(Shown({HOST: x})) == {one.route}
+    hosts.noted()
     assert known() == (True, True, True)
