@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sidecar.common.errors import CommandRefusedError
@@ -183,7 +183,8 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset()
         if not first:
             kept = self._keep(entries, pems, entries.keys() | self._entries.keys())
-        entries = with_exclusions(entries, self._apart(entries, kept))
+        apart = self._certificates.apart(kept)
+        entries = with_exclusions(entries, apart)
         fixed = self._fixed_default()
         if self._default and (certificate := self._default[1].value) and fixed is None:
             pems[str(self._default[0])] = certificate.pem
@@ -202,7 +203,9 @@ class CertificateKeeper:
         }
         failures = {**written.foreign, **failures}
         served = {pattern: Path(name).stem for pattern, name in written.served.items()}
+        alone = {host for pattern in apart.keys() - failures.keys() for host in apart[pattern]}
         shown = self._serve(served, failures, written, wanted, first=first)
+        shown = replace(shown, apart=alone)
         refused = written.failures.get(str(self._default[0])) if self._default else None
         self._judge_default(str(refused or fixed or ""))
         self._plan_next(now, fails=bool(failures or refused) or not written.saved)
@@ -303,20 +306,6 @@ class CertificateKeeper:
             else:
                 del entries[pattern]
         return kept
-
-    def _apart(
-        self, entries: Mapping[str, WantedEntry], kept: AbstractSet[str]
-    ) -> Mapping[str, list[str]]:
-        """Wildcard -> the hosts below it whose Routes bring no certificate; of wildcards that no
-        Route has any more: theirs is not for the hosts of others while it waits to go."""
-        hosts = self._certificates.hosts
-        found: dict[str, list[str]] = {
-            pattern: [] for pattern in kept - hosts if pattern.startswith("*.")
-        }
-        for host in hosts - entries.keys() if found else ():
-            if (domain := f"*.{host.partition('.')[2]}") in found:
-                found[domain].append(host)
-        return found
 
     def _plan_next(self, now: float, *, fails: bool) -> None:
         if fails:

@@ -112,6 +112,11 @@ class CertificateAuthority:
         return self.pem.decode("ascii")
 
 
+def wildcard_over(host: str) -> str:
+    """The ``*.domain`` that TLS takes for ``host``, too; a wildcard's is itself."""
+    return f"*.{host.partition('.')[2]}"
+
+
 def outranks(algorithm: str, other: str) -> bool:
     """Whether HAProxy shows a certificate of the former rather than one of the latter, if both are
     for an SNI, though the former were for a wildcard and the latter for just that host."""

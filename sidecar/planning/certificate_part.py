@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sidecar.haproxy.certificates import ListEntry, ShownEntry
+from sidecar.model.certificates import wildcard_over
 from sidecar.planning.certificates import WantedEntry
 
 
@@ -55,7 +56,7 @@ class KnownList:
             name = left.pop()
             if not name or name.startswith(("*", "!")):
                 return None
-            domain = f"*.{name.partition('.')[2]}"
+            domain = wildcard_over(name)
             if domain in wanted or domain in self._of_filter:
                 return None
             reached.add(name)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from sidecar.haproxy.certificates import ListEntry, ShownEntry, Stored, is_name
 from sidecar.haproxy.pem import Identity
-from sidecar.model.certificates import outranks
+from sidecar.model.certificates import outranks, wildcard_over
 
 #: Of a certificate, as HAProxy shows it.
 USED, UNUSED = "Used", "Unused"
@@ -96,13 +96,13 @@ def with_exclusions(
 ) -> dict[str, WantedEntry]:
     """The same, each wildcard without the hosts whose own HAProxy would not show beside it.
     ``apart``: wildcard -> hosts without an entry that it is not for either."""
-    found: dict[str, list[str]] = {domain: list(hosts) for domain, hosts in apart.items()}
-    for host in sorted(entries):
-        domain = f"*.{host.partition('.')[2]}"
+    found: dict[str, set[str]] = {domain: set(hosts) for domain, hosts in apart.items()}
+    for host in entries:
+        domain = wildcard_over(host)
         if host != domain and domain in entries:
             own, other = entries[host], entries[domain]
             if outranks(other.algorithm, own.algorithm):
-                found.setdefault(domain, []).append(host)
+                found.setdefault(domain, set()).add(host)
     return {
         name: entry._replace(excluded=tuple(sorted(found.get(name, ()))))
         for name, entry in entries.items()
@@ -226,7 +226,7 @@ def _outranked(shown: Mapping[str, str], observed: Observed) -> set[str]:
     return {
         name
         for name, certificate in shown.items()
-        for other, filters in wildcards.get(f"*.{name.partition('.')[2]}", ())
+        for other, filters in wildcards.get(wildcard_over(name), ())
         if not name.startswith("*.")
         and f"!{name}" not in filters
         and outranks(algorithms.get(other, ""), algorithms[certificate])

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidecar.model.certificates import ServerCertificate
+from sidecar.model.certificates import ServerCertificate, wildcard_over
 from sidecar.model.objects import Key
 from sidecar.routing.claims import Claim
 
@@ -30,11 +30,13 @@ class HostCertificate(NamedTuple):
 class Shown:
     """What HAProxy serves. ``served``: host, or ``*.domain`` -> the name of its certificate, where
     it has one of ours. ``failures``: likewise -> why it has not the one that it should have.
-    ``patterns``: those that were looked at, all else is as it was; None: all."""
+    ``patterns``: those that were looked at, all else is as it was; None: all. ``apart``: hosts that
+    no wildcard's certificate is shown for, though it is there; see `HostCertificates.apart`."""
 
     served: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     patterns: Collection[str] | None = None
+    apart: AbstractSet[str] = frozenset()
 
 
 class HostFacts(NamedTuple):
@@ -102,14 +104,39 @@ class HostCertificates:
         """Before these Routes leave their patterns, or come to ``patterns``: all that are there
         have what is served."""
         left = {self._of[route][0] for route in routes if route in self._of}
-        for pattern in left.union(patterns):
+        for pattern in left.union(patterns, self._below(left)):
             if self._is_as_wanted(pattern):
                 served, there = self._shown.served.get(pattern), self._routes.get(pattern, ())
                 self._former.update((claim.route, served) for claim in there)
 
     def _is_as_wanted(self, pattern: str) -> bool:
-        wanted = self._wanted(pattern)
-        return self._shown.served.get(pattern) == (wanted.name if wanted else None)
+        wanted, served = self._wanted(pattern), self._shown.served.get(pattern)
+        if wanted or served:
+            # That of a wildcard is for all hosts below, once it has been for none of others.
+            is_whole = pattern not in map(wildcard_over, self._shown.apart)
+            return served == (wanted.name if wanted else None) and is_whole
+        # What a wildcard brings is for all hosts below it, but not once no Route has it any more.
+        above = wildcard_over(pattern)
+        is_left = above in self._shown.served and above not in self._routes
+        return not is_left or pattern in self._shown.apart
+
+    def _below(self, patterns: AbstractSet[str]) -> set[str]:
+        """The hosts below those of ``patterns`` that are wildcards."""
+        wildcards = {pattern for pattern in patterns if pattern.startswith("*.")}
+        return (
+            {host for host in self._routes if wildcard_over(host) in wildcards}
+            if wildcards
+            else set()
+        )
+
+    def apart(self, kept: AbstractSet[str]) -> Mapping[str, AbstractSet[str]]:
+        """Of wildcards that no Route has any more, and that are ``kept`` until no entry needs them:
+        the hosts below, whose Routes bring no certificate. They are not to be shown that one."""
+        left = {pattern for pattern in kept - self._routes.keys() if pattern.startswith("*.")}
+        hosts = [host for host in self._below(left) if self._wanted(host) is None]
+        return {
+            pattern: {host for host in hosts if wildcard_over(host) == pattern} for pattern in left
+        }
 
     def _take_out(self, route: Key) -> None:
         pattern, claim = self._of.pop(route, ("", None))
@@ -152,6 +179,8 @@ class HostCertificates:
             )
             if former.get(pattern) != latter.get(pattern)
         }
+        otherwise = before.apart ^ shown.apart
+        changed |= self._below(changed).union(otherwise, map(wildcard_over, otherwise))
         self._mark(changed)
         for pattern in changed:
             if self._is_as_wanted(pattern):

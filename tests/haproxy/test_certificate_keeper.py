@@ -171,8 +171,11 @@ def test_a_wildcard_that_waits_to_go_is_not_shown_for_hosts_of_others(
     kept.hosts.remove(claim("wide").route)
     kept.hosts.remove(claim("one").route)
     kept.hosts.put(claim("two"), host, None)
+    # Nobody is led there before.
+    assert not kept.hosts.is_served(claim("two").route)
     for _ in range(2):
         kept.step()
+        assert kept.hosts.is_served(claim("two").route)
         assert kept.tls.served(host) == kept.tls.first.fingerprint
         assert kept.tls.served("x.b.test") == former.sha1_fingerprint
     kept.strays.clear()

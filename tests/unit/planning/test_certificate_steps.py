@@ -308,3 +308,6 @@ def test_only_who_is_outranked_is_excluded() -> None:
     }
     found = {name: entry.excluded for name, entry in with_exclusions(entries).items()}
     assert found == {**dict.fromkeys(entries, ()), "*.b.test": ("a.b.test",)}
+    apart = with_exclusions(entries, {"*.b.test": {"z.b.test", "a.b.test"}, "*.no.test": {"x"}})
+    assert apart["*.b.test"].excluded == ("a.b.test", "z.b.test")
+    assert apart.keys() == entries.keys()

@@ -243,3 +243,58 @@ def test_of_another_haproxy_nothing_is_known() -> None:
     assert hosts.show(Shown({HOST: x})) == {one.route}
     hosts.noted()
     assert known() == (True, True, True)
+
+
+def test_a_host_waits_until_the_wildcard_of_a_former_route_is_not_for_it() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    wide, stays, comes = claim("wide"), claim("stays"), claim("comes")
+    hosts.put(wide, "*.b.test", x)
+    hosts.put(stays, "s.b.test", None)
+    hosts.put(claim("far"), "s.a.b.test", None)
+    hosts.show(Shown({"*.b.test": x.name}))
+    # It has no certificate of its own, and the Routes of a wildcard and below it are of one owner.
+    assert hosts.is_served(stays.route)
+    hosts.remember([wide.route, comes.route], {"c.b.test"})
+    hosts.remove(wide.route)
+    hosts.put(comes, "c.b.test", None)
+    assert hosts.apart({"*.b.test", "*.other.test", "s.b.test"}) == {
+        "*.b.test": {"s.b.test", "c.b.test"},
+        "*.other.test": set(),
+    }
+    # Clients of who was there go on, those of who comes would be shown the former one's.
+    assert (hosts.goes_on(stays.route), hosts.goes_on(comes.route)) == (True, False)
+    assert not hosts.is_served(comes.route)
+    assert "c.b.test" in hosts.missing
+    both = {stays.route, comes.route}
+    apart = frozenset({"s.b.test", "c.b.test"})
+    assert hosts.show(Shown({"*.b.test": x.name}, apart=apart)) >= both
+    assert hosts.is_served(comes.route)
+    assert hosts.is_served(stays.route)
+    assert not hosts.missing
+    hosts.show(Shown())
+    assert hosts.is_served(comes.route)
+    assert not hosts.missing
+
+
+def test_a_host_that_was_not_excluded_is_served_once_the_wildcard_is_gone() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    wide, comes = claim("wide"), claim("comes")
+    hosts.put(wide, "*.b.test", x)
+    hosts.show(Shown({"*.b.test": x.name}))
+    hosts.remove(wide.route)
+    hosts.put(comes, "c.b.test", None)
+    assert "c.b.test" in hosts.missing
+    assert hosts.show(Shown()) == {comes.route}
+    assert hosts.is_served(comes.route)
+    assert not hosts.missing
+
+
+def test_a_wildcard_waits_until_it_is_for_all_hosts_below_it() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    hosts.show(Shown({"*.b.test": x.name}, apart=frozenset({"c.b.test"})))
+    wide = claim("wide")
+    hosts.put(wide, "*.b.test", x)
+    assert not hosts.is_served(wide.route)
+    assert hosts.apart(frozenset({"*.b.test"})) == {}
+    assert hosts.show(Shown({"*.b.test": x.name})) == {wide.route}
+    assert hosts.is_served(wide.route)
