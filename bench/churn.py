@@ -10,6 +10,7 @@ compared is measured in one run.
 import argparse
 import gc
 import itertools
+import os
 import random
 import statistics
 import sys
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 
 from core import closing
 from figures import haproxy_version, machine, percentile, show
+from flame import recorded
 from parts import routing_for
 from probe import ips_of
 from rich.console import Console
@@ -32,9 +34,9 @@ from rich.progress import track
 from stand import Stand, await_, changes, route, service, slice_
 from ways import SERVER_PORT, Reloads
 
+from sidecar.common.garbage import collecting_rarely
 from sidecar.common.metrics import Metrics
 from sidecar.control.reconciler import Reconciler
-from sidecar.daemon.loop import collecting_rarely
 from sidecar.haproxy.client import RuntimeClient
 from sidecar.haproxy.naming import backend_name, frontend_name
 from sidecar.haproxy.operations import Outcome, Request, SetAddress, SetState
@@ -155,6 +157,15 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def draw_restores(bench: Bench, path: Path, repeats: int) -> None:
+    """What Python does while everything is restored, as a flame graph."""
+    with recorded(os.getpid(), path):
+        for _ in range(repeats):
+            bench.restart_haproxy()
+            bench.reconciler = bench.new_reconciler()
+            bench.step()
+
+
 def restore(bench: Bench, repeats: int) -> tuple[list[float], list[float], tuple[int, int]]:
     """Seconds of a full restore by the sidecar, and of the same by bare pipelined commands: close
     what nobody claims, all addresses, read back, all ready. And how many changing commands each
@@ -241,6 +252,8 @@ def measure(ports: int, args: argparse.Namespace) -> Figures:
         bench = Bench(Path(folder), ports, args.endpoints, args.more)
         try:
             ours, bare, restored = restore(bench, args.repeats)
+            if args.flame and ports == max(args.ports):
+                draw_restores(bench, args.flame, args.repeats)
             bench.reconciler = bench.new_reconciler()
             bench.step()
             found = events(bench, args.events)
@@ -296,6 +309,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300)
     parser.add_argument("--more", type=int, default=50, help="Routes that come one by one")
     parser.add_argument("--repeats", type=int, default=5, help="restores and reloads")
+    parser.add_argument(
+        "--flame",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw what Python does with as many restores once more, of the most ports",
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests/cluster"))
 
 from applications import NAMESPACE, SLICES, Applications, control_plane, name_of
 from figures import haproxy_version, machine, percentile, show
+from flame import recorded
 from plane import ControlPlane
 from pod import Pod
 from probe import ips_of
@@ -219,6 +220,9 @@ def measure(
             haproxy.pid,
             lambda: rates.append(write_steadily(cluster, args.rate, args.seconds)),
         )
+        if args.flame and count == max(args.routes):
+            with recorded(pod.sidecar_pid, args.flame):
+                write_steadily(cluster, args.rate, args.seconds)
         pod.await_ready(PATIENCE_SECONDS)
         pod.kill_sidecar()
         restart_seconds = started(pod)
@@ -259,6 +263,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200, help="one after another")
     parser.add_argument("--rate", type=float, default=100.0, help="events a second under load")
     parser.add_argument("--seconds", type=float, default=30.0, help="idle, and under load")
+    parser.add_argument(
+        "--flame",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw what the sidecar does with as many events once more, of the most Routes",
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/figures.md")
     args = parser.parse_args()

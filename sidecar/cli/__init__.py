@@ -4,6 +4,7 @@ imported when the command runs, so that ``--help`` is fast."""
 import os
 import sys
 
+from sidecar.common.garbage import collecting_rarely
 from sidecar.common.supervisor import Predecessors, supervise
 
 #: Set by the shell that asks for completions.
@@ -16,7 +17,9 @@ def main() -> None:
     ``run`` does so in a worker, which is started again when it dies.
     """
     if is_run(sys.argv[1:]):
-        command(supervise())
+        before = supervise()
+        with collecting_rarely():
+            command(before)
     else:
         command()
 

@@ -58,9 +58,8 @@ def canonical_ip(text: str) -> str | None:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.scope_id is not None or 0xFFFF < int(ip) < 2**32:
             return None
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-    return str(ip)
+        return str(ip.ipv4_mapped or ip)
+    return text  # there is one way only to write it
 
 
 def overlap(first: str, second: str) -> bool:

@@ -157,14 +157,12 @@ class Reconciler:
             else:
                 connection.works()
         self._metrics.converged.set(self.known.converged)
-        if claims is None and not connection.error:
+        if connection.error:
+            return max(0.0, connection.retry_at - self._clock())
+        if claims is None:
             return ALIVE_SECONDS
-        at = (
-            connection.retry_at
-            if connection.error
-            else min(self._resync_at, self._schedule.next_at())
-        )
-        return max(0.0, at - self._clock())
+        at = min(self._resync_at, self._schedule.next_at())
+        return 0.0 if self.sampler.is_due else max(0.0, at - self._clock())
 
     def _step(self, claims: Claims | None) -> None:
         now = self._clock()
@@ -174,6 +172,9 @@ class Reconciler:
             self._connection.must_go_on(self.observer.info())
             return
         resync = now >= self._resync_at
+        if self.sampler.is_due and not resync and (process := self._connection.process):
+            # Not in the step of the compare: what that has found does not wait for reports.
+            self.sampler.sample(process)
         due, costly = self._schedule.take_due(now)
         groups = (
             [set(self._kind.classes)]
@@ -196,8 +197,7 @@ class Reconciler:
             self.known.compared = self._connection.answering
         self._judge_programmed()
         if resync:
-            if process := self._connection.process:
-                self.sampler.sample(process)
+            self.sampler.is_due = True
             self._resync_at = self._clock() + self._timing.resync_seconds
 
     def _converge(self, units: set[Unit], claims: Claims) -> None:

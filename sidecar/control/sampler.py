@@ -1,7 +1,7 @@
 """Notes what HAProxy counts, now and then: for whoever asks what happened in the last minute, or to
 a Route since it has its backend.
 
-Owns when and what to ask: with each slow compare one table of all ports and backends, and the
+Owns what to ask, and whether: after each slow compare one table of all ports and backends, and the
 servers of those ports on which something failed; and a backend for Routes by host, before anything
 of a Route is programmed there. The loop's thread uses it; nothing is decided on it.
 """
@@ -37,6 +37,8 @@ class Sampler:
     def __init__(self, client: RuntimeClient, clock: Callable[[], float]) -> None:
         self._client = client
         self._clock = clock
+        #: Whether to `sample` as soon as there is time: after each slow compare.
+        self.is_due = False
         self._process: tuple[int, int] | None = None
         self._notes = Notes()
         self._attempts: Mapping[int, Attempts] = {}
@@ -75,6 +77,7 @@ class Sampler:
 
     def sample(self, process: ProcessInfo) -> None:
         """Ask HAProxy. Raises RuntimeAPIError."""
+        self.is_due = False
         self._meet(process)
         table = self._client.ask("show stat -1 3 -1")
         self.connections = parse_connections(table)

@@ -17,6 +17,7 @@ from sidecar.admin.pages import make_site
 from sidecar.admin.queries import Queries
 from sidecar.common.durations import format_duration
 from sidecar.common.errors import RuntimeAPIError
+from sidecar.common.garbage import collecting_rarely
 from sidecar.common.log_fields import about
 from sidecar.common.metrics import Metrics
 from sidecar.control.holds import Holds, holds_file
@@ -55,7 +56,8 @@ log = logging.getLogger(__name__)
 #: A step that takes longer than this is stuck: each reply has a deadline far below it.
 STUCK_SECONDS = 60.0
 
-#: HAProxy has at most 8 kB of a former sidecar's commands unread, which is a millisecond's work.
+#: After our start HAProxy may have 8 kB of a former sidecar's commands unread, at most: that is a
+#: millisecond's work.
 _PREDECESSOR_SECONDS = 0.05
 
 #: A full garbage collection holds the loop up for some 50 ms where there are thousands of Routes.
@@ -131,7 +133,7 @@ class Daemon:
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._leaves_at = float("inf")
-        self._began = False
+        self._drives_at = time.monotonic() + _PREDECESSOR_SECONDS
         self._busy_since: float | None = None
         self._change_log = ChangeLog(self._listeners.kind, self._routing, self.reconciler.known)
         self._collector = Collector(self._routing, self.reconciler.known)
@@ -285,10 +287,9 @@ class Daemon:
         if self._inbox.missing():
             # Nothing may be programmed on half of the truth: it would remove what is right.
             return min(1.0, self.reconciler.step(None))
-        if not self._began:
+        if (early := self._drives_at - time.monotonic()) > 0:
             # A predecessor that was killed in mid-batch may have commands under way still.
-            self._began = True
-            time.sleep(_PREDECESSOR_SECONDS)
+            time.sleep(early)
         changes = self._inbox.take()
         changed = self._routing.apply(changes)
         if self._certificates:
@@ -377,15 +378,3 @@ class Daemon:
         self.metrics.ports.labels("open").set_function(lambda: ports(opened=True))
         self.metrics.ports.labels("closed").set_function(lambda: ports(opened=False))
         self.metrics.ports.labels("failing").set_function(lambda: len(known.failures))
-
-
-@contextlib.contextmanager
-def collecting_rarely() -> Iterator[None]:
-    """Leave full garbage collections to whoever calls `gc.collect`, and do the others rarely:
-    Python would do a hundred while 10,000 servers are looked at."""
-    before = gc.get_threshold()
-    gc.set_threshold(20_000, before[1], 1_000_000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pki import CA, Issued
+from stand import await_
 from web_rig import HTTPLine, WebClients
 from web_world import HOSTS, NAMES, QUESTIONS, Question, WebWorld
 
@@ -148,7 +149,12 @@ class CertificateClients(WebClients):
 
 def tamper(client: RuntimeClient, files: WebFiles, dice: random.Random) -> str:
     """Somebody else changes HAProxy's certificates; what he does."""
-    listed, names = client.ask_all([show_entries(str(files.certificate_list)), SHOW_NAMES])
+
+    def shown() -> list[str]:
+        answers = client.ask_all([show_entries(str(files.certificate_list)), SHOW_NAMES])
+        return [] if any(map(is_locked, answers)) else answers
+
+    listed, names = await_(shown, "no command of the sidecar's is carried out bit by bit")
     entries: tuple[ShownEntry, ...] = parse_entries(listed) or ()
     ours = [name for name in parse_names(names).names if Path(name).parent == files.certificates]
     ours = [name for name in ours if Path(name) != files.default_certificate]

@@ -15,6 +15,7 @@ import yaml
 from cli import ROOT, clean_environment, command
 from drive import (
     PORT,
+    ByHand,
     Intercept,
     Load,
     World,
@@ -48,6 +49,7 @@ from sidecar.haproxy.process import answering
 from sidecar.haproxy.state import ObservedUnit, parse_servers_state
 from sidecar.listeners.tcp import unit_of
 from sidecar.model.pool import PARKED, Address
+from sidecar.planning.schedule import Timing
 
 #: Six ports with two slots each.
 SIX = [{"ports": ["30000-30005"], "slots": 2, "balance": "roundrobin"}]
@@ -563,3 +565,19 @@ def test_a_thousand_ports_with_ten_endpoints_each_are_back_in_seconds(
     assert again["OpenPort"] == 0, "they are open from the start"
     assert again["ClosePort"] == len(unclaimed)
     assert took < 5, f"{took:.1f} s"
+
+
+def test_what_a_compare_found_does_not_wait_for_figures(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    hand = ByHand(stand)
+    sampler = hand.reconciler.sampler
+    hand.step(*app("web", PORT, fresh_ip()))
+    assert (sampler.is_due, sampler.connections) == (True, {})
+    stand.stop_haproxy()
+    stand.start_haproxy()
+    # One that was not compared yet: its figures are nothing to begin with.
+    hand.step(after_seconds=Timing().resync_seconds)
+    assert (sampler.is_due, sampler.connections) == (True, {})
+    hand.go()
+    assert not sampler.is_due
+    assert sampler.connections.keys() == set(stand.pool.ports)

@@ -1,0 +1,30 @@
+"""Flame graphs: what a Python process does meanwhile, by py-spy, which looks at it from outside."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+#: So often a second; each look stops the process for some 0.1 ms.
+_RATE = 250
+
+
+@contextlib.contextmanager
+def recorded(pid: int, path: Path | None) -> Iterator[None]:
+    """What process ``pid`` does meanwhile, drawn into ``path``; without one, nothing. Only threads
+    that run Python are looked at. Raises SystemExit if py-spy fails."""
+    if path is None:
+        yield
+        return
+    command = [str(Path(sys.executable).parent / "py-spy"), "record", "--gil", "--threads"]
+    command += ["--function", "--rate", str(_RATE), "--pid", str(pid), "--output", str(path)]
+    spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield
+    finally:
+        spy.send_signal(signal.SIGINT)
+    _, told = spy.communicate(timeout=60)
+    if spy.returncode:
+        raise SystemExit(f"bench: {' '.join(command)} failed: {told[-500:]}")
