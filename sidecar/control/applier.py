@@ -61,9 +61,9 @@ class Applier:
         #: Whether the HAProxy that answers shows addresses late; see `Dialect`.
         self.shows_late = False
 
-    def apply(self, plans: Mapping[Unit, Plan], observed: Mapping[Unit, ObservedUnit]) -> Applied:
-        """Carry out ``plans``, made of ``observed``, phase by phase (see
-        `sidecar.planning.planner`). Then look, at what these can have changed.
+    def apply(self, plans: Mapping[Unit, Plan]) -> Applied:
+        """Carry out ``plans`` phase by phase (see `sidecar.planning.planner`). Then look, at what
+        these can have changed.
 
         A unit on which an operation fails gets those that are under way with it, and no further
         ones. Raises RuntimeAPIError when HAProxy goes away.
@@ -71,8 +71,7 @@ class Applier:
         failed: dict[Unit, Failure] = {}
         self._reach_barrier(plans, failed)
         touched = {key for item in plans.values() for key in item.touched}
-        known = {unit: observed[unit].exposed for unit, item in plans.items() if not item.touched}
-        look = self._observer.look_at(plans.keys() - failed.keys(), known=known, touched=touched)
+        look = self._observer.look_at(plans.keys() - failed.keys(), touched=touched)
         if any(item.ending for item in plans.values()):
             self._carry_out(plans, failed, _SERVE, ())
             ids = self._observer.session_ids()

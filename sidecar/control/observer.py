@@ -4,11 +4,11 @@ Used by the loop and by commands that only look. Changes nothing in HAProxy.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from sidecar.haproxy.attempts import Attempts
 from sidecar.haproxy.client import RuntimeClient
+from sidecar.haproxy.dialect import is_no_proxy
 from sidecar.haproxy.naming import backend_name, frontend_name
 from sidecar.haproxy.state import (
     ObservedServer,
@@ -39,11 +39,8 @@ from sidecar.listeners.base import ListenerKind
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import Address
 
-#: What leads to units costs as much to ask for at once as for about this part of them one by one.
+#: To ask for all keys costs as much as for about this part of them one by one.
 _FULL_DUMP_FRACTION = 8
-
-_NONE_KNOWN: Mapping[Unit, frozenset[ClaimKey]] = MappingProxyType({})
-
 
 #: unit -> server name -> the address that HAProxy must show.
 Readback = Mapping[Unit, Mapping[str, Address]]
@@ -53,16 +50,12 @@ class Look(NamedTuple):
     """What to ask for to see ``units``, and which process answers.
 
     ``lines``: that first, then the servers of each of ``units``, then what leads to them, then the
-    sessions of ``counted``. ``whole``: of what leads to them they ask for full dumps, which show
-    the other units too. ``known``: unit -> the keys that lead to it, where that need not be asked
-    for.
+    sessions of ``counted``.
     """
 
     lines: Sequence[str]
     units: Sequence[Unit]
     counted: Sequence[Unit]
-    whole: bool
-    known: Mapping[Unit, frozenset[ClaimKey]]
 
 
 class Observer:
@@ -97,7 +90,8 @@ class Observer:
         planning needs them, or on all used servers; on ``counted``, where that is likely, in the
         same exchange. Raises RuntimeAPIError.
         """
-        look = self.look_at(units, counted=counted)
+        whole = len(units) == len(self._kind.classes)
+        look = self.look_at(units, counted=counted, touched=None if whole else ())
         answers = self._client.ask_all(look.lines)
         return self.seen(look, answers, used if with_sessions else leaving)
 
@@ -105,21 +99,20 @@ class Observer:
         self,
         units: Collection[Unit],
         *,
-        known: Mapping[Unit, frozenset[ClaimKey]] = _NONE_KNOWN,
         counted: Collection[Unit] = (),
-        touched: Collection[ClaimKey] = (),
+        touched: Collection[ClaimKey] | None,
     ) -> Look:
         """What to ask for to see ``units``; see `Look`. ``touched``: the keys that were changed
-        since the last look, on other units, too."""
-        whole = self._is_cheaper_at_once(units)
+        since the last look, on other units, too; None: any may have been."""
         shown = sorted(units, key=self._place.__getitem__)
-        asked = [unit for unit in shown if unit not in known]
         counted = sorted(set(shown).intersection(counted))
         lines = ["show info", *self.readback_of(shown)]
-        if asked or touched:
-            lines += self._kind.questions(None if whole and asked else asked, touched)
+        if touched is None or self._is_cheaper_at_once(touched):
+            lines += self._kind.questions(None, ())
+        else:
+            lines += self._kind.questions(shown, touched)
         lines += [_sessions_of(unit) for unit in counted]
-        return Look(lines, shown, counted, whole, known)
+        return Look(lines, shown, counted)
 
     def seen(
         self, look: Look, answers: Sequence[str], counts: Callable[[ObservedUnit], bool]
@@ -131,8 +124,7 @@ class Observer:
         begin, end = len(look.units), len(tables) - len(look.counted)
         exposing = dict(zip(look.lines[1 + begin : 1 + end], tables[begin:end], strict=True))
         servers = self._servers(look.units, tables[:begin])
-        asked_for = self._kind.classes if look.whole else look.units
-        exposed = {**self._kind.parse(exposing, asked_for), **look.known}
+        exposed = self._kind.parse(exposing, look.units)
         there = servers.keys() & exposed.keys()
         units = {
             unit: ObservedUnit(unit, exposed[unit], servers[unit], self._kind.attributes(unit))
@@ -144,7 +136,7 @@ class Observer:
             if (counts(seen) or limited(seen)) and unit not in look.counted
         ]
         for table in tables[end:] + self._client.ask_all([_sessions_of(unit) for unit in missing]):
-            if not _is_absent(table):
+            if not is_no_proxy(table):
                 _put_sessions(table, servers)
                 _put_limits(table, servers, units)
         return parse_info(info), units
@@ -198,7 +190,7 @@ class Observer:
         for port, frontend, backend, state in zip(
             ports, tables[0::3], tables[1::3], tables[2::3], strict=True
         ):
-            if _is_absent(frontend) or _is_absent(backend):
+            if is_no_proxy(frontend) or is_no_proxy(backend):
                 continue
             counts |= parse_port_traffic(frontend)
             connections |= parse_connections(frontend)
@@ -241,8 +233,3 @@ def _put_limits(
         for name, maxconn in limits.items():
             if slot := slots.get(name):
                 slots[name] = slot._replace(maxconn=maxconn)
-
-
-def _is_absent(table: str) -> bool:
-    """HAProxy has no such proxy: it was started on another haproxy.cfg."""
-    return not table.strip() or table.startswith("No such proxy")

@@ -231,7 +231,7 @@ class Reconciler:
                 return
             if number == ROUNDS_MAX:
                 break
-            applied = self._apply(work, observed)
+            applied = self._apply(work)
             units, observed = work.keys() - applied.failed.keys(), applied.observed
             if met:
                 # What is put right at a first meeting is not a unit that flaps.
@@ -327,8 +327,8 @@ class Reconciler:
             if took is not None:
                 self._metrics.verified_seconds.observe(took)
 
-    def _apply(self, plans: Mapping[Unit, Plan], observed: Mapping[Unit, ObservedUnit]) -> Applied:
-        """Carry out ``plans``, made of ``observed``."""
+    def _apply(self, plans: Mapping[Unit, Plan]) -> Applied:
+        """Carry out ``plans``."""
         self.changes += 1
         self.known.touch(plans)
         now = self._clock()
@@ -346,7 +346,7 @@ class Reconciler:
         taken = {part.key for item in plans.values() for part in item.expose}
         seen = self.known.observed.items() if taken else ()
         self._drift.unsettle(unit for unit, was in seen if not taken.isdisjoint(was.exposed))
-        applied = self._applier.apply(plans, observed)
+        applied = self._applier.apply(plans)
         self._connection.must_go_on(applied.info)
         now = self._clock()
         for unit in plans.keys() - applied.failed.keys():

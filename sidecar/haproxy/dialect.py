@@ -54,6 +54,12 @@ _REMEDIES = {
 }
 
 
+def is_no_proxy(reply: str) -> bool:
+    """Whether HAProxy does not have what "show stat" was asked for: it runs on another
+    haproxy.cfg."""
+    return not reply.strip() or reply.startswith("No such proxy")
+
+
 def remedy_of(text: str) -> str:
     """What to do where ``text`` is, or tells of, one of HAProxy's refusals; "" where only time
     helps."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sidecar.common.text import shown
-from sidecar.haproxy.dialect import OTHER_CONFIG
+from sidecar.haproxy.dialect import OTHER_CONFIG, is_no_proxy
 from sidecar.haproxy.naming import (
     backend_name,
     frontend_name,
@@ -102,6 +102,8 @@ class TCPPorts:
             unit_of(port): item for port, item in pool.by_port.items()
         }
         self._keys = {unit_of(port): frozenset({key_of(port)}) for port in pool.ports}
+        # of the ports that HAProxy has, as last read: for "show stat" of one it walks all proxies
+        self._exposed: dict[Unit, frozenset[ClaimKey]] = {}
 
     @property
     def names(self) -> Collection[str]:
@@ -155,22 +157,26 @@ class TCPPorts:
     ) -> list[str]:
         if units is None:
             return [_ALL, *self.maps.questions(None)]
-        asked = [f"show stat {frontend_name(port_of(unit))} 1 -1" for unit in units]
-        return [*asked, *self.maps.questions(touched)]
+        asked = [self.unit(key) for key in touched if key.listener == TCP]
+        asked += [unit for unit in units if unit not in self._exposed]
+        ports = dict.fromkeys(map(port_of, asked))
+        lines = [f"show stat {frontend_name(port)} 1 -1" for port in ports]
+        return [*lines, *self.maps.questions(touched)]
 
     def parse(
-        self, answers: Mapping[str, str], _units: Collection[Unit], /
+        self, answers: Mapping[str, str], units: Collection[Unit], /
     ) -> dict[Unit, frozenset[ClaimKey]]:
         self.maps.parse(answers)
-        found: dict[Unit, frozenset[ClaimKey]] = {}
         for question, reply in answers.items():
-            if not question.startswith("show stat "):
+            if not question.startswith("show stat ") or is_no_proxy(reply):
                 continue
+            if question == _ALL:
+                self._exposed = {}
             for name, listens in parse_frontends(reply).items():
                 port = port_of_frontend(name)
                 if port is not None and (keys := self._keys.get(unit_of(port))):
-                    found[unit_of(port)] = keys if listens else _NOTHING
-        return found
+                    self._exposed[unit_of(port)] = keys if listens else _NOTHING
+        return {unit: self._exposed[unit] for unit in units if unit in self._exposed}
 
     def attributes(self, unit: Unit) -> Attributes:
         return self.maps.of(unit)

@@ -34,7 +34,7 @@ def test_a_look_whose_answer_nobody_reads_kills_no_haproxy(
     """As when the sidecar is killed, or has waited for too long. HAProxy 3.2 dies of it where all
     servers are asked for at once, or those of a backend with more than some 70."""
     stand = make_stand(pools=[{"ports": [f"30000-{29999 + ports}"], "slots": slots}])
-    lines = Observer(stand.client, stand.ports).look_at(stand.ports.classes).lines
+    lines = Observer(stand.client, stand.ports).look_at(stand.ports.classes, touched=None).lines
     asked = "".join(f"{line}\n" for line in ("prompt", *lines)).encode()
     pid = stand.info().pid
     for _ in range(20):
@@ -292,7 +292,7 @@ def stat(*rows: str, header: str = "# pxname,svname,scur,status,-,mode,used_conn
 def listening(text: str) -> dict[int, bool]:
     return {
         port_of(unit): bool(keys)
-        for unit, keys in PORTS.parse({"show stat -1 1 -1": text}, ()).items()
+        for unit, keys in PORTS.parse({"show stat -1 1 -1": text}, PORTS.classes).items()
     }
 
 

@@ -189,7 +189,10 @@ def test_a_killed_haproxy_gets_everything_back(
 
 
 def test_a_haproxy_that_comes_back_without_a_port_gets_the_others_back(
-    make_stand: MakeStand, make_server: MakeServer, files: contextlib.ExitStack
+    make_stand: MakeStand,
+    make_server: MakeServer,
+    files: contextlib.ExitStack,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     stand, a, b = make_stand(), make_server("a"), make_server("b")
     world = World(stand, *app("web", PORT, a), *app("other", PORT + 1, a))
@@ -204,8 +207,11 @@ def test_a_haproxy_that_comes_back_without_a_port_gets_the_others_back(
     config.write_text("\n".join(item for item in sections if f"tcp-{PORT}\n" not in item) + "\n")
     stand.start_haproxy()
     await_leads_to(stand, PORT + 1, a)
-    await_(lambda: not daemon.reconciler.known.connection_error, "it was met")
-    assert daemon.reconciler.known.failures.keys() == {unit_of(PORT)}
+    known = daemon.reconciler.known
+    await_(lambda: not known.connection_error, "it was met")
+    assert known.failures.keys() == {unit_of(PORT)}
+    await_(lambda: known.failures[unit_of(PORT)].attempts > 2, "it is tried again")
+    assert "No such proxy" not in caplog.text, "the loop is held up"
 
 
 def test_haproxy_restarted_alone_serves_and_a_new_sidecar_closes_what_nobody_claims(

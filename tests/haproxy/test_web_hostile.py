@@ -91,7 +91,7 @@ def test_what_a_refused_plan_did_to_the_map_is_seen(make_stand: MakeStand) -> No
     plan = Plan(unit, gone, (refused,), {}, (), (), (), (), None, nobody)
     history = History(kind, time.time)
     applier = Applier(stand.client, observer, history, Metrics(), time.monotonic)
-    assert applier.apply({unit: plan}, units).failed.keys() == {unit}
+    assert applier.apply({unit: plan}).failed.keys() == {unit}
     assert shown(stand) == []
     assert isinstance(kind.expose(key, unit), AddEntry)
     _, units = observer.look([unit])
