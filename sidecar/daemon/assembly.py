@@ -36,7 +36,7 @@ from sidecar.listeners.port_maps import PortMaps
 from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ended_host, key_of_entry
-from sidecar.model.certificates import CertificateAuthority
+from sidecar.model.certificates import CertificateAuthority, wildcard_over
 from sidecar.model.desired import MAXCONN, BackendClass, ClaimKey, Unit
 from sidecar.model.header_actions import MESSAGES
 from sidecar.model.pool import TLSBackend, WebClass, WebPool
@@ -229,10 +229,15 @@ def make_certificates(
     files = WebFiles.beside(settings.haproxy.state_file)
 
     def strays(hosts: AbstractSet[str]) -> AbstractSet[str]:
+        wildcards = {host for host in hosts if host.startswith("*.")}
         found = {
             host
             for entry, unit in backends.entries(HOSTS)
-            if (host := ended_host(entry)) in hosts and web.ended_host(unit) != host
+            if (
+                (host := ended_host(entry)) in hosts
+                or (wildcards and wildcard_over(host) in wildcards)
+            )
+            and web.ended_host(unit) != host
         }
         # Of a host without any Route HAProxy may restart before it is saved that an entry is gone.
         if gone := hosts - web.certificates.hosts:

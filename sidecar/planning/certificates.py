@@ -16,6 +16,7 @@ another serial number or fingerprint than its own, are replaced under their name
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -109,6 +110,28 @@ def with_exclusions(
     }
 
 
+def without_exclusions(entry: WantedEntry | None) -> WantedEntry | None:
+    """What it is without what other hosts make of it."""
+    return entry._replace(excluded=()) if entry else None
+
+
+def too_early(
+    entries: Mapping[str, WantedEntry],
+    before: Mapping[str, WantedEntry],
+    kept: AbstractSet[str],
+) -> dict[str, set[str]]:
+    """Wildcard -> the hosts below it that go on, for now, with no certificate of their own: what it
+    brings, and did not ``before``, is not for them yet. ``kept``: hosts that go on as they are."""
+    found: dict[str, set[str]] = {}
+    for host in kept - entries.keys():
+        domain = wildcard_over(host)
+        now, former = entries.get(domain), before.get(domain)
+        is_new = without_exclusions(now) != without_exclusions(former)
+        if now and domain not in kept and (is_new or (former and host in former.excluded)):
+            found.setdefault(domain, set()).add(host)
+    return found
+
+
 class Replacement(NamedTuple):
     """What will be another one, for a person. ``filter``: whose clients are shown it, "" for the
     default certificate and for one that no entry has. ``before``, ``after``: certificates, None for
@@ -164,7 +187,8 @@ def plan(wanted: Wanted, observed: Observed, refused: Collection[Hashable] = ())
         and (entry.certificate in load or is_loaded(entry.certificate, wanted, observed))
     )
     if load or add:
-        return Steps(load, add)
+        # For a host that gets its own, its wildcard's was not there before.
+        return Steps(load, tuple(sorted(add, key=lambda entry: entry.is_wildcard)))
     leaving = [item for item in _leaving(wanted, observed) if item not in refused]
     # What a wildcard is not for any more has its own, or a former one, until that is so.
     remove = tuple(sorted(leaving, key=lambda item: not item.entry.is_wildcard))

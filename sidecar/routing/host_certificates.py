@@ -73,6 +73,8 @@ class HostCertificates:
         # as last told, and the patterns of which something else is so since
         self._facts: Mapping[str, HostFacts] = {}
         self._stale: set[str] = set()
+        # the hosts below wildcards that are to have another one since the last `show`
+        self._to_judge: set[str] = set()
         # the same of those that are not served as wanted
         self._missing: set[str] = set()
         self._unjudged: set[str] = set()
@@ -115,10 +117,15 @@ class HostCertificates:
             # That of a wildcard is for all hosts below, once it has been for none of others.
             is_whole = pattern not in map(wildcard_over, self._shown.apart)
             return served == (wanted.name if wanted else None) and is_whole
-        # What a wildcard brings is for all hosts below it, but not once no Route has it any more.
-        above = wildcard_over(pattern)
-        is_left = above in self._shown.served and above not in self._routes
-        return not is_left or pattern in self._shown.apart
+        # What a wildcard brings is for all hosts below it, but not what a former Route of it did.
+        above, is_apart = wildcard_over(pattern), pattern in self._shown.apart
+        right, shown = self._wanted(above), self._shown.served.get(above)
+        if right is None:
+            return shown is None or is_apart
+        if shown == right.name:
+            return not is_apart
+        # What HAProxy cannot be given is not waited for.
+        return shown is None or above in self._shown.failures
 
     def _below(self, patterns: AbstractSet[str]) -> set[str]:
         """The hosts below those of ``patterns`` that are wildcards."""
@@ -130,12 +137,22 @@ class HostCertificates:
         )
 
     def apart(self, kept: AbstractSet[str]) -> Mapping[str, AbstractSet[str]]:
-        """Of wildcards that no Route has any more, and that are ``kept`` until no entry needs them:
-        the hosts below, whose Routes bring no certificate. They are not to be shown that one."""
-        left = {pattern for pattern in kept - self._routes.keys() if pattern.startswith("*.")}
+        """Of wildcards that are to have none any more, and whose certificate is ``kept`` until no
+        entry needs it: the hosts below, whose Routes bring none. They are not to be shown that."""
+        left = {name for name in kept if name.startswith("*.") and self._wanted(name) is None}
         hosts = [host for host in self._below(left) if self._wanted(host) is None]
         return {
             pattern: {host for host in hosts if wildcard_over(host) == pattern} for pattern in left
+        }
+
+    def covered(self, leaving: AbstractSet[str], kept: AbstractSet[str]) -> set[str]:
+        """Of hosts that are ``leaving`` their own certificate: those that would be shown, instead,
+        that of a wildcard that is ``kept`` though it is not for them any more."""
+        apart = self.apart(kept)
+        return {
+            host
+            for host in leaving
+            if (above := wildcard_over(host)) in kept and host not in apart.get(above, ())
         }
 
     def _take_out(self, route: Key) -> None:
@@ -156,6 +173,9 @@ class HostCertificates:
         """A Route of ``pattern`` brings ``certificate`` from now on, or does not any more."""
         self.changes += 1
         self._changed.add(pattern)
+        if below := self._below({pattern}):
+            self._mark(below)
+            self._to_judge |= below
         users = self._users[certificate.name]
         if len(users) <= _FEW:  # there was only one, or is now
             self._changed.update(self._of[user][0] for user in users)
@@ -181,6 +201,8 @@ class HostCertificates:
         }
         otherwise = before.apart ^ shown.apart
         changed |= self._below(changed).union(otherwise, map(wildcard_over, otherwise))
+        changed |= self._to_judge
+        self._to_judge = set()
         self._mark(changed)
         for pattern in changed:
             if self._is_as_wanted(pattern):

@@ -298,3 +298,54 @@ def test_a_wildcard_waits_until_it_is_for_all_hosts_below_it() -> None:
     assert hosts.apart(frozenset({"*.b.test"})) == {}
     assert hosts.show(Shown({"*.b.test": x.name})) == {wide.route}
     assert hosts.is_served(wide.route)
+
+
+def test_a_host_waits_for_the_certificate_that_the_wildcard_above_it_is_to_have() -> None:
+    hosts, x, y = HostCertificates(), certificate("x"), certificate("y")
+    wide, stays, comes = claim("wide"), claim("stays"), claim("comes")
+    hosts.put(wide, "*.b.test", x)
+    hosts.put(stays, "s.b.test", None)
+    before = Shown({"*.b.test": x.name})
+    hosts.show(before)
+    hosts.remember([wide.route, comes.route], {"c.b.test"})
+    hosts.put(wide, "*.b.test", y)
+    hosts.put(comes, "c.b.test", None)
+    assert not hosts.is_served(comes.route)
+    assert (hosts.goes_on(stays.route), hosts.goes_on(comes.route)) == (True, False)
+    assert hosts.missing == {"*.b.test", "s.b.test", "c.b.test"}
+    # What HAProxy refuses may never come.
+    refused = {"*.b.test": "refused"}
+    assert hosts.show(Shown(before.served, refused)) >= {stays.route, comes.route}
+    assert hosts.is_served(comes.route)
+    hosts.show(before)
+    assert not hosts.is_served(comes.route)
+    # It comes, but not yet for the host, whose entry leads to somebody else.
+    hosts.show(Shown({"*.b.test": y.name}, apart=frozenset({"c.b.test"})))
+    assert (hosts.is_served(stays.route), hosts.is_served(comes.route)) == (True, False)
+    assert hosts.show(Shown({"*.b.test": y.name})) >= {comes.route}
+    assert hosts.is_served(comes.route)
+    assert not hosts.missing
+
+
+def test_a_host_is_judged_anew_where_the_wildcard_above_it_is_to_have_what_it_has() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    wide, comes = claim("wide"), claim("comes")
+    hosts.put(wide, "*.b.test", x)
+    hosts.show(Shown({"*.b.test": x.name}))
+    hosts.put(wide, "*.b.test", certificate("y"))
+    hosts.put(comes, "c.b.test", None)
+    assert "c.b.test" in hosts.missing
+    hosts.put(wide, "*.b.test", x)
+    assert not hosts.missing
+    assert comes.route in hosts.show(Shown({"*.b.test": x.name}))
+
+
+def test_a_host_keeps_its_own_while_a_wildcard_that_is_not_for_it_is_there() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    hosts.put(claim("comes"), "c.b.test", None)
+    leaving = {"c.b.test", "d.b.test", "d.other.test"}
+    # Of c.b.test, which has a Route, the wildcard is taken out instead.
+    assert hosts.covered(leaving, {"*.b.test", "e.b.test"}) == {"d.b.test"}
+    hosts.put(claim("wide"), "*.b.test", x)
+    assert hosts.covered(leaving, {"*.b.test"}) == {"c.b.test", "d.b.test"}
+    assert hosts.covered(leaving, frozenset()) == set()
