@@ -73,8 +73,8 @@ class HostCertificates:
         # as last told, and the patterns of which something else is so since
         self._facts: Mapping[str, HostFacts] = {}
         self._stale: set[str] = set()
-        # the hosts below wildcards that are to have another one since the last `show`
-        self._to_judge: set[str] = set()
+        # the patterns that are to have another one since the last `show`
+        self._rewanted: set[str] = set()
         # the same of those that are not served as wanted
         self._missing: set[str] = set()
         self._unjudged: set[str] = set()
@@ -173,9 +173,7 @@ class HostCertificates:
         """A Route of ``pattern`` brings ``certificate`` from now on, or does not any more."""
         self.changes += 1
         self._changed.add(pattern)
-        if below := self._below({pattern}):
-            self._mark(below)
-            self._to_judge |= below
+        self._rewanted.add(pattern)
         users = self._users[certificate.name]
         if len(users) <= _FEW:  # there was only one, or is now
             self._changed.update(self._of[user][0] for user in users)
@@ -200,9 +198,9 @@ class HostCertificates:
             if former.get(pattern) != latter.get(pattern)
         }
         otherwise = before.apart ^ shown.apart
-        changed |= self._below(changed).union(otherwise, map(wildcard_over, otherwise))
-        changed |= self._to_judge
-        self._to_judge = set()
+        changed |= self._below(changed | self._rewanted)
+        changed.update(otherwise, map(wildcard_over, otherwise))
+        self._rewanted = set()
         self._mark(changed)
         for pattern in changed:
             if self._is_as_wanted(pattern):
@@ -251,7 +249,7 @@ class HostCertificates:
         since the last call."""
         if self._stale:
             facts = dict(self._facts)
-            for pattern in self._stale:
+            for pattern in self._stale | self._below(self._stale):
                 if pattern in self._routes:
                     facts[pattern] = self._told(pattern)
                 else:
@@ -304,7 +302,7 @@ class HostCertificates:
     @property
     def missing(self) -> AbstractSet[str]:
         """The patterns that are not served as wanted. Costs what changed since the last call."""
-        for pattern in self._unjudged:
+        for pattern in self._unjudged | self._below(self._unjudged):
             if pattern in self._routes and not self._is_as_wanted(pattern):
                 self._missing.add(pattern)
             else:
