@@ -41,7 +41,13 @@ def plan(config: Path | None, *, as_diff: bool, as_json: bool) -> None:
     with haproxy_at(settings) as client:
         process, observed = snapshot.look(client)
         keeper = make_certificates(
-            settings, snapshot.listeners, snapshot.routing, client, lambda _: {}, lambda: process
+            settings,
+            snapshot.listeners,
+            snapshot.routing,
+            client,
+            lambda _: {},
+            lambda: process,
+            lambda unit: unit in observed,
         )
         prospect = keeper.prospect() if keeper else Prospect()
         trust = make_client_trust(settings, client, snapshot.listeners.marks)

@@ -22,14 +22,7 @@ from sidecar.control.default_certificate import WatchedCertificate
 from sidecar.haproxy.last_check import python_loads
 from sidecar.haproxy.pem import Pem
 from sidecar.model.certificates import ServerCertificate
-from sidecar.planning.certificates import (
-    WantedEntry,
-    replacements,
-    served,
-    too_early,
-    with_exclusions,
-    without_exclusions,
-)
+from sidecar.planning.certificates import WantedEntry, replacements, served, with_exclusions
 from sidecar.routing.host_certificates import HostCertificate, HostCertificates, Shown
 
 log = logging.getLogger(__name__)
@@ -61,9 +54,9 @@ class Prospect:
 
 
 class CertificateKeeper:
-    """``folder``: of the certificates' files. ``strays``: of some hosts (a ``*.domain`` with those
-    below it), those of which an entry, for requests whose TLS ended here, leads to none of their
-    Routes, as HAProxy was last seen, or as it would start.
+    """``folder``: of the certificates' files. ``strays``: of some hosts (or ``*.domain``), those of
+    which an entry, for requests whose TLS ended here, leads to none of their Routes, as HAProxy was
+    last seen, or as it would start; and wildcards above such ones, as it was seen.
     ``resync_seconds``: between looks for what others changed. ``default``: what to make of the
     certificate for clients whose SNI has none, which HAProxy has by the name of its file; None: it
     stays as it is. ``saved_default``: that file, as it was saved once HAProxy took it.
@@ -177,7 +170,8 @@ class CertificateKeeper:
         served |= {pattern: Path(name).stem for pattern, name in written.served.items()}
         if not written.saved:
             self._plan_next(self._clock(), fails=True)
-        return self._serve(served, {}, written, wanted, patterns)
+        others = {pattern: why for pattern, why in self._said.items() if pattern not in patterns}
+        return self._serve(served, others, written, wanted, patterns)
 
     def _write(self, *, fully: bool) -> Shown:
         """Do what is due for all hosts."""
@@ -190,7 +184,7 @@ class CertificateKeeper:
         kept: AbstractSet[str] = frozenset()
         if not first:
             kept = self._keep(entries, pems, entries.keys() | self._entries.keys())
-        apart = {**self._certificates.apart(kept), **too_early(entries, self._entries, kept)}
+        apart = self._certificates.apart(kept)
         entries = with_exclusions(entries, apart)
         fixed = self._fixed_default()
         if self._default and (certificate := self._default[1].value) and fixed is None:
@@ -303,18 +297,16 @@ class CertificateKeeper:
         changing = {
             pattern
             for pattern in patterns
-            if without_exclusions(entries.get(pattern))
-            != without_exclusions(self._entries.get(pattern))
+            if _own(entries.get(pattern)) != _own(self._entries.get(pattern))
         }
-        asked = changing | self._kept
-        kept = self._strays(asked) if asked else frozenset[str]()
+        kept = self._strays(changing) if changing else frozenset[str]()
         kept |= self._certificates.covered(changing - entries.keys() - kept, kept)
         for pattern in kept:
             if former := self._entries.get(pattern):
                 entries[pattern] = former
                 pems.setdefault(former.certificate, self._pems[former.certificate])
             else:
-                entries.pop(pattern, None)
+                del entries[pattern]
         return kept
 
     def _plan_next(self, now: float, *, fails: bool) -> None:
@@ -398,3 +390,8 @@ class CertificateKeeper:
 
     def _file(self, certificate: ServerCertificate) -> str:
         return f"{self._folder}/{certificate.name}.pem"
+
+
+def _own(entry: WantedEntry | None) -> WantedEntry | None:
+    """Without what other hosts make of it."""
+    return entry._replace(excluded=()) if entry else None

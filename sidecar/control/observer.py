@@ -16,6 +16,7 @@ from sidecar.haproxy.state import (
     ProcessInfo,
     leaving,
     limited,
+    parse_frontends,
     parse_info,
     parse_server_limits,
     parse_server_sessions,
@@ -36,6 +37,7 @@ from sidecar.haproxy.stats import (
     parse_web_backends,
 )
 from sidecar.listeners.base import ListenerKind
+from sidecar.listeners.tcp import key_of
 from sidecar.model.desired import ClaimKey, Unit
 from sidecar.model.pool import Address
 
@@ -198,9 +200,10 @@ class Observer:
             attempts |= parse_attempts(backend)
             unit = backend_name(port)
             slots = parse_servers_state(state).get(unit, {})
-            observed[unit] = ObservedUnit(
-                unit, self._kind.parse({"show stat ": frontend}, [unit])[unit], slots
-            )
+            # Not by the kind, whose memory is the loop's: this is another thread's.
+            listens = parse_frontends(frontend)[frontend_name(port)]
+            exposed = frozenset({key_of(port)} if listens else ())
+            observed[unit] = ObservedUnit(unit, exposed, slots)
         return Traffic(parse_info(info), counts, connections, servers, attempts, observed, by_host)
 
     def _is_cheaper_at_once(self, units: Collection[object]) -> bool:

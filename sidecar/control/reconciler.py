@@ -126,6 +126,8 @@ class Reconciler:
             self._schedule.forget(unit)
             self.known.failures.over(unit)
         self.mark(released, dict.fromkeys(released, "the port was released"))
+        if released:
+            self._resync_at = self._clock()  # whatever was done to them by hand
 
     @property
     def gone(self) -> bool:
@@ -176,11 +178,9 @@ class Reconciler:
             # Not in the step of the compare: what that has found does not wait for reports.
             self.sampler.sample(process)
         due, costly = self._schedule.take_due(now)
-        groups = (
-            [set(self._kind.classes)]
-            if resync
-            else [due - self.known.held, costly - self.known.held]
-        )
+        groups = [due - self.known.held, costly - self.known.held]
+        if resync:
+            groups = [set(self._kind.classes)]
         try:
             for units in filter(None, groups):
                 self._converge(units, claims)

@@ -219,10 +219,11 @@ def make_certificates(
     client: RuntimeClient,
     saved: Callable[[str], Mapping[str, str]],
     process: Callable[[], ProcessInfo | None],
+    is_there: Callable[[Unit], bool],
     metrics: Metrics | None = None,
 ) -> CertificateKeeper | None:
     """``metrics``: where it counts. ``saved``: see `Persistence.saved`. ``process``: the HAProxy
-    that answers. None where no listener ends TLS."""
+    that answers; ``is_there``: whether it has a backend. None where no listener ends TLS."""
     backends, web = listeners.web, routing.web
     if not (_ends_tls(listeners, routing) and backends and web):
         return None
@@ -230,15 +231,13 @@ def make_certificates(
 
     def strays(hosts: AbstractSet[str]) -> AbstractSet[str]:
         wildcards = {host for host in hosts if host.startswith("*.")}
-        found = {
-            host
-            for entry, unit in backends.entries(HOSTS)
-            if (
-                (host := ended_host(entry)) in hosts
-                or (wildcards and wildcard_over(host) in wildcards)
-            )
-            and web.ended_host(unit) != host
-        }
+        found: set[str] = set()
+        for entry, unit in backends.entries(HOSTS):
+            host = ended_host(entry)
+            above = wildcard_over(host) if wildcards else ""
+            if (host in hosts or above in wildcards) and web.ended_host(unit) != host:
+                # Who is led to a backend that HAProxy lacks gets to nobody.
+                found |= hosts & {host, above} if unit is None or is_there(unit) else set()
         # Of a host without any Route HAProxy may restart before it is saved that an entry is gone.
         if gone := hosts - web.certificates.hosts:
             found |= gone & frozenset(map(ended_host, saved(HOSTS)))

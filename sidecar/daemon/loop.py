@@ -125,6 +125,7 @@ class Daemon:
             self._client,
             self._persistence.saved,
             lambda: self.reconciler.known.process,
+            lambda unit: unit in self.reconciler.known.observed,
             self.metrics,
         )
         self._client_trust = make_client_trust(settings, self._client, marks)

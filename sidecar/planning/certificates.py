@@ -16,7 +16,6 @@ another serial number or fingerprint than its own, are replaced under their name
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -108,28 +107,6 @@ def with_exclusions(
         name: entry._replace(excluded=tuple(sorted(found.get(name, ()))))
         for name, entry in entries.items()
     }
-
-
-def without_exclusions(entry: WantedEntry | None) -> WantedEntry | None:
-    """What it is without what other hosts make of it."""
-    return entry._replace(excluded=()) if entry else None
-
-
-def too_early(
-    entries: Mapping[str, WantedEntry],
-    before: Mapping[str, WantedEntry],
-    kept: AbstractSet[str],
-) -> dict[str, set[str]]:
-    """Wildcard -> the hosts below it that go on, for now, with no certificate of their own: what it
-    brings, and did not ``before``, is not for them yet. ``kept``: hosts that go on as they are."""
-    found: dict[str, set[str]] = {}
-    for host in kept - entries.keys():
-        domain = wildcard_over(host)
-        now, former = entries.get(domain), before.get(domain)
-        is_new = without_exclusions(now) != without_exclusions(former)
-        if now and domain not in kept and (is_new or (former and host in former.excluded)):
-            found.setdefault(domain, set()).add(host)
-    return found
 
 
 class Replacement(NamedTuple):

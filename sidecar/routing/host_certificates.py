@@ -106,7 +106,7 @@ class HostCertificates:
         """Before these Routes leave their patterns, or come to ``patterns``: all that are there
         have what is served."""
         left = {self._of[route][0] for route in routes if route in self._of}
-        for pattern in left.union(patterns, self._below(left)):
+        for pattern in left.union(patterns, self._below(left.union(patterns))):
             if self._is_as_wanted(pattern):
                 served, there = self._shown.served.get(pattern), self._routes.get(pattern, ())
                 self._former.update((claim.route, served) for claim in there)

@@ -19,7 +19,6 @@ from sidecar.planning.certificates import (
     plan,
     replacements,
     served,
-    too_early,
     with_exclusions,
 )
 
@@ -315,41 +314,6 @@ def test_only_who_is_outranked_is_excluded() -> None:
 
 
 WIDE = WantedEntry(OURS[0], "", "EC")
-
-
-@pytest.mark.parametrize(
-    ("before", "entries", "kept", "found"),
-    [
-        # It comes, or is another one, while an entry of a host below leads to somebody else.
-        ({}, {"*.b.test": WIDE}, {"a.b.test"}, {"*.b.test": {"a.b.test"}}),
-        (
-            {"*.b.test": WantedEntry(OURS[1], "")},
-            {"*.b.test": WIDE},
-            {"a.b.test", "c.b.test", "a.c.b.test"},
-            {"*.b.test": {"a.b.test", "c.b.test"}},
-        ),
-        # It was there for the host already.
-        ({"*.b.test": WIDE}, {"*.b.test": WIDE}, {"a.b.test"}, {}),
-        # It came a moment ago, and was not for the host.
-        (
-            {"*.b.test": WIDE._replace(excluded=("a.b.test",))},
-            {"*.b.test": WIDE},
-            {"a.b.test", "c.b.test"},
-            {"*.b.test": {"a.b.test"}},
-        ),
-        # The host has its own, or the wildcard's is another one later.
-        ({}, {"*.b.test": WIDE, "a.b.test": WIDE}, {"a.b.test"}, {}),
-        ({}, {"*.b.test": WIDE}, {"a.b.test", "*.b.test"}, {}),
-        ({}, {}, {"a.b.test"}, {}),
-    ],
-)
-def test_for_whom_a_wildcard_is_too_early(
-    before: dict[str, WantedEntry],
-    entries: dict[str, WantedEntry],
-    kept: set[str],
-    found: dict[str, set[str]],
-) -> None:
-    assert too_early(entries, before, kept) == found
 
 
 def test_a_host_gets_its_own_before_its_wildcard_does() -> None:
