@@ -445,3 +445,17 @@ def test_a_slot_that_shows_late_that_it_is_parked_was_nobody_elses_doing(
     assert stand.slots(PORT).keys() == {Address(b, 9000)}
     assert hand.step(after_seconds=Timing().resync_seconds) == 0
     assert caplog.messages == []
+
+
+def test_what_was_done_to_a_held_port_is_repaired_as_soon_as_it_is_released(
+    make_stand: MakeStand,
+) -> None:
+    stand = make_stand()
+    hand = ByHand(stand)
+    hand.step(route("web", PORT), service("web"), slice_("web", [fresh_ip()]))
+    hand.reconciler.hold(frozenset({unit_of(PORT)}))
+    assert stand.client.ask(f"disable frontend tcp-{PORT}") == ""
+    assert hand.step() == 0
+    hand.reconciler.hold(frozenset())
+    assert hand.step() == 1
+    assert stand.port(PORT).open

@@ -660,3 +660,15 @@ def test_haproxy_shows_an_address_as_we_wrote_it(
     (outcome,) = stand.client.apply([SetAddress(unit_of(30000), "s1", wanted)])
     assert isinstance(outcome, str)
     await_(lambda: stand.port(30000).servers["s1"].address == wanted, f"HAProxy shows {wanted}")
+
+
+def test_who_asks_for_figures_does_not_change_what_the_loop_knows(make_stand: MakeStand) -> None:
+    """Their answers come in another thread, and may be older than what the loop did meanwhile."""
+    stand = make_stand()
+    kind, port = stand.ports, min(stand.pool.ports)
+    observer = Observer(stand.client, kind)
+    before = observer.look(kind.classes)[1][unit_of(port)].open
+    assert stand.client.ask(f"{'disable' if before else 'enable'} frontend tcp-{port}") == ""
+    seen = observer.traffic([port]).observed[unit_of(port)]
+    assert seen.open is not before
+    assert observer.look([unit_of(port)])[1][unit_of(port)].open is before
