@@ -276,7 +276,9 @@ def test_a_restarted_sidecar_writes_nothing_that_stands_there(
     make_stand: MakeStand, make_server: MakeServer, api: FakeAPI, cluster: dict[str, Any]
 ) -> None:
     stand, server = make_stand(**cluster), make_server()
-    api.apply(*web(server, "auto"), *app("bad", "x", []))
+    # What it needs is there before: its Service may be heard of later than the Route, and said.
+    last, *needed = app("last", PORT + 5, [server])
+    api.apply(*web(server, "auto"), *app("bad", "x", []), *needed)
     with sidecar(stand.settings):
         await_says(api, admitted())
         await_event(api, "PortOpened")
@@ -285,7 +287,7 @@ def test_a_restarted_sidecar_writes_nothing_that_stands_there(
     with sidecar(stand.settings) as daemon:
         await_(lambda: leads(daemon), "it leads", WAIT_SECONDS)
         # Whatever else there was to say would have been said before this.
-        api.apply(*app("last", PORT + 5, [server]))
+        api.apply(last)
         await_says(api, admitted(PORT + 5), "last")
         await_event(api, "PortOpened", "last")
     assert len(api.asked("patch") + api.asked("create", "events")) == written + 2
