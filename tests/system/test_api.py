@@ -73,6 +73,7 @@ def test_a_page_gets_only_what_is_different(
     stand.write("web.yaml", *app("web", 30000, [server]), *app("db", 30001, [server]))
     with running(stand.daemon()) as daemon:
         converged(daemon)
+        await_(lambda: daemon.reconciler.sampler.connections, "what HAProxy counts is noted")
         first = get(stand, "/api/updates").json
         assert first["whole"] is True
         assert {row["key"] for row in first["rows"]} == {"port:30000", "port:30001"}
