@@ -18,9 +18,16 @@ def recorded(pid: int, path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    command = [str(Path(sys.executable).parent / "py-spy"), "record", "--gil", "--threads"]
-    command += ["--function", "--rate", str(_RATE), "--pid", str(pid), "--output", str(path)]
-    spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # The command is the picture's title.
+    command = ["py-spy", "record", "--gil", "--threads", "--function", "--rate", str(_RATE)]
+    command += ["--pid", str(pid), "--output", str(path)]
+    spy = subprocess.Popen(
+        command,
+        executable=Path(sys.executable).parent / "py-spy",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield
     finally:
