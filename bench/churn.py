@@ -256,6 +256,9 @@ def measure(ports: int, args: argparse.Namespace) -> Figures:
                 draw_restores(bench, args.flame, args.repeats)
             bench.reconciler = bench.new_reconciler()
             bench.step()
+            # What comes after a compare, and the ports' rest, are not the first event's.
+            bench.tidy()
+            time.sleep(REST_SECONDS)
             found = events(bench, args.events)
             more = [bench.follow(route_of(port, args.endpoints)) for port in bench.more]
             bench.reconciler.disconnected()

@@ -12,12 +12,9 @@ _RATE = 250
 
 
 @contextlib.contextmanager
-def recorded(pid: int, path: Path | None) -> Iterator[None]:
-    """What process ``pid`` does meanwhile, drawn into ``path``; without one, nothing. Only threads
-    that run Python are looked at. Raises SystemExit if py-spy fails."""
-    if path is None:
-        yield
-        return
+def recorded(pid: int, path: Path) -> Iterator[None]:
+    """What process ``pid`` does meanwhile, drawn into ``path``. Only threads that run Python are
+    looked at. Raises SystemExit if py-spy fails."""
     # The command is the picture's title.
     command = ["py-spy", "record", "--gil", "--threads", "--function", "--rate", str(_RATE)]
     command += ["--pid", str(pid), "--output", str(path)]

@@ -201,7 +201,7 @@ class Observer:
             unit = backend_name(port)
             slots = parse_servers_state(state).get(unit, {})
             # Not by the kind, whose memory is the loop's: this is another thread's.
-            listens = parse_frontends(frontend)[frontend_name(port)]
+            listens = parse_frontends(frontend).get(frontend_name(port))
             exposed = frozenset({key_of(port)} if listens else ())
             observed[unit] = ObservedUnit(unit, exposed, slots)
         return Traffic(parse_info(info), counts, connections, servers, attempts, observed, by_host)

@@ -235,9 +235,11 @@ def make_certificates(
         for entry, unit in backends.entries(HOSTS):
             host = ended_host(entry)
             above = wildcard_over(host) if wildcards else ""
-            if (host in hosts or above in wildcards) and web.ended_host(unit) != host:
-                # Who is led to a backend that HAProxy lacks gets to nobody.
-                found |= hosts & {host, above} if unit is None or is_there(unit) else set()
+            if host not in hosts and above not in wildcards:
+                continue
+            # Who is led to a backend that HAProxy lacks gets to nobody.
+            if web.ended_host(unit) != host and (unit is None or is_there(unit)):
+                found |= hosts & {host, above}
         # Of a host without any Route HAProxy may restart before it is saved that an entry is gone.
         if gone := hosts - web.certificates.hosts:
             found |= gone & frozenset(map(ended_host, saved(HOSTS)))
