@@ -36,7 +36,7 @@ from sidecar.listeners.port_maps import PortMaps
 from sidecar.listeners.tcp import TCPPorts, unit_of
 from sidecar.listeners.trust import TrustFiles
 from sidecar.listeners.web_keys import ended_host, key_of_entry
-from sidecar.model.certificates import CertificateAuthority, wildcard_over
+from sidecar.model.certificates import CertificateAuthority
 from sidecar.model.desired import MAXCONN, BackendClass, ClaimKey, Unit
 from sidecar.model.header_actions import MESSAGES
 from sidecar.model.pool import TLSBackend, WebClass, WebPool
@@ -63,6 +63,7 @@ from sidecar.routing.web_places import (
     SERVER_NAME,
     SNI,
 )
+from sidecar.routing.web_strays import strays
 from sidecar.settings.schema import Settings
 from sidecar.sources.dns.resolver import Resolver
 from sidecar.sources.inbox import Inbox
@@ -229,17 +230,8 @@ def make_certificates(
         return None
     files = WebFiles.beside(settings.haproxy.state_file)
 
-    def strays(hosts: AbstractSet[str]) -> AbstractSet[str]:
-        wildcards = {host for host in hosts if host.startswith("*.")}
-        found: set[str] = set()
-        for entry, unit in backends.entries(HOSTS):
-            host = ended_host(entry)
-            above = wildcard_over(host) if wildcards else ""
-            if host not in hosts and above not in wildcards:
-                continue
-            # Who is led to a backend that HAProxy lacks gets to nobody.
-            if web.ended_host(unit) != host and (unit is None or is_there(unit)):
-                found |= hosts & {host, above}
+    def waiting(hosts: AbstractSet[str]) -> AbstractSet[str]:
+        found = strays(hosts, backends.entries(HOSTS), web.ended_host, is_there)
         # Of a host without any Route HAProxy may restart before it is saved that an entry is gone.
         if gone := hosts - web.certificates.hosts:
             found |= gone & frozenset(map(ended_host, saved(HOSTS)))
@@ -263,7 +255,7 @@ def make_certificates(
         ),
         web.certificates,
         files.certificates,
-        strays,
+        waiting,
         settings.timing.resync,
         default=(files.default_certificate, WatchedCertificate(configured)) if configured else None,
         saved_default=WatchedCertificate(files.default_certificate),

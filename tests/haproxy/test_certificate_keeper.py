@@ -1,5 +1,6 @@
 """`sidecar.control.certificate_keeper` on a real HAProxy: what comes and goes in which order."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,3 +183,39 @@ def test_a_wildcard_that_waits_to_go_is_not_shown_for_hosts_of_others(
     kept.step()
     await_(lambda: kept.tls.served("x.b.test") == kept.tls.first.fingerprint, "it is gone")
     assert kept.tls.served(host) == kept.tls.first.fingerprint
+
+
+def test_a_host_that_goes_with_its_wildcard_keeps_its_own_as_long(kept: Kept) -> None:
+    wide, own, host = certificate("*.b.test"), certificate("a.b.test"), "a.b.test"
+    kept.hosts.put(claim("wide"), "*.b.test", wide)
+    kept.hosts.put(claim("one"), host, own)
+    kept.step()
+    await_(lambda: kept.tls.served(host) == own.sha1_fingerprint, "it is served")
+    kept.strays.add("*.b.test")
+    kept.hosts.remove(claim("wide").route)
+    kept.hosts.remove(claim("one").route)
+    for _ in range(2):
+        kept.step()
+        assert kept.tls.served(host) == own.sha1_fingerprint
+        assert kept.tls.served("x.b.test") == wide.sha1_fingerprint
+    kept.strays.clear()
+    kept.step()
+    await_(lambda: kept.tls.served(host) == kept.tls.first.fingerprint, "it is gone")
+    assert kept.tls.served("x.b.test") == kept.tls.first.fingerprint
+
+
+def test_what_failed_of_one_host_is_not_forgotten_for_another(
+    kept: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = certificate(HOST), certificate("bad.test")
+    broken = replace(bad, pem=bad.pem.replace(b"-----BEGIN PRIVATE", b"-----BROKEN PRIVATE"))
+    kept.hosts.put(claim("bad"), "bad.test", broken)
+    kept.step()
+    failure = kept.hosts.failure(claim("bad").route)
+    assert failure
+    caplog.clear()
+    kept.hosts.put(claim("one"), HOST, good)
+    kept.step()
+    assert kept.hosts.is_served(claim("one").route)
+    assert kept.hosts.failure(claim("bad").route) == failure
+    assert "bad.test" not in caplog.text, "it was said before"

@@ -349,3 +349,14 @@ def test_a_host_keeps_its_own_while_a_wildcard_that_is_not_for_it_is_there() -> 
     hosts.put(claim("wide"), "*.b.test", x)
     assert hosts.covered(leaving, {"*.b.test"}) == {"c.b.test", "d.b.test"}
     assert hosts.covered(leaving, frozenset()) == set()
+
+
+def test_hosts_below_a_wildcard_that_an_older_route_joins_go_on() -> None:
+    hosts, x = HostCertificates(), certificate("x")
+    wide, older, stays = claim("wide", 2), claim("older", 1), claim("stays")
+    hosts.put(wide, "*.b.test", x)
+    hosts.put(stays, "s.b.test", None)
+    hosts.show(Shown({"*.b.test": x.name}))
+    hosts.remember([older.route], {"*.b.test"})
+    hosts.put(older, "*.b.test", certificate("y"))
+    assert (hosts.is_served(stays.route), hosts.goes_on(stays.route)) == (False, True)
