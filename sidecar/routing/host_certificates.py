@@ -130,11 +130,9 @@ class HostCertificates:
     def _below(self, patterns: AbstractSet[str]) -> set[str]:
         """The hosts below those of ``patterns`` that are wildcards."""
         wildcards = {pattern for pattern in patterns if pattern.startswith("*.")}
-        return (
-            {host for host in self._routes if wildcard_over(host) in wildcards}
-            if wildcards
-            else set()
-        )
+        if not wildcards:
+            return set()
+        return {host for host in self._routes if wildcard_over(host) in wildcards} - wildcards
 
     def apart(self, kept: AbstractSet[str]) -> Mapping[str, AbstractSet[str]]:
         """Of wildcards that are to have none any more, and whose certificate is ``kept`` until no

@@ -360,3 +360,11 @@ def test_hosts_below_a_wildcard_that_an_older_route_joins_go_on() -> None:
     hosts.remember([older.route], {"*.b.test"})
     hosts.put(older, "*.b.test", certificate("y"))
     assert (hosts.is_served(stays.route), hosts.goes_on(stays.route)) == (False, True)
+
+
+def test_of_a_wildcard_whose_next_route_brings_none_all_hosts_below_are_apart() -> None:
+    hosts = HostCertificates()
+    for name, pattern in (("wide", "*.b.test"), ("one", "c.b.test"), ("far", "e.d.b.test")):
+        hosts.put(claim(name), pattern, None)
+    hosts.put(claim("own"), "own.b.test", certificate("x"))
+    assert hosts.apart({"*.b.test"}) == {"*.b.test": {"c.b.test"}}
